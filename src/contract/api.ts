@@ -1,0 +1,62 @@
+import type { ErrorReport, Result } from './errors.js';
+import type { FitReport, HardwareReading, JobEvent, ModelSummary, PlanRequest, PlanView } from './types.js';
+
+/** A model the door has opened. `modelId` is opaque: the page never sees a path it could use. */
+export interface OpenModel {
+  modelId: string;
+  summary: ModelSummary;
+  /** Set when calibration data is attached. */
+  data: { name: string; samples: number } | null;
+}
+
+export interface SampleModel {
+  id: string;
+  name: string;
+  fileBytes: number;
+  hasData: boolean;
+}
+
+export interface RecentModel {
+  id: string;
+  name: string;
+  verdict: 'fits' | 'tight' | 'does-not-fit' | 'cannot-tell';
+  openedAt: number;
+  missing: boolean;
+}
+
+export interface DoorInfo {
+  door: 'desktop' | 'browser';
+  version: string;
+  /** BCP 47 tags in the user's order. */
+  languages: string[];
+  /** Whether `chooseModel` opens a native dialog (desktop) or the page must use a file input (browser). */
+  nativeDialog: boolean;
+  onnxruntime: string;
+}
+
+/**
+ * All that the screen may ask of Snug; `window.snug` in the desktop app (preload) and in the browser door.
+ * Every call answers with a {@link Result}; nothing throws across the boundary.
+ */
+export interface SnugApi {
+  info(): Promise<Result<DoorInfo>>;
+  hardware(): Promise<Result<HardwareReading>>;
+  samples(): Promise<Result<SampleModel[]>>;
+  recent(): Promise<Result<RecentModel[]>>;
+  /** Files as dropped or chosen: one .onnx plus its external data, or a folder's files. */
+  openFiles(files: File[]): Promise<Result<OpenModel>>;
+  /** Native dialog; null when the user closed it. */
+  chooseModel(): Promise<Result<OpenModel | null>>;
+  openSample(id: string): Promise<Result<OpenModel>>;
+  openRecent(id: string): Promise<Result<OpenModel>>;
+  /** Attach calibration data (.npy, .npz, text). */
+  attachData(modelId: string, files: File[]): Promise<Result<OpenModel>>;
+  plan(request: PlanRequest): Promise<Result<PlanView>>;
+  startFit(request: PlanRequest): Promise<Result<{ jobId: string }>>;
+  cancel(jobId: string): Promise<Result<{ kept: FitReport | null }>>;
+  onJobEvent(listener: (event: JobEvent) => void): () => void;
+  /** Desktop: show in folder. Browser: start a download. `what` picks the file. */
+  saveOutput(jobId: string, what: 'model' | 'report-json' | 'report-html'): Promise<Result<null>>;
+  /** Text for a bug report; paths outside the model's name are left out. */
+  diagnostics(error: ErrorReport | null): Promise<Result<string>>;
+}

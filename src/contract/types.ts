@@ -1,0 +1,314 @@
+/**
+ * The words of Snug as types, shared by the engine and all doors. Sizes are bytes (field names end in
+ * `Bytes`), times are milliseconds (`Ms`) unless said otherwise. One word for one thing: see docs/words in
+ * ARCHITECTURE.md.
+ */
+
+export const providers = ['cpu', 'cuda', 'dml', 'webgpu', 'coreml'] as const;
+export type Provider = (typeof providers)[number];
+
+/**
+ * Number format a weight gets. `int8` and `int4` are weight-only (blocks or channels, activations stay
+ * float); `int8-dynamic` quantizes activations at run time (MatMulInteger); `int8-static` uses calibrated
+ * activation ranges (QDQ around Conv, MatMul, Gemm).
+ */
+export const dtypes = ['fp32', 'fp16', 'int8', 'int8-dynamic', 'int8-static', 'int4'] as const;
+export type Dtype = (typeof dtypes)[number];
+
+export const pruneMethods = ['random', 'magnitude', 'repair'] as const;
+/** `random` as in the article, `magnitude` = smallest L2 norm first, `repair` = least-squares repair of the consumer (needs samples). */
+export type PruneMethod = (typeof pruneMethods)[number];
+
+export type Verdict = 'fits' | 'tight' | 'does-not-fit' | 'cannot-tell';
+
+// ---------------------------------------------------------------- hardware
+
+export type Confidence = 'measured' | 'reported' | 'guessed' | 'unknown';
+
+export interface GpuReading {
+  /** Stable within one reading, e.g. `nvidia-0`, `amd-0000:03:00.0`, `manual`, `ram`. */
+  id: string;
+  name: string;
+  vendor: 'nvidia' | 'amd' | 'intel' | 'apple' | 'other' | 'none';
+  totalBytes: number | null;
+  freeBytes: number | null;
+  /** Memory shared with the system (integrated GPU, Apple). */
+  shared: boolean;
+  /** Plain words: "NVIDIA driver (nvidia-smi)", "Linux kernel (amdgpu sysfs)", "entered by you". */
+  source: string;
+  confidence: Confidence;
+  /** Execution providers that could use this device in this installation. */
+  providers: Provider[];
+  /** Milliseconds since the epoch. */
+  readAt: number;
+  /** Known wrong answers that were corrected or could not be, e.g. "Windows reports at most 4 GB here". */
+  notes: string[];
+}
+
+export interface HardwareReading {
+  gpus: GpuReading[];
+  ram: { totalBytes: number; freeBytes: number };
+  cpu: { name: string; cores: number };
+  platform: string;
+}
+
+// ---------------------------------------------------------------- model
+
+export interface ValueSummary {
+  name: string;
+  /** ONNX element type in words: `float32`, `int64`, … */
+  dtype: string;
+  /** Fixed size, or the symbol's name, or null when unknown. */
+  dims: (number | string | null)[];
+}
+
+export interface ModelSummary {
+  name: string;
+  path: string;
+  /** File plus external data. */
+  fileBytes: number;
+  inputs: ValueSummary[];
+  outputs: ValueSummary[];
+  opset: Record<string, number>;
+  irVersion: number;
+  producer: string;
+  parameters: number;
+  weightBytes: number;
+  /** Operator type (domain-qualified when not ai.onnx) → how many nodes, subgraphs included. */
+  operators: Record<string, number>;
+  /** Named dimensions of the inputs that need a value, e.g. ["batch", "sequence"]. */
+  dimensions: string[];
+  /** The dimension Snug takes as the batch, if any. */
+  batchDimension: string | null;
+  /** Words for a person: `image classifier`, `text decoder with KV cache`, `network`. */
+  kind: string;
+  externalFiles: { name: string; bytes: number }[];
+  warnings: string[];
+}
+
+// ---------------------------------------------------------------- memory
+
+export interface MemoryParts {
+  weightsBytes: number;
+  activationsBytes: number;
+  cacheBytes: number;
+  workspaceBytes: number;
+  runtimeBytes: number;
+}
+
+export interface PhaseEstimate {
+  peakBytes: number;
+  parts: MemoryParts;
+}
+
+export interface Estimate {
+  provider: Provider;
+  batch: number;
+  /** Every named dimension with the value used; `assumed` names those nobody gave. */
+  dims: Record<string, number>;
+  assumed: string[];
+  load: PhaseEstimate;
+  cold: PhaseEstimate;
+  warm: PhaseEstimate;
+  /** The largest of load, cold and warm: what "needs" means on screen. */
+  peakBytes: number;
+  /** Interval the estimate is sure of. */
+  lowBytes: number;
+  highBytes: number;
+  topTensors: { name: string; bytes: number; kind: 'weight' | 'activation' | 'cache' }[];
+  /** Live bytes over the nodes of a warm run, in execution order (thinned to at most 400 points). */
+  timeline: { node: string; operator: string; liveBytes: number }[];
+  /** Values whose size could not be worked out, with the reason. */
+  unknown: { name: string; reason: string }[];
+  /** Limits of the device that would be hit. */
+  limits: string[];
+}
+
+export interface Measurement {
+  provider: Provider;
+  batch: number;
+  /** What the model adds; see ARCHITECTURE.md "What peakBytes counts". */
+  peakBytes: number;
+  load: number | null;
+  cold: number | null;
+  warm: number | null;
+  weightsOutsideArenaBytes: number;
+  /** Median of the timed runs. */
+  latencyMs: number;
+  samplesPerSecond: number;
+  /** How the peak was read: `arena` (profile counters), `process` (resident set), `nvidia-smi`. */
+  method: 'arena' | 'process' | 'nvidia-smi';
+  /** Nodes by provider as the runtime placed them. */
+  placement: Record<string, number>;
+  /** Weight-carrying or costly nodes that fell back to the CPU although another provider was asked for. */
+  fallbacks: { node: string; operator: string; provider: string; weightBytes: number }[];
+}
+
+// ---------------------------------------------------------------- plan
+
+/** Session options chosen by the plan. */
+export interface SessionLevers {
+  memoryPattern: boolean;
+}
+
+export interface WeightPlan {
+  name: string;
+  operator: string;
+  dims: number[];
+  dtype: Dtype;
+  bytesBefore: number;
+  bytesAfter: number;
+  /** Why this weight stayed large or got a wider dtype than asked. */
+  reason?: string;
+}
+
+export interface ClassPlan {
+  id: string;
+  /** For people: the name of the layers that share this width. */
+  name: string;
+  before: number;
+  after: number;
+}
+
+export interface Plan {
+  provider: Provider;
+  batch: number;
+  dims: Record<string, number>;
+  pruneRatio: number;
+  pruneMethod: PruneMethod;
+  classes: ClassPlan[];
+  weights: WeightPlan[];
+  session: SessionLevers;
+}
+
+export type DamageBand = 'none' | 'negligible' | 'small' | 'moderate' | 'large' | 'severe' | 'unknown';
+
+export interface Damage {
+  band: DamageBand;
+  /** Expected (before a run) or measured output signal-to-noise in dB; null when nothing changed. */
+  sqnrDb: number | null;
+}
+
+export interface Candidate {
+  id: string;
+  plan: Plan;
+  estimate: Estimate;
+  fileBytes: number;
+  damage: Damage;
+  verdict: Verdict;
+}
+
+/** What a person fixed by hand; everything absent is Snug's to choose. */
+export interface Pins {
+  provider?: Provider;
+  batch?: number;
+  dims?: Record<string, number>;
+  pruneRatio?: number;
+  pruneMethod?: PruneMethod;
+  dtype?: Dtype;
+  /** Weight name → dtype. */
+  weights?: Record<string, Dtype>;
+  /** Class id → kept width. */
+  classes?: Record<string, number>;
+}
+
+export interface PlanRequest {
+  modelId: string;
+  budgetBytes: number;
+  pins: Pins;
+}
+
+export type Reason =
+  | { kind: 'already-fits' }
+  | { kind: 'chosen'; why: 'least-damage' }
+  | { kind: 'pinned'; what: string }
+  | { kind: 'no-samples' }
+  | { kind: 'stayed-large'; weight: string; why: string }
+  | { kind: 'assumed-dimension'; name: string; value: number }
+  | { kind: 'fell-back'; node: string; operator: string; provider: string }
+  | { kind: 'candidate-failed'; id: string; why: string }
+  | { kind: 'blocked-by'; what: 'weights' | 'activations' | 'cache'; name: string; bytes: number }
+  | { kind: 'note'; text: string };
+
+export interface PlanView {
+  budgetBytes: number;
+  /** The model as it is, at the plan's batch and provider. */
+  baseline: { estimate: Estimate; verdict: Verdict; fileBytes: number };
+  /** What Snug proposes; null when nothing fits. */
+  proposal: Candidate | null;
+  /** The smallest peak reachable with these pins, always present. */
+  smallest: Candidate;
+  reasons: Reason[];
+  charts: {
+    prune: { ratio: number; peakBytes: number; fileBytes: number; damage: Damage }[];
+    dtypes: {
+      dtype: Dtype;
+      peakBytes: number;
+      fileBytes: number;
+      damage: Damage;
+      allowed: boolean;
+      /** Why this dtype is not offered on this provider (when not allowed) or what it leaves large. */
+      note: string | null;
+      /** Relative speed guess against fp32 on this provider, null when unknown. */
+      speed: number | null;
+    }[];
+    batches: { batch: number; peakBytes: number; fits: boolean }[];
+    /** Pareto front over all candidates plus the chosen point. */
+    tradeoff: { id: string; label: string; peakBytes: number; damage: Damage; chosen: boolean }[];
+  };
+  /** How long the solve took. */
+  solveMs: number;
+}
+
+// ---------------------------------------------------------------- results
+
+export interface Quality {
+  /** Where the compared inputs came from. */
+  source: 'samples' | 'random';
+  samples: number;
+  sqnrDb: number;
+  cosine: number;
+  /** Share of samples (or tokens) with the same arg-max, null when the output is no distribution. */
+  top1Agreement: number | null;
+  /** Mean KL(original ‖ result) in nats, null when the output is no distribution. */
+  klNats: number | null;
+  damage: Damage;
+}
+
+export interface FitReport {
+  model: ModelSummary;
+  output: { path: string; fileBytes: number } | null;
+  budgetBytes: number;
+  plan: Plan;
+  fits: boolean;
+  before: { measured: Measurement | null; estimate: Estimate; fileBytes: number; parameters: number };
+  predicted: Estimate;
+  measured: Measurement | null;
+  after: { fileBytes: number; parameters: number };
+  quality: Quality | null;
+  /** Latency before divided by latency after, in this run. */
+  speed: number | null;
+  reasons: Reason[];
+  /** All candidates tried, best first. */
+  tried: { id: string; label: string; predictedBytes: number; measuredBytes: number | null; outcome: string }[];
+  seconds: number;
+}
+
+export type JobPhase = 'reading' | 'planning' | 'pruning' | 'quantizing' | 'writing' | 'checking' | 'comparing';
+
+export interface JobProgress {
+  phase: JobPhase;
+  /** Work units done and in all; bytes where `unit` is `bytes`. */
+  done: number;
+  total: number | null;
+  unit: 'bytes' | 'weights' | 'nodes' | 'samples' | 'runs';
+  /** Name of the thing being worked on. */
+  item?: string;
+}
+
+export type JobEvent =
+  | { jobId: string; kind: 'progress'; progress: JobProgress; elapsedMs: number }
+  | { jobId: string; kind: 'done'; report: FitReport }
+  | { jobId: string; kind: 'failed'; error: ErrorReport; bestSoFar: FitReport | null };
+
+import type { ErrorReport } from './errors.js';

@@ -1,0 +1,13 @@
+import type { Feeds } from './types.js';
+
+/** A data set on disk that can be fed to a model in small batches; never loaded whole. */
+export interface Dataset {
+  readonly name: string;
+  /** First axis; for text: windows of `sequence` tokens. */
+  readonly samples: number;
+  /** Model dimension values the data itself fixes (for example `sequence` for text). */
+  readonly dims: Record<string, number>;
+  /** Feeds for samples `[start, start + count)`, one entry for every model input. */
+  feeds(start: number, count: number): Promise<Feeds>;
+  close(): Promise<void>;
+}

@@ -1,0 +1,74 @@
+import type { Measurement, Provider, SessionLevers } from '../contract/types.js';
+
+/** Element types that cross the boundary to onnxruntime-node. */
+export type RuntimeDtype =
+  | 'float32'
+  | 'float16'
+  | 'float64'
+  | 'int8'
+  | 'uint8'
+  | 'int16'
+  | 'uint16'
+  | 'int32'
+  | 'uint32'
+  | 'int64'
+  | 'uint64'
+  | 'bool';
+
+export type RuntimeArray =
+  | Float32Array
+  | Float64Array
+  | Int8Array
+  | Uint8Array
+  | Int16Array
+  | Uint16Array
+  | Int32Array
+  | Uint32Array
+  | BigInt64Array
+  | BigUint64Array;
+
+/** Dense tensor, row-major. float16 data is carried as its bit patterns in a Uint16Array. */
+export interface RuntimeTensor {
+  dtype: RuntimeDtype;
+  dims: number[];
+  data: RuntimeArray;
+}
+
+export type Feeds = Record<string, RuntimeTensor>;
+
+export interface SessionSpec {
+  modelPath: string;
+  provider: Provider;
+  levers?: Partial<SessionLevers>;
+  /** Default 'all'. */
+  graphOptimization?: 'disabled' | 'basic' | 'extended' | 'layout' | 'all';
+  threads?: number;
+}
+
+export interface RuntimeValue {
+  name: string;
+  dtype: string;
+  dims: (number | string)[];
+}
+
+export interface RuntimeSession {
+  readonly inputs: RuntimeValue[];
+  readonly outputs: RuntimeValue[];
+  /** Runs once. `fetches` limits the outputs. Rejects with SnugError (E_RUN_FAILED, E_OUT_OF_MEMORY, E_ENGINE_KILLED…). */
+  run(feeds: Feeds, fetches?: string[]): Promise<Feeds>;
+  close(): Promise<void>;
+}
+
+/** What the engine rooms may ask of onnxruntime; implemented by a client of a separate process. */
+export interface Runtime {
+  /** Providers this installation really has (found by asking the runtime). */
+  providers(): Promise<Provider[]>;
+  open(spec: SessionSpec): Promise<RuntimeSession>;
+  /**
+   * Loads, runs `1 + warmRuns` times with profiling on, and reads peak memory, latency and node placement
+   * back. Always in a fresh process.
+   */
+  measure(spec: SessionSpec, feeds: Feeds, options: { warmRuns: number; batch: number }): Promise<Measurement>;
+  /** Ends every process this runtime started. Safe to call twice. */
+  close(): Promise<void>;
+}
