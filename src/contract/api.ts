@@ -55,6 +55,8 @@ export interface SnugApi {
   startFit(request: PlanRequest): Promise<Result<{ jobId: string }>>;
   cancel(jobId: string): Promise<Result<{ kept: FitReport | null }>>;
   onJobEvent(listener: (event: JobEvent) => void): () => void;
+  /** Desktop only: a model opened from outside the page (menu, file association, a second start of the app). */
+  onModelOpened?(listener: (result: Result<OpenModel>) => void): () => void;
   /** Desktop: show in folder. Browser: start a download. `what` picks the file. */
   saveOutput(jobId: string, what: 'model' | 'report-json' | 'report-html'): Promise<Result<null>>;
   /** Text for a bug report; paths outside the model's name are left out. */

@@ -179,6 +179,11 @@ export interface Plan {
   classes: ClassPlan[];
   weights: WeightPlan[];
   session: SessionLevers;
+  /**
+   * Whether a zero-copy Reshape hides the batch symbol from onnxruntime's static planner, which otherwise
+   * holds same-shaped buffers over long gaps (docs/decisions/0003).
+   */
+  relaxDims: boolean;
 }
 
 export type DamageBand = 'none' | 'negligible' | 'small' | 'moderate' | 'large' | 'severe' | 'unknown';
