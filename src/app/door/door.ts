@@ -1,0 +1,125 @@
+import type { DoorInfo, OpenModel, RecentModel, SampleModel } from '../../contract/api.js';
+import { type ErrorReport, SnugError } from '../../contract/errors.js';
+import type { FitReport, HardwareReading, JobEvent, PlanRequest, PlanView } from '../../contract/types.js';
+import type { EngineService } from '../service.js';
+import { diagnosticsText } from './diagnostics.js';
+import { pickData, pickModel } from './files.js';
+import { eventWithoutPaths, modelWithoutPaths, reportWithoutPaths } from './privacy.js';
+import type { Recents } from './recents.js';
+
+/** Where a model came from decides where its result goes and how long it is remembered. */
+export type ModelOrigin = 'file' | 'upload' | 'sample';
+
+export interface DoorOptions {
+  service: EngineService;
+  recents: Recents;
+  info: DoorInfo;
+  /** Folder for the result of a fit; undefined puts it beside the model. */
+  outputDirectory(origin: ModelOrigin): Promise<string | undefined>;
+}
+
+/**
+ * What the two doors with a screen have in common: everything in the contract except how files get in and how
+ * results get out. Answers hold names instead of paths.
+ */
+export interface Door {
+  info(): DoorInfo;
+  hardware(): Promise<HardwareReading>;
+  samples(): SampleModel[];
+  recent(): Promise<RecentModel[]>;
+  /** Opens the one model among files or folders on this computer. */
+  openPaths(paths: string[], origin: 'file' | 'upload'): Promise<OpenModel>;
+  openSample(id: string): Promise<OpenModel>;
+  openRecent(id: string): Promise<OpenModel>;
+  attachPaths(modelId: string, paths: string[]): Promise<OpenModel>;
+  plan(request: PlanRequest): Promise<PlanView>;
+  startFit(request: PlanRequest): Promise<{ jobId: string }>;
+  cancel(jobId: string): Promise<{ kept: FitReport | null }>;
+  diagnostics(error: ErrorReport | null): Promise<string>;
+  onJobEvent(listener: (event: JobEvent) => void): () => void;
+  /** Jobs that have started and not ended. */
+  running(): string[];
+  /** Result file and report of a finished job; `E_NOT_FOUND` when there is none. */
+  output(jobId: string): { path: string; report: FitReport; html: string | null };
+  close(): Promise<void>;
+}
+
+export function createDoor({ service, recents, info, outputDirectory }: DoorOptions): Door {
+  const opened = new Map<string, { path: string; origin: ModelOrigin }>();
+  const jobs = new Set<string>();
+  const ended = new Set<string>();
+  const listeners = new Set<(event: JobEvent) => void>();
+
+  const unsubscribe = service.onJobEvent((event) => {
+    if (event.kind !== 'progress') {
+      ended.add(event.jobId);
+      jobs.delete(event.jobId);
+    }
+    const shown = eventWithoutPaths(event);
+    for (const listener of listeners) listener(shown);
+  });
+
+  function remember(model: OpenModel, origin: ModelOrigin): OpenModel {
+    opened.set(model.modelId, { path: model.summary.path, origin });
+    return modelWithoutPaths(model);
+  }
+
+  return {
+    info: () => info,
+    hardware: () => service.hardware(),
+    samples: () => service.samples(),
+    recent: () => recents.list(),
+    async openPaths(paths, origin) {
+      const file = await pickModel(paths);
+      const model = await service.open(file);
+      await recents.add(file, { temporary: origin === 'upload' });
+      return remember({ ...model, summary: { ...model.summary, path: file } }, origin);
+    },
+    openSample: async (id) => remember(await service.openSample(id), 'sample'),
+    async openRecent(id) {
+      const file = recents.pathOf(id);
+      const before = [...opened.values()].find((one) => one.path === file);
+      return this.openPaths([file], before?.origin === 'upload' ? 'upload' : 'file');
+    },
+    async attachPaths(modelId, paths) {
+      return modelWithoutPaths(await service.attachData(modelId, await pickData(paths)));
+    },
+    async plan(request) {
+      const view = await service.plan(request);
+      const model = opened.get(request.modelId);
+      if (model && model.origin !== 'sample') await recents.setVerdict(model.path, view.baseline.verdict);
+      return view;
+    },
+    async startFit(request) {
+      const origin = opened.get(request.modelId)?.origin ?? 'file';
+      const { jobId } = await service.startFit(request, await outputDirectory(origin));
+      // A job that fails at once may end before its start is answered.
+      if (!ended.has(jobId)) jobs.add(jobId);
+      return { jobId };
+    },
+    async cancel(jobId) {
+      const { kept } = await service.cancel(jobId);
+      jobs.delete(jobId);
+      return { kept: kept && reportWithoutPaths(kept) };
+    },
+    async diagnostics(error) {
+      const hardware = await service.hardware().catch(() => null);
+      return diagnosticsText(info, hardware, error);
+    },
+    onJobEvent(listener) {
+      listeners.add(listener);
+      return () => listeners.delete(listener);
+    },
+    running: () => [...jobs],
+    output(jobId) {
+      const output = service.outputOf(jobId);
+      if (output) return { ...output, html: service.reportHtml(jobId) };
+      throw new SnugError('E_NOT_FOUND', 'This job has no result to save.', { action: 'Make it snug again.' });
+    },
+    async close() {
+      unsubscribe();
+      listeners.clear();
+      await service.close();
+    },
+  };
+}
