@@ -1,0 +1,113 @@
+import { SnugError } from '../contract/errors.js';
+import type { Measurement, Provider } from '../contract/types.js';
+import { cancelled, RuntimeJob } from './job.js';
+import { forkRuntime, type SpawnRuntime } from './spawn.js';
+import type { Feeds, Runtime, RuntimeSession, SessionSpec } from './types.js';
+
+export interface RuntimeOptions {
+  /** How to start the onnxruntime process; a Node child process when left out. */
+  spawn?: SpawnRuntime;
+  /** Threads of a session that does not say its own number. */
+  threads?: number;
+  /** Ends every process at once when it aborts; what waits rejects with `E_CANCELLED`. */
+  signal?: AbortSignal;
+  /** Told the id of every process started. */
+  onProcess?: (pid: number) => void;
+}
+
+const closed = (): SnugError =>
+  new SnugError('E_BAD_REQUEST', 'This session is closed.', { action: 'Open the model again.' });
+
+/** The runtime of this computer: onnxruntime in processes of its own, one for each open model or measurement. */
+export function createRuntime(options: RuntimeOptions = {}): Runtime {
+  return new RuntimeClient(options);
+}
+
+class RuntimeClient implements Runtime {
+  readonly #options: RuntimeOptions;
+  readonly #jobs = new Set<RuntimeJob>();
+  #providers: Promise<Provider[]> | null = null;
+
+  constructor(options: RuntimeOptions) {
+    this.#options = options;
+    options.signal?.addEventListener('abort', () => this.#killAll(cancelled()), { once: true });
+  }
+
+  providers(): Promise<Provider[]> {
+    this.#providers ??= this.#findProviders().catch((error: unknown) => {
+      this.#providers = null;
+      throw error;
+    });
+    return this.#providers;
+  }
+
+  /** A provider that the build knows may lack its driver: each one has to run a tiny model to count. */
+  async #findProviders(): Promise<Provider[]> {
+    const known = await this.#once((job) => job.ask({ kind: 'backends' }));
+    const works = await Promise.all(
+      known.map(async (provider) => {
+        if (provider === 'cpu') return true;
+        try {
+          await this.#once((job) => job.ask({ kind: 'probe', provider }));
+          return true;
+        } catch (error) {
+          if (error instanceof SnugError && error.code === 'E_CANCELLED') throw error;
+          // Refused, or its driver took the process down: either way it cannot be used here.
+          return false;
+        }
+      }),
+    );
+    return known.filter((_, index) => works[index]);
+  }
+
+  async open(spec: SessionSpec): Promise<RuntimeSession> {
+    const job = this.#start();
+    try {
+      const { inputs, outputs } = await job.ask({ kind: 'open', spec: this.#complete(spec) });
+      return {
+        inputs,
+        outputs,
+        run: (feeds, fetches) => job.ask({ kind: 'run', feeds, ...(fetches ? { fetches } : {}) }),
+        close: () => job.kill(closed()),
+      };
+    } catch (error) {
+      await job.kill(closed());
+      throw error;
+    }
+  }
+
+  measure(spec: SessionSpec, feeds: Feeds, options: { warmRuns: number; batch: number }): Promise<Measurement> {
+    return this.#once((job) => job.ask({ kind: 'measure', spec: this.#complete(spec), feeds, ...options }));
+  }
+
+  async close(): Promise<void> {
+    await this.#killAll(closed());
+  }
+
+  #complete(spec: SessionSpec): SessionSpec {
+    const threads = spec.threads ?? this.#options.threads;
+    return threads === undefined ? spec : { ...spec, threads };
+  }
+
+  #start(): RuntimeJob {
+    if (this.#options.signal?.aborted) throw cancelled();
+    const job = new RuntimeJob(this.#options.spawn ?? forkRuntime);
+    this.#jobs.add(job);
+    void job.gone.then(() => this.#jobs.delete(job));
+    if (job.pid !== undefined) this.#options.onProcess?.(job.pid);
+    return job;
+  }
+
+  async #once<T>(ask: (job: RuntimeJob) => Promise<T>): Promise<T> {
+    const job = this.#start();
+    try {
+      return await ask(job);
+    } finally {
+      await job.kill(closed());
+    }
+  }
+
+  async #killAll(reason: SnugError): Promise<void> {
+    await Promise.all([...this.#jobs].map((job) => job.kill(reason)));
+  }
+}

@@ -1,0 +1,163 @@
+import { readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import type { InferenceSession, Tensor } from 'onnxruntime-node';
+import { SnugError } from '../contract/errors.js';
+import type { Measurement } from '../contract/types.js';
+import { readProfile, type Profile, type ProfiledNode } from './profile.js';
+import { createSession, openTiny, runSession, toTensors } from './session.js';
+import type { Feeds, SessionSpec } from './types.js';
+
+/** Below this median, the cost of writing the profile would show in the latency (about 10 µs per node). */
+const profilingMattersBelowMs = 200;
+
+const profilePrefix = `snug-profile-${process.pid}`;
+const cpuProvider = 'CPUExecutionProvider';
+
+export interface MeasureRequest {
+  spec: SessionSpec;
+  feeds: Feeds;
+  warmRuns: number;
+  batch: number;
+}
+
+/**
+ * Loads, runs `1 + warmRuns` times with profiling on, reads peak memory and placement from the profile.
+ * Outputs are given back after each run, so exactly one set of outputs is alive at a time.
+ *
+ * cpu: peak = the arena's own high-water mark + weights that live outside of it. Weights a kernel has packed
+ * are inside the arena's counters (and their originals are gone); all others are kept as they are outside of
+ * it, and the profile names their bytes per node (measured with onnxruntime 1.30).
+ * Other providers: peak = highest resident set of this process above the level with a one-node session.
+ *
+ * @param workDirectory folder for the profile, which is removed again
+ * @param onBaseline called when the one-node session has run and nothing of the model is loaded yet
+ */
+export async function measureModel(
+  { spec, feeds, warmRuns, batch }: MeasureRequest,
+  workDirectory: string,
+  onBaseline: () => Promise<void>,
+): Promise<Measurement> {
+  const onDevice = spec.provider !== 'cpu';
+  const tiny = onDevice ? await openTiny(spec.provider) : null;
+  if (onDevice) await onBaseline();
+  const baseline = onDevice ? await resetResidentPeak() : 0;
+
+  const prefix = path.join(workDirectory, profilePrefix);
+  const session = await createSession(spec, { enableProfiling: true, profileFilePrefix: prefix });
+  const tensors = await toTensors(feeds);
+  const times = await timedRuns(session, tensors, 1 + warmRuns);
+  const resident = onDevice ? (await residentPeak()) - baseline : 0;
+  session.endProfiling();
+  await session.release();
+  const profile = await takeProfile(workDirectory);
+
+  let timed = times.slice(warmRuns > 0 ? 1 : 0);
+  if (warmRuns > 0 && median(timed) < profilingMattersBelowMs) {
+    const plain = await createSession(spec);
+    timed = (await timedRuns(plain, tensors, 1 + warmRuns)).slice(1);
+    await plain.release();
+  }
+  await tiny?.release();
+
+  const latencyMs = median(timed);
+  const outside = weightsOutsideArena(profile.nodes);
+  const { arena } = profile;
+  const add = (level: number | null): number | null => (level === null || onDevice ? null : level + outside);
+  return {
+    provider: spec.provider,
+    batch,
+    peakBytes: onDevice ? Math.max(0, resident) : (arena.peak ?? 0) + outside,
+    load: add(arena.load),
+    cold: add(arena.cold),
+    warm: add(arena.warm),
+    weightsOutsideArenaBytes: onDevice ? 0 : outside,
+    latencyMs,
+    samplesPerSecond: latencyMs > 0 ? (batch * 1000) / latencyMs : 0,
+    method: onDevice ? 'process' : 'arena',
+    placement: placementOf(profile),
+    fallbacks: onDevice ? fallbacksOf(profile.nodes) : [],
+  };
+}
+
+async function timedRuns(session: InferenceSession, tensors: Record<string, Tensor>, runs: number): Promise<number[]> {
+  const times: number[] = [];
+  for (let run = 0; run < runs; run += 1) {
+    const start = performance.now();
+    const outputs = await runSession(session, tensors);
+    times.push(performance.now() - start);
+    for (const tensor of Object.values(outputs)) tensor.dispose();
+  }
+  return times;
+}
+
+async function takeProfile(directory: string): Promise<Profile> {
+  const name = (await readdir(directory)).find((file) => file.startsWith(profilePrefix));
+  if (name === undefined) {
+    throw new SnugError('E_INTERNAL', 'The runtime wrote no profile.', {
+      action: 'Check that the folder for temporary files has room.',
+    });
+  }
+  const file = path.join(directory, name);
+  const profile = await readProfile(file);
+  await rm(file);
+  return profile;
+}
+
+/** Bytes of weights the runtime keeps outside of its arena: every node's constants that were not packed. */
+function weightsOutsideArena(nodes: readonly ProfiledNode[]): number {
+  return nodes.reduce((sum, node) => sum + (node.provider === cpuProvider ? node.parameterBytes : 0), 0);
+}
+
+function placementOf({ nodes }: Profile): Record<string, number> {
+  const placement: Record<string, number> = {};
+  for (const node of nodes) placement[node.provider] = (placement[node.provider] ?? 0) + 1;
+  return placement;
+}
+
+/** Data up to this size is about shapes and indices, not about the work of the model. */
+const shapeBytes = 1024;
+
+/**
+ * Nodes on the CPU although another provider was asked for. Nodes that only compute shapes (integers, a few
+ * bytes in and out, no weights) belong there and are left out; so are the copies between the two.
+ */
+function fallbacksOf(nodes: readonly ProfiledNode[]): Measurement['fallbacks'] {
+  return nodes
+    .filter((node) => node.provider === cpuProvider && !node.operator.startsWith('Memcpy'))
+    .filter((node) => Math.max(node.parameterBytes, node.outputBytes, node.activationBytes) > shapeBytes)
+    .map((node) => ({
+      node: node.name,
+      operator: node.operator,
+      provider: node.provider,
+      weightBytes: node.parameterBytes,
+    }));
+}
+
+function median(values: readonly number[]): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  const middle = sorted.length >> 1;
+  const upper = sorted[middle] ?? 0;
+  return sorted.length % 2 === 1 ? upper : ((sorted[middle - 1] ?? 0) + upper) / 2;
+}
+
+/** Current resident set in bytes; from here on {@link residentPeak} counts anew where the system allows. */
+async function resetResidentPeak(): Promise<number> {
+  try {
+    await writeFile('/proc/self/clear_refs', '5');
+  } catch {
+    // Other systems, or not permitted: the peak then includes what came before.
+  }
+  return process.memoryUsage.rss();
+}
+
+/** Highest resident set in bytes: since the reset on Linux, since the start elsewhere. */
+async function residentPeak(): Promise<number> {
+  try {
+    const status = await readFile('/proc/self/status', 'utf8');
+    const kilobytes = /^VmHWM:\s*(\d+) kB/m.exec(status)?.[1];
+    if (kilobytes !== undefined) return Number(kilobytes) * 1024;
+  } catch {
+    // Not Linux.
+  }
+  return process.resourceUsage().maxRSS * 1024;
+}

@@ -1,0 +1,82 @@
+/**
+ * The onnxruntime process. It serves one caller over Node IPC (child process) or over the parent port of an
+ * Electron utility process, one request after the other, and ends when the caller is gone. Its working
+ * directory is empty and its own; the caller removes it.
+ */
+import type { InferenceSession } from 'onnxruntime-node';
+import { SnugError } from '../contract/errors.js';
+import { measureModel } from './measure.js';
+import type { Channel, FromProcess, RequestKind, RuntimeAnswers, RuntimeRequest, ToProcess } from './protocol.js';
+import { createSession, knownBackends, openTiny, runSession, takeOutputs, toTensors, valuesOf } from './session.js';
+
+interface ParentPort {
+  postMessage(message: unknown): void;
+  on(event: 'message', listener: (event: { data: unknown }) => void): void;
+}
+
+function ownChannel(): Channel<FromProcess, ToProcess> {
+  const { parentPort } = process as unknown as { parentPort?: ParentPort };
+  if (parentPort) {
+    return {
+      post: (message) => parentPort.postMessage(message),
+      onMessage: (listener) => parentPort.on('message', ({ data }) => listener(data as ToProcess)),
+      // A utility process is ended by its owner together with the port.
+      onClose: () => undefined,
+    };
+  }
+  return {
+    post: (message) => void process.send?.(message),
+    onMessage: (listener) => void process.on('message', (message) => listener(message as ToProcess)),
+    onClose: (listener) => void process.on('disconnect', listener),
+  };
+}
+
+let session: InferenceSession | null = null;
+
+async function answer(id: number, request: RuntimeRequest): Promise<RuntimeAnswers[RequestKind]> {
+  switch (request.kind) {
+    case 'backends':
+      return knownBackends();
+    case 'probe':
+      await (await openTiny(request.provider)).release();
+      return null;
+    case 'open':
+      session = await createSession(request.spec);
+      return { inputs: valuesOf(session.inputMetadata), outputs: valuesOf(session.outputMetadata) };
+    case 'run': {
+      if (!session) throw new SnugError('E_BAD_REQUEST', 'No model is open in this process.');
+      return takeOutputs(await runSession(session, await toTensors(request.feeds), request.fetches));
+    }
+    case 'measure':
+      return measureModel(request, process.cwd(), () => {
+        channel.post({ id, mark: 'baseline' });
+        return new Promise((resolve) => (proceed = resolve));
+      });
+    case 'close':
+      await session?.release();
+      session = null;
+      return null;
+  }
+}
+
+/** Resolves the wait of a measurement for its caller. */
+let proceed: () => void = () => undefined;
+
+const channel = ownChannel();
+let queue: Promise<void> = Promise.resolve();
+
+channel.onMessage((message) => {
+  if ('proceed' in message) {
+    proceed();
+    return;
+  }
+  const { id, request } = message;
+  queue = queue.then(async () => {
+    try {
+      channel.post({ id, ok: true, value: await answer(id, request) });
+    } catch (thrown) {
+      channel.post({ id, ok: false, error: SnugError.from(thrown).toReport() });
+    }
+  });
+});
+channel.onClose(() => process.exit(0));

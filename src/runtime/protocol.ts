@@ -1,0 +1,43 @@
+import type { ErrorReport } from '../contract/errors.js';
+import type { Measurement, Provider } from '../contract/types.js';
+import type { Feeds, RuntimeValue, SessionSpec } from './types.js';
+
+/** What a caller may ask of the onnxruntime process. One request is in flight at a time. */
+export type RuntimeRequest =
+  | { kind: 'backends' }
+  | { kind: 'probe'; provider: Provider }
+  | { kind: 'open'; spec: SessionSpec }
+  | { kind: 'run'; feeds: Feeds; fetches?: string[] }
+  | { kind: 'measure'; spec: SessionSpec; feeds: Feeds; warmRuns: number; batch: number }
+  | { kind: 'close' };
+
+export type RequestKind = RuntimeRequest['kind'];
+
+/** Answer to each kind of request. */
+export interface RuntimeAnswers {
+  backends: Provider[];
+  probe: null;
+  open: { inputs: RuntimeValue[]; outputs: RuntimeValue[] };
+  run: Feeds;
+  measure: Measurement;
+  close: null;
+}
+
+/** From caller to process. `proceed` answers a `mark`. */
+export type ToProcess = { id: number; request: RuntimeRequest } | { id: number; proceed: true };
+
+/**
+ * From process to caller. `mark` comes while a model is measured on a device: nothing of the model is loaded
+ * yet, and the process waits until the caller has read the device's memory level.
+ */
+export type FromProcess =
+  | { id: number; ok: true; value: RuntimeAnswers[RequestKind] }
+  | { id: number; ok: false; error: ErrorReport }
+  | { id: number; mark: 'baseline' };
+
+/** A two-way message pipe: Node IPC, or the parent port of an Electron utility process. */
+export interface Channel<Out, In> {
+  post(message: Out): void;
+  onMessage(listener: (message: In) => void): void;
+  onClose(listener: () => void): void;
+}
