@@ -115,10 +115,13 @@ export async function startServer(options: ServerOptions): Promise<SnugServer> {
 async function route(parts: Parts, request: IncomingMessage, response: ServerResponse): Promise<void> {
   const refusal = parts.access.checkOrigin(request);
   if (refusal) return sendText(response, refusal.status, refusal.reason);
-  // The base only completes the path; it is never contacted.
+  const target = request.url ?? '';
+  // The base only completes the path; it is never contacted. `//name` and `http://name` would replace it.
   const base = 'http://snug.invalid';
-  if (!URL.canParse(request.url ?? '', base)) return sendText(response, 400, 'This address cannot be read.');
-  const url = new URL(request.url ?? '', base);
+  if (!/^\/(?!\/)/u.test(target) || !URL.canParse(target, base)) {
+    return sendText(response, 400, 'This address cannot be read.');
+  }
+  const url = new URL(target, base);
 
   const token = url.searchParams.get('token');
   if (request.method === 'GET' && url.pathname === '/' && token !== null) return enter(parts, request, response, token);
