@@ -6,30 +6,9 @@
 import type { InferenceSession } from 'onnxruntime-node';
 import { SnugError } from '../contract/errors.js';
 import { measureModel } from './measure.js';
-import type { Channel, FromProcess, RequestKind, RuntimeAnswers, RuntimeRequest, ToProcess } from './protocol.js';
+import { ownChannel } from './own-channel.js';
+import type { FromProcess, RequestKind, RuntimeAnswers, RuntimeRequest, ToProcess } from './protocol.js';
 import { createSession, knownBackends, openTiny, runSession, takeOutputs, toTensors, valuesOf } from './session.js';
-
-interface ParentPort {
-  postMessage(message: unknown): void;
-  on(event: 'message', listener: (event: { data: unknown }) => void): void;
-}
-
-function ownChannel(): Channel<FromProcess, ToProcess> {
-  const { parentPort } = process as unknown as { parentPort?: ParentPort };
-  if (parentPort) {
-    return {
-      post: (message) => parentPort.postMessage(message),
-      onMessage: (listener) => parentPort.on('message', ({ data }) => listener(data as ToProcess)),
-      // A utility process is ended by its owner together with the port.
-      onClose: () => undefined,
-    };
-  }
-  return {
-    post: (message) => void process.send?.(message),
-    onMessage: (listener) => void process.on('message', (message) => listener(message as ToProcess)),
-    onClose: (listener) => void process.on('disconnect', listener),
-  };
-}
 
 let session: InferenceSession | null = null;
 
@@ -62,7 +41,7 @@ async function answer(id: number, request: RuntimeRequest): Promise<RuntimeAnswe
 /** Resolves the wait of a measurement for its caller. */
 let proceed: () => void = () => undefined;
 
-const channel = ownChannel();
+const channel = ownChannel<FromProcess, ToProcess>();
 let queue: Promise<void> = Promise.resolve();
 
 channel.onMessage((message) => {

@@ -5,18 +5,26 @@ import path from 'node:path';
 import type { ProcessExit } from './errors.js';
 import type { Channel, FromProcess, ToProcess } from './protocol.js';
 
-/** A started onnxruntime process, whatever started it. */
-export interface RuntimeProcess {
+/** A started process of ours, whatever started it: `Out` goes to it, `In` comes from it. */
+export interface StartedProcess<Out, In> {
   readonly pid: number | undefined;
-  readonly channel: Channel<ToProcess, FromProcess>;
+  readonly channel: Channel<Out, In>;
   /** Ends it at once; a second call does nothing. */
   kill(): void;
   /** Called exactly once, when the process is gone (or could not be started). */
   onExit(listener: (exit: ProcessExit) => void): void;
 }
 
+export interface SpawnRequest {
+  /** Program file. */
+  entry: string;
+  env: Record<string, string>;
+}
+
+export type RuntimeProcess = StartedProcess<ToProcess, FromProcess>;
+
 /** Starts the process whose program is `entry`; Electron hands in one that uses utility processes. */
-export type SpawnRuntime = (request: { entry: string; env: Record<string, string> }) => RuntimeProcess;
+export type SpawnRuntime = (request: SpawnRequest) => RuntimeProcess;
 
 /** What onnxruntime and graphics drivers may read from the environment; everything else stays outside. */
 const allowed = new Set([
@@ -73,7 +81,7 @@ function memoryKills(): number {
  * a fresh empty folder (models loaded from bytes resolve external data against it), removed afterwards. No
  * child outlives this process.
  */
-export const forkRuntime: SpawnRuntime = ({ entry, env }) => {
+export function forkProcess<Out extends object, In>({ entry, env }: SpawnRequest): StartedProcess<Out, In> {
   const directory = mkdtempSync(path.join(tmpdir(), 'snug-run-'));
   const killsBefore = memoryKills();
   const child = fork(entry, [], {
@@ -115,10 +123,12 @@ export const forkRuntime: SpawnRuntime = ({ entry, env }) => {
         // The error of a send to a process that has just died is told by its exit.
         if (child.connected) child.send(message, () => undefined);
       },
-      onMessage: (listener) => void child.on('message', (message) => listener(message as FromProcess)),
+      onMessage: (listener) => void child.on('message', (message) => listener(message as In)),
       onClose: (listener) => void child.on('disconnect', listener),
     },
     kill: () => void child.kill('SIGKILL'),
     onExit: (listener) => void listeners.push(listener),
   };
-};
+}
+
+export const forkRuntime: SpawnRuntime = forkProcess;
