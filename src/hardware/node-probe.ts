@@ -15,7 +15,8 @@ export const nodeProbe: Probe = {
         command,
         [...args],
         {
-          timeout: Math.max(1, timeoutMs),
+          // Node takes whole milliseconds only, and 0 would mean no limit.
+          timeout: Math.max(1, Math.ceil(timeoutMs)),
           // A tool waiting for a hung driver ignores SIGTERM.
           killSignal: 'SIGKILL',
           maxBuffer: maxOutputBytes,
