@@ -1,3 +1,4 @@
+import type * as ort from 'onnxruntime-node';
 import type { InferenceSession, Tensor } from 'onnxruntime-node';
 import { SnugError } from '../contract/errors.js';
 import type { Provider } from '../contract/types.js';
@@ -5,7 +6,7 @@ import { classifyRuntimeError, providerError } from './errors.js';
 import { tinyModel } from './tiny-model.js';
 import type { Feeds, RuntimeArray, RuntimeDtype, RuntimeValue, SessionSpec } from './types.js';
 
-type OnnxRuntime = typeof import('onnxruntime-node');
+type OnnxRuntime = typeof ort;
 
 let loaded: Promise<OnnxRuntime> | null = null;
 
