@@ -152,6 +152,23 @@ function take<T extends { name: string }>(
   return index < 0 ? null : (list.splice(index, 1)[0] ?? null);
 }
 
+/** Adapters the NVIDIA driver told of: by name first, then, should the names differ, as many as it told of. */
+function toldByNvidia(adapters: VideoController[], nvidia: Finding[]): Set<VideoController> {
+  const names = nvidia.map((finding) => finding.name);
+  const told = new Set<VideoController>();
+  for (const adapter of adapters) {
+    const index = names.indexOf(adapter.name);
+    if (index < 0) continue;
+    names.splice(index, 1);
+    told.add(adapter);
+  }
+  const renamed = adapters.filter(
+    (adapter) => !told.has(adapter) && vendorOf(adapter.pciVendor, adapter.name) === 'nvidia',
+  );
+  for (const adapter of renamed.slice(0, names.length)) told.add(adapter);
+  return told;
+}
+
 /** Joins the answers; NVIDIA cards the NVIDIA driver already told of are left to it. */
 export function windowsFindings(nvidia: Finding[], answers: WindowsAnswers, ram: RamReading): Finding[] {
   const adapters = presentAdapters(answers).filter(
@@ -159,7 +176,7 @@ export function windowsFindings(nvidia: Finding[], answers: WindowsAnswers, ram:
   );
   const drivers = [...answers.drivers];
   const directX = [...answers.directX];
-  let toldByNvidia = nvidia.length;
+  const told = toldByNvidia(adapters, nvidia);
   const findings = [...nvidia];
   for (const [index, adapter] of adapters.entries()) {
     const vendor = vendorOf(adapter.pciVendor, adapter.name);
@@ -172,10 +189,7 @@ export function windowsFindings(nvidia: Finding[], answers: WindowsAnswers, ram:
       (entry) =>
         adapter.pciVendor !== null && entry.pciVendor === adapter.pciVendor && entry.pciDevice === adapter.pciDevice,
     );
-    if (vendor === 'nvidia' && toldByNvidia > 0) {
-      toldByNvidia -= 1;
-      continue;
-    }
+    if (told.has(adapter)) continue;
     // Rows cannot be told apart without a LUID; with a single adapter the software renderer's row is the smaller.
     const usage =
       answers.usage.find((row) => row.luid === seen?.luid) ??
