@@ -1,9 +1,9 @@
 #!/usr/bin/env node
 /**
- * Builds what Node runs into `out/`: the command line, the engine and runtime processes, and, with the
- * renderer present, the page. `--engine` builds the Node part only (tests need just that).
+ * Builds into `out/`: what Node runs (command line, engine and runtime processes), the desktop app's main
+ * process and preload, and the page. `--engine` builds the Node part only (tests need just that).
  */
-import { existsSync } from 'node:fs';
+import { existsSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import path from 'node:path';
 import { build } from 'vite';
@@ -16,34 +16,51 @@ const nodeEntries = {
   cli: 'src/cli/main.ts',
   'runtime-process': 'src/runtime/process-entry.ts',
   'engine-process': 'src/app/engine-entry.ts',
+  ...(engineOnly ? {} : { 'electron/main': 'electron/main.ts' }),
 };
 
-const input = Object.fromEntries(
-  Object.entries(nodeEntries)
-    .map(([name, file]) => [name, path.join(root, file)])
-    .filter(([, file]) => existsSync(file)),
-);
+/** Settings both Node builds share. Packages stay outside: they are installed, and one of them is native. */
+const shared = {
+  configFile: false,
+  root,
+  logLevel: 'warn',
+};
 
-if (Object.keys(input).length > 0) {
+await build({
+  ...shared,
+  build: {
+    ssr: true,
+    outDir: path.join(root, 'out'),
+    emptyOutDir: false,
+    target: 'node20',
+    sourcemap: true,
+    minify: false,
+    rolldownOptions: {
+      input: Object.fromEntries(
+        Object.entries(nodeEntries)
+          .map(([name, file]) => [name, path.join(root, file)])
+          .filter(([, file]) => existsSync(file)),
+      ),
+      output: { format: 'es', entryFileNames: '[name].js', chunkFileNames: 'chunks/[name]-[hash].js' },
+    },
+  },
+});
+
+if (!engineOnly) {
+  // A sandboxed preload can load nothing but itself, and only as CommonJS.
   await build({
-    configFile: false,
-    root,
-    logLevel: 'warn',
+    ...shared,
+    ssr: { noExternal: true, external: ['electron'] },
     build: {
-      ssr: true,
-      outDir: path.join(root, 'out'),
+      ssr: path.join(root, 'electron/preload.ts'),
+      outDir: path.join(root, 'out/electron'),
       emptyOutDir: false,
-      target: 'node20',
-      sourcemap: true,
+      target: 'node22',
       minify: false,
-      rolldownOptions: {
-        input,
-        output: { format: 'es', entryFileNames: '[name].js', chunkFileNames: 'chunks/[name]-[hash].js' },
-      },
+      rolldownOptions: { output: { format: 'cjs', entryFileNames: 'preload.cjs', codeSplitting: false } },
     },
   });
-}
-
-if (!engineOnly && existsSync(path.join(root, 'renderer/vite.config.ts'))) {
   await build({ configFile: path.join(root, 'renderer/vite.config.ts'), logLevel: 'warn' });
+  // `npm start` builds again when a source is younger than this file.
+  writeFileSync(path.join(root, 'out/.built'), '');
 }
