@@ -62,7 +62,7 @@ describe('readHardware with an NVIDIA driver', () => {
   });
 
   it('a full card reads free 0, not empty', async () => {
-    const full = '0, GPU-1, 00000000:01:00.0, NVIDIA GeForce GTX 1060 6GB, 6144, 6144, 0, 0, [N/A]\n';
+    const full = '0, GPU-1, 00000000:01:00.0, NVIDIA GeForce GTX 1060 6GB, 6144, 5912, 0, [N/A], [N/A]\n';
     const { gpus } = await readHardware(fake({ platform: 'linux', commands: { 'nvidia-smi': full } }));
     expect(gpus[0]).toMatchObject({ totalBytes: 6144 * MiB, freeBytes: 0, confidence: 'measured' });
   });
