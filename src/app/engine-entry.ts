@@ -1,0 +1,102 @@
+/**
+ * The engine process: everything heavy but onnxruntime itself (reading, planning, pruning, quantizing,
+ * writing) happens here, so that a door never stalls. It serves one owner over Node IPC or the parent port of
+ * an Electron utility process, and ends with it.
+ */
+import { SnugError } from '../contract/errors.js';
+import { Analysis } from '../fit/analysis.js';
+import { fitModel } from '../fit/fit.js';
+import { Planner } from '../fit/solve.js';
+import { createRuntime } from '../runtime/client.js';
+import type { Dataset } from '../runtime/dataset-types.js';
+import { ownChannel } from '../runtime/own-channel.js';
+import type { Runtime } from '../runtime/types.js';
+import type { EngineAnswers, EngineRequest, FromEngine, ToEngine } from './engine-protocol.js';
+import type { OpenedModel } from './open.js';
+import { openData, openModel, requireProvider } from './open.js';
+import { relaySpawn } from './relay.js';
+
+const channel = ownChannel<FromEngine, ToEngine>();
+const relay = relaySpawn((message) => channel.post(message));
+const abort = new AbortController();
+
+let opened: OpenedModel | null = null;
+let data: Dataset | null = null;
+let dataPath: string | null = null;
+let runtime: Runtime | null = null;
+const planners = new Map<string, Planner>();
+
+function theRuntime(relayed: boolean): Runtime {
+  runtime ??= createRuntime({
+    ...(relayed ? { spawn: relay.spawn } : {}),
+    signal: abort.signal,
+    onProcess: (pid) => channel.post({ started: pid }),
+  });
+  return runtime;
+}
+
+function theModel(): OpenedModel {
+  if (!opened) throw new SnugError('E_BAD_REQUEST', 'No model is open in this process.');
+  return opened;
+}
+
+async function answer(request: EngineRequest, relayed: boolean): Promise<EngineAnswers[EngineRequest['kind']]> {
+  switch (request.kind) {
+    case 'open':
+      opened = openModel(request.path);
+      return opened.summary;
+    case 'data': {
+      await data?.close();
+      data = await openData(request.path, theModel(), {});
+      dataPath = request.path;
+      planners.clear();
+      return { name: data.name, samples: data.samples };
+    }
+    case 'plan': {
+      const key = `${request.provider}|${dataPath ?? ''}`;
+      let planner = planners.get(key);
+      if (!planner) {
+        planner = new Planner(new Analysis(theModel().model, request.provider, data !== null));
+        planners.set(key, planner);
+      }
+      const pins = { ...request.pins, dims: { ...data?.dims, ...request.pins.dims } };
+      return planner.solve(request.budgetBytes, pins);
+    }
+    case 'fit': {
+      const model = openModel(request.path);
+      const run = theRuntime(relayed);
+      await requireProvider(run, request.provider);
+      const dataset = request.dataPath ? await openData(request.dataPath, model, request.pins.dims ?? {}) : null;
+      return fitModel({
+        model: model.model,
+        modelPath: model.path,
+        inputs: model.inputs,
+        outputPath: request.outputPath,
+        budgetBytes: request.budgetBytes,
+        provider: request.provider,
+        pins: request.pins,
+        dataset,
+        runtime: run,
+        onProgress: (progress) => channel.post({ progress }),
+        signal: abort.signal,
+      });
+    }
+  }
+}
+
+channel.onMessage((message) => {
+  if ('relay' in message) {
+    relay.receive(message);
+    return;
+  }
+  if ('stop' in message) {
+    abort.abort();
+    return;
+  }
+  const { id, request, relayed } = message;
+  answer(request, relayed).then(
+    (value) => channel.post({ id, ok: true, value }),
+    (error: unknown) => channel.post({ id, ok: false, error: SnugError.from(error).toReport() }),
+  );
+});
+channel.onClose(() => process.exit(0));

@@ -1,0 +1,46 @@
+import type { ErrorReport } from '../contract/errors.js';
+import type { FitReport, JobProgress, ModelSummary, Pins, PlanView, Provider } from '../contract/types.js';
+import type { ProcessExit } from '../runtime/errors.js';
+import type { FromProcess, ToProcess } from '../runtime/protocol.js';
+
+/** What a door asks of an engine process. One process holds one model, or does one fit. */
+export type EngineRequest =
+  | { kind: 'open'; path: string }
+  | { kind: 'data'; path: string }
+  | { kind: 'plan'; budgetBytes: number; provider: Provider; pins: Pins }
+  | {
+      kind: 'fit';
+      path: string;
+      dataPath: string | null;
+      outputPath: string;
+      budgetBytes: number;
+      provider: Provider;
+      pins: Pins;
+    };
+
+export interface EngineAnswers {
+  open: ModelSummary;
+  data: { name: string; samples: number };
+  plan: PlanView;
+  fit: FitReport;
+}
+
+/** Messages for runtime processes that only the door may start (Electron utility processes). */
+export type RelayDown =
+  | { relay: number; message: FromProcess }
+  | { relay: number; pid: number | null }
+  | { relay: number; exit: ProcessExit };
+export type RelayUp =
+  | { relay: number; spawn: { entry: string; env: Record<string, string> } }
+  | { relay: number; message: ToProcess }
+  | { relay: number; kill: true };
+
+export type ToEngine = { id: number; request: EngineRequest; relayed: boolean } | { stop: true } | RelayDown;
+
+export type FromEngine =
+  | { id: number; ok: true; value: EngineAnswers[keyof EngineAnswers] }
+  | { id: number; ok: false; error: ErrorReport }
+  | { progress: JobProgress }
+  /** A process the engine started itself, so that its owner can end it together with the engine. */
+  | { started: number }
+  | RelayUp;

@@ -1,0 +1,72 @@
+import type { FitReport, Reason } from '../contract/types.js';
+
+const escapes: Record<string, string> = { '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;', "'": '&#39;' };
+
+/** Model files are untrusted: every name in them is text, never markup. */
+function escape(text: string): string {
+  return text.replace(/[&<>"']/g, (c) => escapes[c]);
+}
+
+function size(bytes: number | null | undefined): string {
+  if (bytes === null || bytes === undefined) return '–';
+  if (bytes >= 1e9) return `${(bytes / 1e9).toFixed(2)} GB`;
+  if (bytes >= 1e6) return `${(bytes / 1e6).toFixed(2)} MB`;
+  return `${(bytes / 1e3).toFixed(1)} kB`;
+}
+
+/** One reason as an English sentence; the command line and the saved report share it. */
+export function reasonText(reason: Reason): string {
+  switch (reason.kind) {
+    case 'already-fits':
+      return 'The model fits as it is.';
+    case 'chosen':
+      return 'Chosen because it is the least damaging plan that fits.';
+    case 'pinned':
+      return `Fixed by you: ${reason.what}.`;
+    case 'no-samples':
+      return 'No calibration data: least-squares repair and 8-bit activations were not available, and answers were compared on random inputs.';
+    case 'stayed-large':
+      return `${reason.weight} stayed large: ${reason.why}.`;
+    case 'assumed-dimension':
+      return `Nobody gave ${reason.name}; ${reason.value} was assumed.`;
+    case 'fell-back':
+      return `${reason.operator} (${reason.node}) ran on ${reason.provider}, not on the provider asked for.`;
+    case 'candidate-failed':
+      return `The plan "${reason.id}" was tried and failed: ${reason.why}`;
+    case 'blocked-by':
+      return `Held up by ${reason.what}; the largest is ${reason.name} (${size(reason.bytes)}).`;
+    case 'note':
+      return reason.text;
+  }
+}
+
+/** The report as one self-contained page: no script, no outside resource. */
+export function reportHtml(report: FitReport): string {
+  const { before, measured, predicted, after, quality, plan } = report;
+  const row = (cells: (string | number)[]): string =>
+    `<tr>${cells.map((c, i) => `<${i ? 'td' : 'th scope="row"'}>${escape(String(c))}</${i ? 'td' : 'th'}>`).join('')}</tr>`;
+  const weights = plan.weights
+    .filter((w) => w.bytesBefore >= 1024)
+    .map((w) =>
+      row([w.name, w.operator, w.dims.join(' × '), w.dtype, size(w.bytesBefore), size(w.bytesAfter), w.reason ?? '']),
+    );
+  const same = quality?.top1Agreement;
+  return `<!doctype html><html lang="en"><meta charset="utf-8"><title>${escape(report.model.name)} – Snug report</title>
+<style>:root{color-scheme:light dark}body{font:15px/1.6 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}
+table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums;margin:1rem 0}th,td{text-align:left;padding:.25rem .75rem .25rem 0;border-bottom:1px solid color-mix(in srgb,currentColor 20%,transparent)}
+td{overflow-wrap:anywhere}h1{font-size:1.4rem}h2{font-size:1.1rem;margin-top:2rem}</style>
+<h1>${escape(report.model.name)}</h1>
+<p>Budget ${size(report.budgetBytes)} · ${escape(plan.provider)} · batch ${plan.batch} · ${report.fits ? 'fits' : 'does not fit'}</p>
+<table><thead><tr><th></th><th scope="col">before</th><th scope="col">after</th><th scope="col">predicted</th></tr></thead><tbody>
+${row(['Peak memory', size(before.measured?.peakBytes), size(measured?.peakBytes), size(predicted.peakBytes)])}
+${row(['File', size(before.fileBytes), size(after.fileBytes), ''])}
+${row(['Parameters', before.parameters, after.parameters, ''])}
+${row(['Latency', before.measured ? `${before.measured.latencyMs.toFixed(2)} ms` : '–', measured ? `${measured.latencyMs.toFixed(2)} ms` : '–', ''])}
+${row(['Same answers', '', same === null || same === undefined ? '–' : `${(same * 100).toFixed(1)} %`, ''])}
+</tbody></table>
+<h2>Why</h2><ul>${report.reasons.map((r) => `<li>${escape(reasonText(r))}</li>`).join('')}</ul>
+<h2>Tried</h2><table><thead><tr><th scope="col">plan</th><th scope="col">predicted</th><th scope="col">measured</th><th scope="col">outcome</th></tr></thead><tbody>
+${report.tried.map((t) => row([t.label, size(t.predictedBytes), size(t.measuredBytes), t.outcome])).join('\n')}</tbody></table>
+<h2>Weights</h2><table><thead><tr><th scope="col">weight</th><th scope="col">operator</th><th scope="col">shape</th><th scope="col">format</th><th scope="col">before</th><th scope="col">after</th><th scope="col">note</th></tr></thead><tbody>
+${weights.join('\n')}</tbody></table></html>`;
+}

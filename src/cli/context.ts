@@ -1,0 +1,124 @@
+import type { Command } from 'commander';
+import { SnugError } from '../contract/errors.js';
+import type { JobProgress, Provider } from '../contract/types.js';
+import { providers } from '../contract/types.js';
+import { createRuntime } from '../runtime/client.js';
+import type { Runtime } from '../runtime/types.js';
+import { formatBytes, parseDims, parseNumber } from './format.js';
+
+/** What every command gets: how to print, a runtime to use, and the signal of Ctrl+C. */
+export interface CommandContext {
+  json: boolean;
+  runtime: Runtime;
+  signal: AbortSignal;
+  /** The result: one JSON object with `--json`, else the text. */
+  print(value: object, text: string): void;
+  progress(progress: JobProgress): void;
+}
+
+const phaseWords: Record<JobProgress['phase'], string> = {
+  reading: 'Reading',
+  planning: 'Planning',
+  pruning: 'Pruning',
+  quantizing: 'Quantizing',
+  writing: 'Writing',
+  checking: 'Checking it runs',
+  comparing: 'Comparing answers',
+};
+
+function progressLine({ phase, done, total, unit, item }: JobProgress): string {
+  const amount =
+    total === null
+      ? ''
+      : unit === 'bytes'
+        ? ` ${formatBytes(done)} of ${formatBytes(total)}`
+        : ` ${done} of ${total} ${unit}`;
+  return `${phaseWords[phase]}${amount}${item ? ` (${item})` : ''}`;
+}
+
+/** Progress goes to stderr: one rewritten line on a terminal, one line per phase elsewhere. */
+function progressPrinter(quiet: boolean): { show(progress: JobProgress): void; clear(): void } {
+  const terminal = process.stderr.isTTY === true;
+  let last = '';
+  let drawnAt = 0;
+  return {
+    show(progress) {
+      if (quiet) return;
+      if (!terminal) {
+        const word =
+          phaseWords[progress.phase] + (progress.item && progress.total === null ? ` (${progress.item})` : '');
+        if (word !== last) process.stderr.write(`${word}\n`);
+        last = word;
+        return;
+      }
+      const now = Date.now();
+      if (now - drawnAt < 80 && progress.done !== progress.total) return;
+      drawnAt = now;
+      last = progressLine(progress).slice(0, (process.stderr.columns ?? 80) - 1);
+      process.stderr.write(`\r\x1b[2K${last}`);
+    },
+    clear() {
+      if (terminal && last) process.stderr.write('\r\x1b[2K');
+    },
+  };
+}
+
+/** Runs a command body with a runtime that is always closed, and with Ctrl+C as cancellation. */
+export async function withContext(command: Command, body: (context: CommandContext) => Promise<void>): Promise<void> {
+  const { json = false, quiet = false } = command.optsWithGlobals<{ json?: boolean; quiet?: boolean }>();
+  const abort = new AbortController();
+  const printer = progressPrinter(quiet);
+  const stop = (): void => abort.abort();
+  process.once('SIGINT', stop);
+  process.once('SIGTERM', stop);
+  const runtime = createRuntime({ signal: abort.signal });
+  try {
+    await body({
+      json,
+      runtime,
+      signal: abort.signal,
+      progress: (progress) => printer.show(progress),
+      print(value, text) {
+        printer.clear();
+        process.stdout.write(json ? `${JSON.stringify(value, null, 2)}\n` : `${text}\n`);
+      },
+    });
+  } catch (error) {
+    printer.clear();
+    if (abort.signal.aborted && !(error instanceof SnugError)) {
+      throw new SnugError('E_CANCELLED', 'Stopped. Nothing was changed.');
+    }
+    throw error;
+  } finally {
+    process.off('SIGINT', stop);
+    process.off('SIGTERM', stop);
+    await runtime.close();
+  }
+}
+
+/** `--provider`, checked. @throws SnugError `E_USAGE` */
+export function parseProvider(text: string): Provider {
+  const provider = providers.find((p) => p === text);
+  if (provider) return provider;
+  throw new SnugError('E_USAGE', `"${text}" is no execution provider.`, {
+    action: `Use one of: ${providers.join(', ')}.`,
+  });
+}
+
+export interface ShapeOptions {
+  batch?: string;
+  dim?: string[];
+}
+
+/** `--batch` and `--dim`, checked. @throws SnugError `E_USAGE` */
+export function parseShape(options: ShapeOptions): { batch: number | undefined; dims: Record<string, number> } {
+  return {
+    batch: options.batch === undefined ? undefined : parseNumber(options.batch, '--batch', 1, 65536, true),
+    dims: parseDims(options.dim ?? []),
+  };
+}
+
+/** Collects a repeatable option. */
+export function collect(value: string, previous: string[] = []): string[] {
+  return [...previous, value];
+}

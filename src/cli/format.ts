@@ -1,0 +1,129 @@
+import Table from 'cli-table3';
+import { SnugError } from '../contract/errors.js';
+
+const units: [string, number][] = [
+  ['TB', 1e12],
+  ['GB', 1e9],
+  ['MB', 1e6],
+  ['kB', 1e3],
+];
+
+/** Decimal units, three significant figures: `1.23 GB`. */
+export function formatBytes(bytes: number | null): string {
+  if (bytes === null) return 'unknown';
+  for (const [unit, size] of units) {
+    if (Math.abs(bytes) >= size) {
+      const value = bytes / size;
+      return `${value.toFixed(value >= 100 ? 0 : value >= 10 ? 1 : 2)} ${unit}`;
+    }
+  }
+  return `${bytes} B`;
+}
+
+const factors: Record<string, number> = {
+  '': 1,
+  b: 1,
+  kb: 1e3,
+  mb: 1e6,
+  gb: 1e9,
+  tb: 1e12,
+  kib: 1024,
+  mib: 1024 ** 2,
+  gib: 1024 ** 3,
+  tib: 1024 ** 4,
+};
+
+/**
+ * Reads `4GB`, `512 MB`, `1.5GiB` or plain bytes.
+ *
+ * @throws SnugError `E_USAGE`
+ */
+export function parseBytes(text: string): number {
+  const match = /^\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*$/i.exec(text);
+  const factor = match ? factors[match[2].toLowerCase()] : undefined;
+  if (!match || factor === undefined || !(Number(match[1]) > 0)) {
+    throw new SnugError('E_USAGE', `"${text}" is no size.`, { action: 'Write it like 4GB, 512MB or 1.5GiB.' });
+  }
+  return Math.round(Number(match[1]) * factor);
+}
+
+/**
+ * Reads `NAME=N` dimension settings.
+ *
+ * @throws SnugError `E_USAGE`
+ */
+export function parseDims(settings: string[]): Record<string, number> {
+  const dims: Record<string, number> = {};
+  for (const setting of settings) {
+    const match = /^(.+)=(\d+)$/.exec(setting);
+    if (!match) {
+      throw new SnugError('E_USAGE', `"${setting}" is no dimension.`, { action: 'Write it like --dim sequence=128.' });
+    }
+    dims[match[1]] = Number(match[2]);
+  }
+  return dims;
+}
+
+/** A non-negative number option in a range. @throws SnugError `E_USAGE` */
+export function parseNumber(text: string, name: string, low: number, high: number, integer = false): number {
+  const value = Number(text);
+  if (
+    text.trim() === '' ||
+    !Number.isFinite(value) ||
+    value < low ||
+    value > high ||
+    (integer && !Number.isInteger(value))
+  ) {
+    throw new SnugError(
+      'E_USAGE',
+      `${name} must be a ${integer ? 'whole ' : ''}number from ${low} to ${high}, not "${text}".`,
+      {
+        action: `See "snug --help".`,
+      },
+    );
+  }
+  return value;
+}
+
+export function percent(share: number, digits = 1): string {
+  return `${(share * 100).toFixed(digits)} %`;
+}
+
+export function milliseconds(ms: number): string {
+  return ms >= 1000 ? `${(ms / 1000).toFixed(2)} s` : `${ms.toFixed(ms >= 10 ? 1 : 2)} ms`;
+}
+
+/** Rows as aligned columns under a header; the columns in `right` are right-aligned. */
+export function table(header: string[], rows: string[][], right: number[] = []): string {
+  const none = {
+    top: '',
+    'top-mid': '',
+    'top-left': '',
+    'top-right': '',
+    bottom: '',
+    'bottom-mid': '',
+    'bottom-left': '',
+  };
+  const grid = new Table({
+    head: header,
+    colAligns: header.map((_, column) => (right.includes(column) ? 'right' : 'left')),
+    style: { head: [], border: [], 'padding-left': 0, 'padding-right': 1, compact: true },
+    chars: {
+      ...none,
+      'bottom-right': '',
+      left: '',
+      'left-mid': '',
+      mid: '',
+      'mid-mid': '',
+      right: '',
+      'right-mid': '',
+      middle: ' ',
+    },
+  });
+  grid.push(...rows);
+  return grid
+    .toString()
+    .split('\n')
+    .map((line) => line.trimEnd())
+    .join('\n');
+}

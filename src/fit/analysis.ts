@@ -1,0 +1,60 @@
+import type { Dtype, ModelSummary, Provider } from '../contract/types.js';
+import { defaultBindings } from '../onnx/shape.js';
+import { inferShapes } from '../onnx/shape.js';
+import type { Model } from '../onnx/model.js';
+import { summarizeModel } from '../onnx/summary.js';
+import type { PruneClass } from '../prune/index.js';
+import { findClasses } from '../prune/index.js';
+import type { WeightInfo } from '../quantize/index.js';
+import { estimateSqnr, quantizableWeights } from '../quantize/index.js';
+
+/** What is worked out once per model, provider and presence of samples, and reused by every re-solve. */
+export class Analysis {
+  readonly model: Model;
+  readonly summary: ModelSummary;
+  readonly provider: Provider;
+  readonly hasSamples: boolean;
+  readonly weights: WeightInfo[];
+  readonly classes: PruneClass[];
+  private readonly noiseByKey = new Map<string, number>();
+  private readonly infoByName: Map<string, WeightInfo>;
+
+  constructor(model: Model, provider: Provider, hasSamples: boolean) {
+    this.model = model;
+    this.provider = provider;
+    this.hasSamples = hasSamples;
+    this.summary = summarizeModel(model);
+    this.weights = quantizableWeights(model, provider);
+    this.infoByName = new Map(this.weights.map((w) => [w.name, w]));
+    const { dims } = defaultBindings(model, 1, {});
+    this.classes = findClasses(model, inferShapes(model, dims));
+  }
+
+  /** Whether any weight may have this dtype on this provider. */
+  allows(dtype: Dtype): boolean {
+    if (dtype === 'fp32') return true;
+    return this.weights.some((w) =>
+      w.options.some((o) => o.dtype === dtype && o.allowed && (this.hasSamples || !o.needsSamples)),
+    );
+  }
+
+  /** Why a dtype helps no weight here, in the words of the table of truth; null when it is allowed. */
+  whyNot(dtype: Dtype): string | null {
+    if (this.allows(dtype)) return null;
+    const options = this.weights.flatMap((w) => w.options.filter((o) => o.dtype === dtype));
+    if (!this.hasSamples && options.some((o) => o.allowed && o.needsSamples)) return 'needs calibration samples';
+    return options.find((o) => o.reason)?.reason ?? 'no weight of this model can have it here';
+  }
+
+  /** Noise-to-signal power a dtype adds to one weight, from a sample of its values; 0 for fp32. */
+  noise(weight: string, dtype: Dtype): number {
+    if (dtype === 'fp32') return 0;
+    const key = `${dtype}\n${weight}`;
+    const known = this.noiseByKey.get(key);
+    if (known !== undefined) return known;
+    const info = this.infoByName.get(weight);
+    const noise = info ? 10 ** (-estimateSqnr(this.model, info, dtype) / 10) : 0;
+    this.noiseByKey.set(key, noise);
+    return noise;
+  }
+}

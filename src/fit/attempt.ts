@@ -1,0 +1,153 @@
+import type { Candidate, JobProgress, Measurement, Plan, Quality } from '../contract/types.js';
+import type { Model } from '../onnx/model.js';
+import { writeModel } from '../onnx/write.js';
+import { pruneModel } from '../prune/index.js';
+import { collectRanges, quantizableWeights, quantizeModel } from '../quantize/index.js';
+import type { Dataset } from '../runtime/dataset-types.js';
+import type { Feeds, Runtime } from '../runtime/types.js';
+import type { Analysis } from './analysis.js';
+import type { Structure } from './candidate.js';
+import { assignDtypes } from './levels.js';
+import type { Reference } from './reference.js';
+import { relaxDims } from './relax.js';
+import type { Workspace } from './workspace.js';
+
+export type OnProgress = (progress: JobProgress) => void;
+
+/** A candidate that was really built and run. */
+export interface Attempt {
+  candidate: Candidate;
+  plan: Plan;
+  folder: string;
+  files: { name: string; bytes: number }[];
+  fileBytes: number;
+  parameters: number;
+  measured: Measurement;
+  quality: Quality | null;
+}
+
+export interface BuildContext {
+  analysis: Analysis;
+  runtime: Runtime;
+  workspace: Workspace;
+  outputName: string;
+  calibration: Dataset | null;
+  onProgress: OnProgress;
+  signal?: AbortSignal;
+}
+
+/** Metadata key under which a written model carries the session options its plan counts on. */
+export const sessionMetadataKey = 'snug.session';
+
+/**
+ * Prunes, quantizes and writes one candidate into its own folder of the workspace.
+ *
+ * @throws SnugError of the room that failed (E_DISK_FULL, E_RUN_FAILED while calibrating, …)
+ */
+export async function buildCandidate(
+  context: BuildContext,
+  structure: Structure,
+  candidate: Candidate,
+): Promise<{
+  folder: string;
+  files: { name: string; bytes: number }[];
+  fileBytes: number;
+  plan: Plan;
+  parameters: number;
+}> {
+  const { analysis, runtime, workspace, calibration, onProgress, signal } = context;
+  const { plan } = candidate;
+  const folder = workspace.folder(candidate.id.replace(/[^\w-]/g, '_'));
+  let model: Model = analysis.model;
+  let { classes } = plan;
+  if (plan.pruneRatio > 0 || classes.some((c) => c.after !== c.before)) {
+    onProgress({ phase: 'pruning', done: 0, total: analysis.classes.length, unit: 'weights' });
+    const pruned = await pruneModel(model, {
+      ratio: plan.pruneRatio,
+      method: plan.pruneMethod === 'repair' && !calibration ? 'magnitude' : plan.pruneMethod,
+      perClass: Object.fromEntries(classes.map((c) => [c.id, c.after])),
+      ...(calibration
+        ? { samples: { runtime, dataset: calibration, workDirectory: folder, provider: 'cpu', dims: plan.dims } }
+        : {}),
+      onProgress: (done: number, total: number, item?: string) =>
+        onProgress({ phase: 'pruning', done, total, unit: 'weights', ...(item === undefined ? {} : { item }) }),
+    });
+    ({ model, classes } = pruned);
+  }
+  signal?.throwIfAborted();
+  const infos = model === analysis.model ? analysis.weights : quantizableWeights(model, analysis.provider);
+  const { dtypes, reasons } = assignDtypes(analysis, infos, structure.level, {
+    weights: Object.fromEntries(structure.weights.map((w) => [w.name, w.dtype])),
+  });
+  const needsRanges = [...dtypes.values()].includes('int8-static');
+  const ranges =
+    needsRanges && calibration
+      ? await collectRanges(runtime, model, calibration, { workDirectory: folder, dims: plan.dims, provider: 'cpu' })
+      : undefined;
+  signal?.throwIfAborted();
+  const quantized = quantizeModel(model, dtypes, {
+    provider: analysis.provider,
+    ...(ranges ? { ranges } : {}),
+    onProgress: (done: number, total: number, item?: string) =>
+      onProgress({ phase: 'quantizing', done, total, unit: 'weights', ...(item === undefined ? {} : { item }) }),
+  });
+  const finished = (plan.relaxDims && relaxDims(quantized.model)) || quantized.model;
+  finished.metadata.set(sessionMetadataKey, JSON.stringify(plan.session));
+  const written = writeModel(finished, `${folder}/${context.outputName}`, {
+    onProgress: (done, total, item) => {
+      signal?.throwIfAborted();
+      onProgress({ phase: 'writing', done, total, unit: 'bytes', ...(item === undefined ? {} : { item }) });
+    },
+  });
+  return {
+    folder,
+    files: written.files,
+    fileBytes: written.bytes,
+    parameters: analysis.summary.parameters - removedParameters(analysis, infos),
+    plan: {
+      ...plan,
+      classes,
+      weights: quantized.weights.map((w) => {
+        const reason = w.reason ?? reasons.get(w.name);
+        return {
+          name: w.name,
+          operator: w.operator,
+          dims: infos.find((info) => info.name === w.name)?.dims ?? [],
+          dtype: w.dtype,
+          bytesBefore: w.bytesBefore,
+          bytesAfter: w.bytesAfter,
+          ...(reason === undefined ? {} : { reason }),
+        };
+      }),
+    },
+  };
+}
+
+function removedParameters(analysis: Analysis, kept: { dims: number[] }[]): number {
+  const count = (weights: { dims: number[] }[]): number =>
+    weights.reduce((sum, w) => sum + w.dims.reduce((a, b) => a * b, 1), 0);
+  return count(analysis.weights) - count(kept);
+}
+
+/** Builds a candidate, measures its peak and compares its answers. */
+export async function attempt(
+  context: BuildContext,
+  structure: Structure,
+  candidate: Candidate,
+  feeds: Feeds,
+  reference: Reference | null,
+): Promise<Attempt> {
+  const built = await buildCandidate(context, structure, candidate);
+  const { plan } = built;
+  const spec = {
+    modelPath: `${built.folder}/${context.outputName}`,
+    provider: plan.provider,
+    levers: plan.session,
+  };
+  context.onProgress({ phase: 'checking', done: 0, total: null, unit: 'runs' });
+  const measured = await context.runtime.measure(spec, feeds, { warmRuns: 5, batch: plan.batch });
+  context.signal?.throwIfAborted();
+  context.onProgress({ phase: 'comparing', done: 0, total: null, unit: 'samples' });
+  const quality = reference ? await reference.compare(context.runtime, spec, context.signal) : null;
+  return { candidate, measured, quality, ...built };
+}

@@ -1,0 +1,176 @@
+import type {
+  Candidate,
+  ClassPlan,
+  Damage,
+  Estimate,
+  Pins,
+  Plan,
+  PruneMethod,
+  Verdict,
+  WeightPlan,
+} from '../contract/types.js';
+import type { PreparedEstimate } from '../memory/estimate.js';
+import { prepareEstimate } from '../memory/estimate.js';
+import type { Model } from '../onnx/model.js';
+import { expectedPruneDamage, pruneModel } from '../prune/index.js';
+import { anyRanges, quantizableWeights, quantizeModel } from '../quantize/index.js';
+import { damageFromSqnr } from '../quality/metrics.js';
+import type { Analysis } from './analysis.js';
+import type { Assignment, Level } from './levels.js';
+import { assignDtypes } from './levels.js';
+import { relaxDims } from './relax.js';
+
+/**
+ * Share of the summed weight noise that reaches the output. Residual branches and normalisation spread the
+ * noise of one layer thin; the factor was set from measured output SQNR against this sum on the sample
+ * models (docs/decisions/0004) and only ranks candidates; the check after building measures the truth.
+ */
+const noiseReachingOutput = 0.1;
+
+/** Least-squares repair leaves about this share of the error that plain removal makes (facts measured on the samples). */
+const noiseLeftByRepair: Record<PruneMethod, number> = { random: 2, magnitude: 1, repair: 0.15 };
+
+/** One structure (prune ratio × level), edited but not yet written: sizes are real, weight bytes are not computed. */
+export interface Structure {
+  id: string;
+  label: string;
+  level: Level;
+  pruneRatio: number;
+  pruneMethod: PruneMethod;
+  classes: ClassPlan[];
+  assignment: Assignment;
+  weights: WeightPlan[];
+  relaxDims: boolean;
+  fileBytes: number;
+  damage: Damage;
+  prepared: PreparedEstimate;
+}
+
+export function structureLabel(level: Level, ratio: number): string {
+  const pruned = ratio > 0 ? `${Math.round(ratio * 100)} % pruned` : '';
+  if (level.id === 'fp32') return pruned || 'unchanged';
+  return pruned ? `${level.label}, ${pruned}` : level.label;
+}
+
+function expectedNoise(analysis: Analysis, assignment: Assignment, ratio: number, method: PruneMethod): number {
+  let noise = 0;
+  for (const [weight, dtype] of assignment.dtypes) noise += analysis.noise(weight, dtype);
+  noise *= noiseReachingOutput;
+  if (ratio > 0 && analysis.classes.length > 0) {
+    const sqnr = expectedPruneDamage(analysis.model, analysis.classes, ratio);
+    noise += 10 ** (-sqnr / 10) * noiseLeftByRepair[method];
+  }
+  return noise;
+}
+
+/** Bytes of graph structure, names and constants that no dtype changes. */
+function overheadBytes(analysis: Analysis): number {
+  return Math.max(0, analysis.summary.fileBytes - analysis.weights.reduce((sum, w) => sum + w.bytesBefore, 0));
+}
+
+/**
+ * Edits the model as this ratio and level say, without computing any weight, and prepares the memory
+ * estimate of the result.
+ */
+export async function buildStructure(
+  analysis: Analysis,
+  level: Level,
+  ratio: number,
+  method: PruneMethod,
+  pins: Pins,
+): Promise<Structure> {
+  let model: Model = analysis.model;
+  let classes: ClassPlan[] = analysis.classes.map((c) => ({ id: c.id, name: c.name, before: c.width, after: c.width }));
+  if (ratio > 0 || (pins.classes && Object.keys(pins.classes).length > 0)) {
+    // Magnitude keeps the same widths as repair: enough to know every size.
+    const pruned = await pruneModel(model, {
+      ratio,
+      method: 'random',
+      ...(pins.classes ? { perClass: pins.classes } : {}),
+    });
+    model = pruned.model;
+    classes = pruned.classes;
+  }
+  const infos = ratio > 0 ? quantizableWeights(model, analysis.provider) : analysis.weights;
+  const assignment = assignDtypes(analysis, infos, level, pins);
+  const quantized = quantizeModel(model, assignment.dtypes, { provider: analysis.provider, ranges: anyRanges });
+  const weights: WeightPlan[] = quantized.weights.map((w) => {
+    const reason = w.reason ?? assignment.reasons.get(w.name);
+    return {
+      name: w.name,
+      operator: w.operator,
+      dims: infos.find((info) => info.name === w.name)?.dims ?? [],
+      dtype: w.dtype,
+      bytesBefore: w.bytesBefore,
+      bytesAfter: w.bytesAfter,
+      ...(reason === undefined ? {} : { reason }),
+    };
+  });
+  const relaxed = relaxDims(quantized.model);
+  const plain = prepareEstimate(quantized.model);
+  const prepared = relaxed ? pickLower(plain, prepareEstimate(relaxed), analysis) : { prepared: plain, relaxed: false };
+  const noise = expectedNoise(analysis, assignment, ratio, method);
+  return {
+    id: `${level.id}@${Math.round(ratio * 100)}`,
+    label: structureLabel(level, ratio),
+    level,
+    pruneRatio: ratio,
+    pruneMethod: method,
+    classes,
+    assignment,
+    weights,
+    relaxDims: prepared.relaxed,
+    fileBytes: overheadBytes(analysis) + weights.reduce((sum, w) => sum + w.bytesAfter, 0),
+    damage: noise === 0 ? { band: 'none', sqnrDb: null } : damageFromSqnr(-10 * Math.log10(noise)),
+    prepared: prepared.prepared,
+  };
+}
+
+/** The rewrite is taken only where the estimate says it saves at least 2 %: otherwise the graph stays as it was. */
+function pickLower(
+  plain: PreparedEstimate,
+  relaxed: PreparedEstimate,
+  analysis: Analysis,
+): { prepared: PreparedEstimate; relaxed: boolean } {
+  const options = { provider: analysis.provider, batch: 8, dims: {}, levers: { memoryPattern: false } };
+  const wins = relaxed.estimate(options).peakBytes < plain.estimate(options).peakBytes * 0.98;
+  return wins ? { prepared: relaxed, relaxed: true } : { prepared: plain, relaxed: false };
+}
+
+export function verdictFor(estimate: Estimate, budgetBytes: number): Verdict {
+  if (estimate.unknown.length > 0 && estimate.peakBytes <= budgetBytes) return 'cannot-tell';
+  if (estimate.highBytes <= budgetBytes) return 'fits';
+  if (estimate.peakBytes <= budgetBytes) return 'tight';
+  return 'does-not-fit';
+}
+
+/** Puts a structure at a batch: the estimate and the verdict against the budget. */
+export function candidateAt(
+  analysis: Analysis,
+  structure: Structure,
+  batch: number,
+  dims: Record<string, number>,
+  budgetBytes: number,
+): Candidate {
+  const session = { memoryPattern: false };
+  const estimate = structure.prepared.estimate({ provider: analysis.provider, batch, dims, levers: session });
+  const plan: Plan = {
+    provider: analysis.provider,
+    batch,
+    dims,
+    pruneRatio: structure.pruneRatio,
+    pruneMethod: structure.pruneMethod,
+    classes: structure.classes,
+    weights: structure.weights,
+    session,
+    relaxDims: structure.relaxDims,
+  };
+  return {
+    id: structure.id,
+    plan,
+    estimate,
+    fileBytes: structure.fileBytes,
+    damage: structure.damage,
+    verdict: verdictFor(estimate, budgetBytes),
+  };
+}

@@ -1,0 +1,143 @@
+import { SnugError } from '../contract/errors.js';
+import type { Dtype, Pins } from '../contract/types.js';
+import type { WeightInfo } from '../quantize/index.js';
+import type { Analysis } from './analysis.js';
+
+/**
+ * A level says which dtype every weight is asked to have. Levels run from harmless to harsh; what a weight
+ * cannot do on the provider falls back to the next wider dtype, with the reason kept.
+ */
+export interface Level {
+  id: string;
+  /** For people: `8-bit`, `4-bit in half of the weights, 8-bit elsewhere`. */
+  label: string;
+  /** The dtype asked for, before the table of truth has its say. */
+  wanted: Dtype;
+  /** For `int4`: the share of weight bytes that goes to int4, the rest to int8. 1 = all. */
+  share: number;
+}
+
+const fp32: Level = { id: 'fp32', label: 'fp32', wanted: 'fp32', share: 1 };
+const fp16: Level = { id: 'fp16', label: 'fp16', wanted: 'fp16', share: 1 };
+const int8: Level = { id: 'int8', label: '8-bit', wanted: 'int8', share: 1 };
+const int8Static: Level = { id: 'int8-static', label: '8-bit with 8-bit activations', wanted: 'int8-static', share: 1 };
+const int8Dynamic: Level = {
+  id: 'int8-dynamic',
+  label: '8-bit, activations quantized while running',
+  wanted: 'int8-dynamic',
+  share: 1,
+};
+const mixed = (share: number): Level => ({
+  id: `mixed-${share * 100}`,
+  label: `4-bit in ${share * 100} % of the weights, 8-bit elsewhere`,
+  wanted: 'int4',
+  share,
+});
+const int4: Level = { id: 'int4', label: '4-bit', wanted: 'int4', share: 1 };
+
+/** Order in which a dtype that is not allowed is replaced; always ends at fp32. */
+const wider: Record<Dtype, Dtype[]> = {
+  int4: ['int8-static', 'int8', 'fp16', 'fp32'],
+  int8: ['fp16', 'fp32'],
+  'int8-static': ['int8', 'fp16', 'fp32'],
+  'int8-dynamic': ['int8', 'fp16', 'fp32'],
+  fp16: ['fp32'],
+  fp32: [],
+};
+
+/** Levels worth trying with these pins: one when a dtype is pinned, else from no change to 4-bit. */
+export function levelsFor(analysis: Analysis, pins: Pins): Level[] {
+  const byDtype: Record<Dtype, Level> = {
+    fp32,
+    fp16,
+    int8,
+    'int8-static': int8Static,
+    'int8-dynamic': int8Dynamic,
+    int4,
+  };
+  if (pins.dtype) return [byDtype[pins.dtype]];
+  const levels = [fp32];
+  if (analysis.allows('fp16')) levels.push(fp16);
+  levels.push(int8);
+  if (analysis.hasSamples && analysis.allows('int8-static')) levels.push(int8Static);
+  if (analysis.allows('int4')) levels.push(mixed(0.25), mixed(0.5), mixed(0.75), int4);
+  return levels;
+}
+
+export function levelOf(dtype: Dtype): Level {
+  return { fp32, fp16, int8, 'int8-static': int8Static, 'int8-dynamic': int8Dynamic, int4 }[dtype];
+}
+
+export interface Assignment {
+  dtypes: Map<string, Dtype>;
+  /** Weights that got another dtype than asked, with the reason from the table of truth. */
+  reasons: Map<string, string>;
+}
+
+/** The dtype a weight can really have when `wanted` is asked for, and why it differs. */
+function settle(info: WeightInfo, wanted: Dtype, hasSamples: boolean): { dtype: Dtype; reason?: string } {
+  let reason: string | undefined;
+  for (const dtype of [wanted, ...wider[wanted]]) {
+    if (dtype === 'fp32') return reason === undefined ? { dtype } : { dtype, reason };
+    const option = info.options.find((o) => o.dtype === dtype);
+    if (option?.allowed && (hasSamples || !option.needsSamples)) {
+      return reason === undefined ? { dtype } : { dtype, reason };
+    }
+    if (dtype === wanted) {
+      reason = option?.allowed
+        ? 'needs calibration samples'
+        : (option?.reason ?? `no ${dtype} encoding for this operator`);
+    }
+  }
+  return reason === undefined ? { dtype: 'fp32' } : { dtype: 'fp32', reason };
+}
+
+/**
+ * Gives every weight a dtype: pinned ones first, then the level. A partial int4 level spends int4 where it
+ * costs the least extra noise per byte saved (greedy on the ratio; the exact solver belongs to issue 4).
+ *
+ * @throws SnugError `E_NOT_SUPPORTED` when a pinned dtype is impossible for its weight.
+ */
+export function assignDtypes(analysis: Analysis, weights: WeightInfo[], level: Level, pins: Pins): Assignment {
+  const dtypes = new Map<string, Dtype>();
+  const reasons = new Map<string, string>();
+  for (const info of weights) {
+    const pinned = pins.weights?.[info.name];
+    const { dtype, reason } = settle(info, pinned ?? level.wanted, analysis.hasSamples);
+    if (pinned && dtype !== pinned) {
+      throw new SnugError('E_NOT_SUPPORTED', `${info.name} cannot be ${pinned}: ${reason ?? 'not possible here'}.`, {
+        action: 'Choose another number format for this weight.',
+        params: { weight: info.name, dtype: pinned },
+      });
+    }
+    dtypes.set(info.name, dtype);
+    if (reason !== undefined) reasons.set(info.name, reason);
+  }
+  if (level.wanted === 'int4' && level.share < 1) spreadInt4(analysis, weights, level.share, pins, dtypes);
+  return { dtypes, reasons };
+}
+
+function spreadInt4(
+  analysis: Analysis,
+  weights: WeightInfo[],
+  share: number,
+  pins: Pins,
+  dtypes: Map<string, Dtype>,
+): void {
+  const movable = weights.filter(
+    (w) =>
+      dtypes.get(w.name) === 'int4' &&
+      !pins.weights?.[w.name] &&
+      w.options.some((o) => o.dtype === 'int8' && o.allowed && !o.needsSamples),
+  );
+  const cost = (w: WeightInfo): number => {
+    const saved = w.bytesBefore || 1;
+    return (analysis.noise(w.name, 'int4') - analysis.noise(w.name, 'int8')) / saved;
+  };
+  const total = movable.reduce((sum, w) => sum + w.bytesBefore, 0);
+  let spent = 0;
+  for (const weight of [...movable].sort((a, b) => cost(a) - cost(b))) {
+    if (spent + weight.bytesBefore <= share * total) spent += weight.bytesBefore;
+    else dtypes.set(weight.name, 'int8');
+  }
+}

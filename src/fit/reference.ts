@@ -1,0 +1,107 @@
+import type { Provider, Quality } from '../contract/types.js';
+import { answerOutputs, Comparison } from '../quality/compare.js';
+import type { Dataset } from '../runtime/dataset-types.js';
+import { syntheticFeeds } from '../runtime/synthetic.js';
+import type { Feeds, Runtime, RuntimeValue, SessionSpec } from '../runtime/types.js';
+
+/** Reference outputs kept in memory are bounded: comparing needs no more than this. */
+const maxReferenceBytes = 128e6;
+const maxSamples = 256;
+
+interface ReferenceBatch {
+  feeds: Feeds;
+  outputs: Feeds;
+  samples: number;
+}
+
+/** A window of a data set: calibration and checking use different samples of the same file. */
+export function datasetWindow(dataset: Dataset, start: number, samples: number): Dataset {
+  return {
+    name: dataset.name,
+    samples,
+    dims: dataset.dims,
+    feeds: (from, count) => dataset.feeds(start + from, Math.min(count, samples - from)),
+    close: () => dataset.close(),
+  };
+}
+
+/**
+ * Splits a data set into calibration samples and held-out samples (the last fifth), so that the quality
+ * Snug reports was not fitted to. Below 50 samples both are the whole set: too few to share.
+ */
+export function splitDataset(dataset: Dataset): { calibration: Dataset; heldOut: Dataset } {
+  if (dataset.samples < 50) return { calibration: dataset, heldOut: dataset };
+  const kept = Math.floor(dataset.samples * 0.8);
+  return {
+    calibration: datasetWindow(dataset, 0, kept),
+    heldOut: datasetWindow(dataset, kept, dataset.samples - kept),
+  };
+}
+
+/** Feeds of exactly `batch` samples: from the data (repeated when it has fewer), else made up. */
+export async function feedsForBatch(
+  dataset: Dataset | null,
+  inputs: RuntimeValue[],
+  dims: Record<string, number>,
+  batch: number,
+): Promise<Feeds> {
+  if (!dataset || dataset.samples < batch) return syntheticFeeds(inputs, { ...dataset?.dims, ...dims }, 7);
+  return dataset.feeds(0, batch);
+}
+
+/** What the original answers on the held-out samples (or on random inputs), kept to compare candidates with. */
+export class Reference {
+  private constructor(
+    private readonly batches: ReferenceBatch[],
+    private readonly source: Quality['source'],
+    private readonly fetches: string[],
+  ) {}
+
+  /** Runs the original once over the samples. */
+  static async collect(
+    runtime: Runtime,
+    spec: SessionSpec,
+    heldOut: Dataset | null,
+    dims: Record<string, number>,
+    batch: number,
+    batchDimension: string | null,
+    signal?: AbortSignal,
+  ): Promise<Reference> {
+    const session = await runtime.open(spec);
+    try {
+      const fetches = answerOutputs(session.outputs);
+      const batches: ReferenceBatch[] = [];
+      let bytes = 0;
+      const total = heldOut ? Math.min(heldOut.samples, maxSamples) : batch;
+      const step = heldOut ? Math.min(batch, total) : batch;
+      for (let start = 0; start < total && bytes < maxReferenceBytes; start += step) {
+        signal?.throwIfAborted();
+        const samples = Math.min(step, total - start);
+        // A model with a fixed batch cannot take a shorter last one.
+        if (batchDimension === null && samples < step) break;
+        const feeds = heldOut ? await heldOut.feeds(start, samples) : syntheticFeeds(session.inputs, dims, 11);
+        const outputs = await session.run(feeds, fetches);
+        for (const tensor of Object.values(outputs)) bytes += tensor.data.byteLength;
+        batches.push({ feeds, outputs, samples });
+      }
+      return new Reference(batches, heldOut ? 'samples' : 'random', fetches);
+    } finally {
+      await session.close();
+    }
+  }
+
+  /** Runs a candidate over the same inputs and says what was lost. */
+  async compare(runtime: Runtime, spec: SessionSpec & { provider: Provider }, signal?: AbortSignal): Promise<Quality> {
+    const session = await runtime.open(spec);
+    try {
+      const comparison = new Comparison(this.source);
+      for (const { feeds, outputs, samples } of this.batches) {
+        signal?.throwIfAborted();
+        comparison.add(outputs, await session.run(feeds, this.fetches), samples);
+      }
+      return comparison.quality();
+    } finally {
+      await session.close();
+    }
+  }
+}

@@ -1,0 +1,275 @@
+import type { Candidate, Damage, Dtype, Pins, PlanView, Reason } from '../contract/types.js';
+import { dtypes } from '../contract/types.js';
+import type { PreparedEstimate } from '../memory/estimate.js';
+import { prepareEstimate } from '../memory/estimate.js';
+import { quantizeSpeed } from '../quantize/index.js';
+import type { Analysis } from './analysis.js';
+import type { Structure } from './candidate.js';
+import { buildStructure, candidateAt, structureLabel, verdictFor } from './candidate.js';
+import { levelOf, levelsFor } from './levels.js';
+
+/** Ratios tried when none is pinned; beyond 60 % one-shot pruning is seldom worth its damage. */
+const ratioGrid = [0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6];
+const chartRatios = [0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8];
+const batchSteps = [1, 2, 4, 8, 16, 32, 48, 64, 96, 128, 192, 256];
+
+/** Higher is worse; unchanged models are best. Equal damage: the smaller file. */
+function damageKey(damage: Damage): number {
+  return damage.sqnrDb === null ? -1000 : -damage.sqnrDb;
+}
+
+export function byDamage(a: Candidate, b: Candidate): number {
+  return damageKey(a.damage) - damageKey(b.damage) || a.estimate.peakBytes - b.estimate.peakBytes;
+}
+
+/**
+ * Solves plans for one model again and again. Structures (prune ratio × dtype level) are edited once and
+ * kept; a re-solve only re-estimates them at another batch or budget.
+ */
+export class Planner {
+  readonly analysis: Analysis;
+  private readonly structures = new Map<string, Structure>();
+  private baseline: PreparedEstimate | null = null;
+
+  constructor(analysis: Analysis) {
+    this.analysis = analysis;
+  }
+
+  /** Builds every structure the default pins need, so that later solves are quick. Yields between them. */
+  async warmUp(): Promise<void> {
+    for (const level of levelsFor(this.analysis, {})) {
+      for (const ratio of this.ratios({})) {
+        await this.structure(level.id, level, ratio, {});
+        await new Promise((resolve) => setImmediate(resolve));
+      }
+    }
+  }
+
+  private ratios(pins: Pins): number[] {
+    if (pins.pruneRatio !== undefined) return [pins.pruneRatio];
+    return this.analysis.classes.length > 0 ? ratioGrid : [0];
+  }
+
+  private async structure(
+    key: string,
+    level: ReturnType<typeof levelOf>,
+    ratio: number,
+    pins: Pins,
+  ): Promise<Structure> {
+    const method = pins.pruneMethod ?? (this.analysis.hasSamples ? 'repair' : 'magnitude');
+    const pinned = JSON.stringify([pins.weights ?? {}, pins.classes ?? {}]);
+    const id = `${key}@${ratio}@${method}@${pinned}`;
+    let structure = this.structures.get(id);
+    if (!structure) {
+      structure = await buildStructure(this.analysis, level, ratio, method, pins);
+      this.structures.set(id, structure);
+    }
+    return structure;
+  }
+
+  /** Every candidate the pins allow, at one batch. */
+  async candidates(pins: Pins, batch: number, budgetBytes: number): Promise<Candidate[]> {
+    const all: Candidate[] = [];
+    for (const level of levelsFor(this.analysis, pins)) {
+      for (const ratio of this.ratios(pins)) {
+        const structure = await this.structure(level.id, level, ratio, pins);
+        all.push(candidateAt(this.analysis, structure, batch, pins.dims ?? {}, budgetBytes));
+      }
+    }
+    return all;
+  }
+
+  baselineAt(batch: number, dims: Record<string, number>): ReturnType<PreparedEstimate['estimate']> {
+    this.baseline ??= prepareEstimate(this.analysis.model);
+    return this.baseline.estimate({ provider: this.analysis.provider, batch, dims, levers: { memoryPattern: true } });
+  }
+
+  /**
+   * The one-button solve: least expected damage first, then the largest batch that still fits.
+   *
+   * @param budgetBytes bytes the model may add
+   */
+  async solve(budgetBytes: number, pins: Pins): Promise<PlanView> {
+    const started = performance.now();
+    const { analysis } = this;
+    const firstBatch = pins.batch ?? 1;
+    const all = (await this.candidates(pins, firstBatch, budgetBytes)).sort(byDamage);
+    const proposal = await this.propose(budgetBytes, pins, new Set());
+    const smallest = all.reduce((a, b) => (b.estimate.peakBytes < a.estimate.peakBytes ? b : a));
+    const shown = proposal ?? smallest;
+    const baseline = this.baselineAt(shown.plan.batch, pins.dims ?? {});
+    const atBatch = shown.plan.batch === firstBatch ? all : await this.candidates(pins, shown.plan.batch, budgetBytes);
+    return {
+      budgetBytes,
+      baseline: {
+        estimate: baseline,
+        verdict: verdictFor(baseline, budgetBytes),
+        fileBytes: analysis.summary.fileBytes,
+      },
+      proposal,
+      smallest,
+      reasons: this.reasons(proposal, smallest, pins),
+      charts: {
+        prune: await this.pruneChart(shown, pins, budgetBytes),
+        dtypes: await this.dtypeChart(shown, pins, budgetBytes),
+        batches: await this.batchChart(shown, pins, budgetBytes),
+        tradeoff: tradeoff(atBatch, shown),
+      },
+      solveMs: performance.now() - started,
+    };
+  }
+
+  /**
+   * The candidate of least expected damage that fits, with the largest batch at which it keeps its verdict.
+   *
+   * @param exclude ids not to propose again (tried and failed)
+   */
+  async propose(budgetBytes: number, pins: Pins, exclude: ReadonlySet<string>): Promise<Candidate | null> {
+    const all = (await this.candidates(pins, pins.batch ?? 1, budgetBytes))
+      .sort(byDamage)
+      .filter((c) => !exclude.has(c.id));
+    const best =
+      all.find((c) => c.verdict === 'fits') ??
+      all.find((c) => c.verdict === 'tight' || c.verdict === 'cannot-tell') ??
+      null;
+    if (!best || pins.batch !== undefined || this.analysis.summary.batchDimension === null) return best;
+    return this.largestBatch(best, budgetBytes, pins);
+  }
+
+  /** How a candidate is named on screen. */
+  labelOf(candidate: Candidate): string {
+    return labelOf(candidate.id.split('@')[0], candidate.plan.pruneRatio);
+  }
+
+  async structureOf(candidate: Candidate, pins: Pins): Promise<Structure> {
+    const level = levelsFor(this.analysis, pins).find((l) => candidate.id.startsWith(`${l.id}@`)) ?? levelOf('fp32');
+    return this.structure(level.id, level, candidate.plan.pruneRatio, pins);
+  }
+
+  private async largestBatch(candidate: Candidate, budgetBytes: number, pins: Pins): Promise<Candidate> {
+    const structure = await this.structureOf(candidate, pins);
+    let best = candidate;
+    for (const batch of batchSteps) {
+      if (batch <= best.plan.batch) continue;
+      const next = candidateAt(this.analysis, structure, batch, pins.dims ?? {}, budgetBytes);
+      if (next.verdict !== candidate.verdict) break;
+      best = next;
+    }
+    return best;
+  }
+
+  private reasons(proposal: Candidate | null, smallest: Candidate, pins: Pins): Reason[] {
+    const reasons: Reason[] = [];
+    if (proposal?.id === 'fp32@0') reasons.push({ kind: 'already-fits' });
+    else if (proposal) reasons.push({ kind: 'chosen', why: 'least-damage' });
+    for (const what of ['provider', 'batch', 'pruneRatio', 'dtype'] as const) {
+      if (pins[what] !== undefined) reasons.push({ kind: 'pinned', what: `${what} ${String(pins[what])}` });
+    }
+    if (!this.analysis.hasSamples) reasons.push({ kind: 'no-samples' });
+    for (const name of (proposal ?? smallest).estimate.assumed) {
+      reasons.push({ kind: 'assumed-dimension', name, value: (proposal ?? smallest).estimate.dims[name] });
+    }
+    for (const weight of (proposal ?? smallest).plan.weights) {
+      if (weight.reason && weight.bytesAfter >= weight.bytesBefore * 0.9 && weight.bytesBefore >= 4096) {
+        reasons.push({ kind: 'stayed-large', weight: weight.name, why: weight.reason });
+      }
+    }
+    if (!proposal) reasons.push(blocker(smallest));
+    return reasons;
+  }
+
+  private async pruneChart(shown: Candidate, pins: Pins, budgetBytes: number): Promise<PlanView['charts']['prune']> {
+    if (this.analysis.classes.length === 0) return [];
+    const { level } = await this.structureOf(shown, pins);
+    const points = [];
+    for (const ratio of chartRatios) {
+      const structure = await this.structure(level.id, level, ratio, pins);
+      const c = candidateAt(this.analysis, structure, shown.plan.batch, pins.dims ?? {}, budgetBytes);
+      points.push({ ratio, peakBytes: c.estimate.peakBytes, fileBytes: c.fileBytes, damage: c.damage });
+    }
+    return points;
+  }
+
+  private async dtypeChart(shown: Candidate, pins: Pins, budgetBytes: number): Promise<PlanView['charts']['dtypes']> {
+    const rows: PlanView['charts']['dtypes'] = [];
+    for (const dtype of dtypes) {
+      const level = levelOf(dtype);
+      const structure = await this.structure(level.id, level, shown.plan.pruneRatio, { ...pins, dtype });
+      const c = candidateAt(this.analysis, structure, shown.plan.batch, pins.dims ?? {}, budgetBytes);
+      const why = this.analysis.whyNot(dtype);
+      rows.push({
+        dtype,
+        peakBytes: c.estimate.peakBytes,
+        fileBytes: c.fileBytes,
+        damage: c.damage,
+        allowed: why === null,
+        note: why ?? leftLarge(c, dtype),
+        speed: quantizeSpeed(this.analysis.provider, dtype),
+      });
+    }
+    return rows;
+  }
+
+  private async batchChart(shown: Candidate, pins: Pins, budgetBytes: number): Promise<PlanView['charts']['batches']> {
+    const structure = await this.structureOf(shown, pins);
+    return batchSteps.map((batch) => {
+      const c = candidateAt(this.analysis, structure, batch, pins.dims ?? {}, budgetBytes);
+      return { batch, peakBytes: c.estimate.peakBytes, fits: c.estimate.peakBytes <= budgetBytes };
+    });
+  }
+}
+
+function leftLarge(candidate: Candidate, dtype: Dtype): string | null {
+  if (dtype === 'fp32') return null;
+  const others = candidate.plan.weights.filter((w) => w.dtype !== dtype && w.bytesBefore >= 4096);
+  if (others.length === 0) return null;
+  return `${others.length} of ${candidate.plan.weights.length} weights keep another format (${others[0].reason ?? others[0].dtype})`;
+}
+
+/** What holds the smallest reachable plan up. */
+function blocker(smallest: Candidate): Reason {
+  const { parts } = smallest.estimate.warm;
+  const kinds = [
+    ['weights', parts.weightsBytes],
+    ['activations', parts.activationsBytes],
+    ['cache', parts.cacheBytes],
+  ] as const;
+  const [what] = kinds.reduce((a, b) => (b[1] > a[1] ? b : a));
+  const kind = what === 'weights' ? 'weight' : what === 'activations' ? 'activation' : 'cache';
+  const top = smallest.estimate.topTensors.find((t) => t.kind === kind) ?? smallest.estimate.topTensors[0];
+  return { kind: 'blocked-by', what, name: top?.name ?? what, bytes: top?.bytes ?? 0 };
+}
+
+/** Pareto front of peak memory against expected damage; the chosen point is always on it. */
+function tradeoff(all: Candidate[], shown: Candidate): PlanView['charts']['tradeoff'] {
+  const sorted = [...all].sort(
+    (a, b) => a.estimate.peakBytes - b.estimate.peakBytes || damageKey(a.damage) - damageKey(b.damage),
+  );
+  const points: PlanView['charts']['tradeoff'] = [];
+  let best = Infinity;
+  for (const c of sorted) {
+    const key = damageKey(c.damage);
+    const chosen = c.id === shown.id;
+    if (key >= best && !chosen) continue;
+    best = Math.min(best, key);
+    const [levelId] = c.id.split('@');
+    points.push({
+      id: c.id,
+      label: labelOf(levelId, c.plan.pruneRatio),
+      peakBytes: c.estimate.peakBytes,
+      damage: c.damage,
+      chosen,
+    });
+  }
+  return points;
+}
+
+function labelOf(levelId: string, ratio: number): string {
+  const share = /^mixed-(\d+)$/.exec(levelId);
+  if (share) {
+    const level = { ...levelOf('int4'), id: levelId, label: `4-bit in ${share[1]} % of the weights, 8-bit elsewhere` };
+    return structureLabel(level, ratio);
+  }
+  const dtype = dtypes.find((d) => d === levelId);
+  return structureLabel(levelOf(dtype ?? 'fp32'), ratio);
+}
