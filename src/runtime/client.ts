@@ -1,6 +1,7 @@
 import { SnugError } from '../contract/errors.js';
 import type { Measurement, Provider } from '../contract/types.js';
 import { cancelled, RuntimeJob } from './job.js';
+import { NvidiaWatch } from './nvidia-watch.js';
 import { forkRuntime, type SpawnRuntime } from './spawn.js';
 import type { Feeds, Runtime, RuntimeSession, SessionSpec } from './types.js';
 
@@ -13,7 +14,12 @@ export interface RuntimeOptions {
   signal?: AbortSignal;
   /** Told the id of every process started. */
   onProcess?: (pid: number) => void;
+  /** The program that reads NVIDIA GPUs; found on the path when left out. */
+  nvidiaSmi?: string;
 }
+
+/** Providers that an NVIDIA GPU may stand behind. */
+const mayBeNvidia = new Set<Provider>(['cuda', 'webgpu', 'dml']);
 
 const closed = (): SnugError =>
   new SnugError('E_BAD_REQUEST', 'This session is closed.', { action: 'Open the model again.' });
@@ -76,8 +82,21 @@ class RuntimeClient implements Runtime {
     }
   }
 
-  measure(spec: SessionSpec, feeds: Feeds, options: { warmRuns: number; batch: number }): Promise<Measurement> {
-    return this.#once((job) => job.ask({ kind: 'measure', spec: this.#complete(spec), feeds, ...options }));
+  async measure(spec: SessionSpec, feeds: Feeds, options: { warmRuns: number; batch: number }): Promise<Measurement> {
+    const request = { kind: 'measure', spec: this.#complete(spec), feeds, ...options } as const;
+    if (!mayBeNvidia.has(spec.provider)) return this.#once((job) => job.ask(request));
+    // A level taken before the process exists shows later whether the process uses this GPU at all.
+    const watch = await NvidiaWatch.start(this.#options.nvidiaSmi);
+    try {
+      return await this.#once(async (job) => {
+        const measured = await job.ask(request, async () => watch?.setBaseline());
+        const rise = watch?.rise(job.pid);
+        if (!rise || rise.contextBytes === 0) return measured;
+        return { ...measured, peakBytes: rise.peakBytes, method: 'nvidia-smi' };
+      });
+    } finally {
+      watch?.stop();
+    }
   }
 
   async close(): Promise<void> {

@@ -7,6 +7,8 @@ export interface Dataset {
   readonly samples: number;
   /** Model dimension values the data itself fixes (for example `sequence` for text). */
   readonly dims: Record<string, number>;
+  /** Set when the model takes exactly so many samples at a time. */
+  readonly fixedBatch?: number | null;
   /** Feeds for samples `[start, start + count)`, one entry for every model input. */
   feeds(start: number, count: number): Promise<Feeds>;
   close(): Promise<void>;

@@ -148,6 +148,7 @@ class ArrayDataset implements Dataset {
   readonly name: string;
   readonly samples: number;
   readonly dims: Record<string, number>;
+  fixedBatch: number | null = null;
   readonly #inputs: readonly RuntimeValue[];
   readonly #sources: ReadonlyMap<string, Rows>;
   readonly #given: Dims;
@@ -203,7 +204,8 @@ class ArrayDataset implements Dataset {
         },
       );
     }
-    if (typeof first === 'string' && first !== '') this.#batchSymbols.add(first);
+    if (typeof first === 'number') this.fixedBatch = first;
+    else if (first !== undefined && first !== '') this.#batchSymbols.add(first);
     Object.assign(this.dims, bound);
   }
 

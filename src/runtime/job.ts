@@ -18,7 +18,6 @@ export const cancelled = (): SnugError =>
  * before it has answered, what waits gets an error that says how it ended.
  */
 export class RuntimeJob {
-  readonly pid: number | undefined;
   readonly #process: RuntimeProcess;
   readonly #waiting = new Map<number, Waiting>();
   #nextId = 1;
@@ -28,7 +27,6 @@ export class RuntimeJob {
 
   constructor(spawn: SpawnRuntime) {
     this.#process = spawn({ entry: entryPath('runtime-process'), env: runtimeEnv() });
-    this.pid = this.#process.pid;
     this.#process.channel.onMessage((message) => {
       const waiting = this.#waiting.get(message.id);
       if (!waiting) return;
@@ -46,6 +44,11 @@ export class RuntimeJob {
         resolve();
       });
     });
+  }
+
+  /** Process id; not known yet while another process is starting it. */
+  get pid(): number | undefined {
+    return this.#process.pid;
   }
 
   /** Asks; rejects with SnugError. `onMark` runs when a measurement is ready for its baseline. */

@@ -118,13 +118,17 @@ function placementOf({ nodes }: Profile): Record<string, number> {
 const shapeBytes = 1024;
 
 /**
- * Nodes on the CPU although another provider was asked for. Nodes that only compute shapes (integers, a few
- * bytes in and out, no weights) belong there and are left out; so are the copies between the two.
+ * Nodes on the CPU although another provider was asked for. Nodes that only compute shapes (few bytes in and
+ * out, no weights but small integers) belong there and are left out; so are the copies between the two.
  */
 function fallbacksOf(nodes: readonly ProfiledNode[]): Measurement['fallbacks'] {
   return nodes
     .filter((node) => node.provider === cpuProvider && !node.operator.startsWith('Memcpy'))
-    .filter((node) => Math.max(node.parameterBytes, node.outputBytes, node.activationBytes) > shapeBytes)
+    .filter(
+      (node) =>
+        Math.max(node.parameterBytes, node.outputBytes, node.activationBytes) > shapeBytes ||
+        (node.parameterBytes > 0 && node.inputTypes.some((type) => /float|double/.test(type))),
+    )
     .map((node) => ({
       node: node.name,
       operator: node.operator,

@@ -1,44 +1,9 @@
 import { access, open, rename, rm, type FileHandle } from 'node:fs/promises';
 import path from 'node:path';
 import { SnugError } from '../contract/errors.js';
-import { errnoOf } from '../onnx/failures.js';
+import { exists, writeError } from '../onnx/output.js';
 import { npyHeader } from './npy.js';
 import type { RuntimeArray, RuntimeDtype } from './types.js';
-
-function writeFailure(file: string, cause: unknown): SnugError {
-  const params = { path: file };
-  switch (errnoOf(cause)) {
-    case 'ENOSPC':
-    case 'EDQUOT':
-      return new SnugError('E_DISK_FULL', `There is no room left to write ${file}.`, {
-        action: 'Free some space or choose another folder.',
-        params,
-        cause,
-      });
-    case 'EACCES':
-    case 'EPERM':
-    case 'EROFS':
-      return new SnugError('E_NO_PERMISSION', `${file} may not be written.`, {
-        action: 'Choose a folder you may write to.',
-        params,
-        cause,
-      });
-    case 'ENOENT':
-    case 'ENOTDIR':
-      return new SnugError('E_NOT_FOUND', `The folder for ${file} does not exist.`, {
-        action: 'Make the folder first, or choose another one.',
-        params,
-        cause,
-      });
-    default:
-      return new SnugError('E_WRITE_FAILED', `${file} could not be written.`, {
-        action: 'Choose another folder.',
-        params,
-        cause,
-        details: String(cause),
-      });
-  }
-}
 
 /**
  * Writes a .npy array row by row. The file appears under its name only when {@link NpyWriter.finish} has
@@ -84,7 +49,7 @@ export class NpyWriter {
       await rm(partial, { force: true });
       return new NpyWriter(await open(partial, 'wx'), target, partial, dtype, rowDims);
     } catch (cause) {
-      throw writeFailure(target, cause);
+      throw writeError(cause, target);
     }
   }
 
@@ -101,7 +66,7 @@ export class NpyWriter {
     try {
       await this.#write(new Uint8Array(data.buffer, data.byteOffset, data.byteLength), this.#position);
     } catch (cause) {
-      throw writeFailure(this.#path, cause);
+      throw writeError(cause, this.#path);
     }
     this.#position += data.byteLength;
     this.#rows += count;
@@ -116,7 +81,7 @@ export class NpyWriter {
       await rename(this.#partial, this.#path);
     } catch (cause) {
       await this.abort();
-      throw writeFailure(this.#path, cause);
+      throw writeError(cause, this.#path);
     }
   }
 
@@ -138,14 +103,9 @@ export class NpyWriter {
 
 /** @throws SnugError E_EXISTS */
 export async function assertAbsent(target: string): Promise<void> {
-  const exists = await access(target).then(
+  const present = await access(target).then(
     () => true,
     () => false,
   );
-  if (exists) {
-    throw new SnugError('E_EXISTS', `${target} exists already.`, {
-      action: 'Choose another name, or allow overwriting (--force).',
-      params: { path: target },
-    });
-  }
+  if (present) throw exists(target);
 }
