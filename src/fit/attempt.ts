@@ -66,11 +66,8 @@ export async function buildCandidate(
       ratio: plan.pruneRatio,
       method: plan.pruneMethod === 'repair' && !calibration ? 'magnitude' : plan.pruneMethod,
       perClass: Object.fromEntries(classes.map((c) => [c.id, c.after])),
-      ...(calibration
-        ? { samples: { runtime, dataset: calibration, workDirectory: folder, provider: 'cpu', dims: plan.dims } }
-        : {}),
-      onProgress: (done: number, total: number, item?: string) =>
-        onProgress({ phase: 'pruning', done, total, unit: 'weights', ...(item === undefined ? {} : { item }) }),
+      ...(calibration ? { samples: { runtime, dataset: calibration, workDirectory: folder } } : {}),
+      onProgress: (p) => onProgress({ phase: 'pruning', ...p, unit: 'weights' }),
     });
     ({ model, classes } = pruned);
   }

@@ -12,7 +12,7 @@ import type {
 import type { PreparedEstimate } from '../memory/estimate.js';
 import { prepareEstimate } from '../memory/estimate.js';
 import type { Model } from '../onnx/model.js';
-import { expectedPruneDamage, pruneModel } from '../prune/index.js';
+import { expectedPruneDamage, previewPrune } from '../prune/index.js';
 import { anyRanges, quantizableWeights, quantizeModel } from '../quantize/index.js';
 import { damageFromSqnr } from '../quality/metrics.js';
 import type { Analysis } from './analysis.js';
@@ -82,10 +82,8 @@ export async function buildStructure(
   let model: Model = analysis.model;
   let classes: ClassPlan[] = analysis.classes.map((c) => ({ id: c.id, name: c.name, before: c.width, after: c.width }));
   if (ratio > 0 || (pins.classes && Object.keys(pins.classes).length > 0)) {
-    // Magnitude keeps the same widths as repair: enough to know every size.
-    const pruned = await pruneModel(model, {
+    const pruned = previewPrune(model, {
       ratio,
-      method: 'random',
       ...(pins.classes ? { perClass: pins.classes } : {}),
     });
     model = pruned.model;

@@ -2,7 +2,6 @@ import type { Candidate, Damage, Dtype, Pins, PlanView, Reason } from '../contra
 import { dtypes } from '../contract/types.js';
 import type { PreparedEstimate } from '../memory/estimate.js';
 import { prepareEstimate } from '../memory/estimate.js';
-import { quantizeSpeed } from '../quantize/index.js';
 import type { Analysis } from './analysis.js';
 import type { Structure } from './candidate.js';
 import { buildStructure, candidateAt, structureLabel, verdictFor } from './candidate.js';
@@ -204,7 +203,7 @@ export class Planner {
         damage: c.damage,
         allowed: why === null,
         note: why ?? leftLarge(c, dtype),
-        speed: quantizeSpeed(this.analysis.provider, dtype),
+        speed: null,
       });
     }
     return rows;

@@ -57,12 +57,14 @@ export function addBatch(program: Command): void {
             batch: opened.summary.batchDimension === null ? 1 : wanted,
             ...(budgetBytes === undefined ? {} : { budgetBytes }),
             output: options.out,
-            onProgress: progress,
+            ...(options.force ? { overwrite: true } : {}),
+            onProgress: ({ samples, total, batch }) =>
+              progress({ phase: 'checking', done: samples, total, unit: 'samples', item: `batch ${batch}` }),
             signal,
           });
           print(
             { ...result, output: options.out },
-            `${result.samples} samples in batches of ${result.batch}: ${result.samplesPerSecond.toFixed(0)} per second${result.peakBytes === null ? '' : `, peak ${formatBytes(result.peakBytes)}`}${result.halvings > 0 ? `, batch halved ${result.halvings} times` : ''}\nWritten: ${options.out}`,
+            `${result.samples} samples in batches of ${result.batch}: ${result.samplesPerSecond.toFixed(0)} per second, peak ${formatBytes(result.peakBytes)}${result.halvings > 0 ? `, batch halved ${result.halvings} times` : ''}\nWritten: ${options.out}`,
           );
         } finally {
           await dataset.close();
