@@ -1,0 +1,57 @@
+import { elementCount, readFloat32 } from '../onnx/tensor.js';
+import type { Tensor } from '../onnx/model.js';
+import { BlockSearch } from './block-search.js';
+
+/** int4 codes for DequantizeLinear with `axis = 1` and `block_size` (opset 21). */
+export interface AxisBlockCodes {
+  /** INT4, two's complement, two for each byte over the flattened tensor, even element in the low nibble. */
+  codes: Uint8Array;
+  /** FLOAT, dims of the tensor with dim 1 divided (rounded up) by the block size. */
+  scales: Float32Array;
+}
+
+/**
+ * Symmetric int4 for weights of Conv and ConvTranspose `[outer, C, kernel…]`, blocks along C. The tensor is read
+ * whole.
+ */
+export function quantizeAxisBlocks(tensor: Tensor, blockSize: number): AxisBlockCodes {
+  const [outer, depth] = [tensor.dims[0]!, tensor.dims[1]!];
+  const inner = elementCount(tensor.dims.slice(2));
+  const blocks = Math.ceil(depth / blockSize);
+  const values = readFloat32(tensor);
+  const codes = new Uint8Array(Math.ceil(values.length / 2));
+  const scales = new Float32Array(outer * blocks * inner);
+  const search = new BlockSearch(4, blockSize, false);
+  const block = new Float32Array(blockSize);
+  for (let first = 0; first < outer; first++) {
+    for (let index = 0; index < blocks; index++) {
+      const count = Math.min(blockSize, depth - index * blockSize);
+      for (let at = 0; at < inner; at++) {
+        const base = (first * depth + index * blockSize) * inner + at;
+        for (let i = 0; i < count; i++) block[i] = values[base + i * inner]!;
+        search.run(block, 0, count, null);
+        scales[(first * blocks + index) * inner + at] = search.scale;
+        for (let i = 0; i < count; i++) {
+          const element = base + i * inner;
+          codes[element >> 1]! |= ((search.codes[i]! - 8) & 15) << (element % 2 === 0 ? 0 : 4);
+        }
+      }
+    }
+  }
+  return { codes, scales };
+}
+
+/** The values a runtime sees. */
+export function dequantizeAxisBlocks(blocks: AxisBlockCodes, dims: readonly number[], blockSize: number): Float32Array {
+  const depth = dims[1]!;
+  const inner = elementCount(dims.slice(2));
+  const perOuter = Math.ceil(depth / blockSize);
+  return Float32Array.from({ length: elementCount(dims) }, (_, element) => {
+    const nibble = (blocks.codes[element >> 1]! >> (element % 2 === 0 ? 0 : 4)) & 15;
+    const outer = Math.floor(element / (depth * inner));
+    const block = Math.floor((Math.floor(element / inner) % depth) / blockSize);
+    return (
+      (nibble >= 8 ? nibble - 16 : nibble) * blocks.scales[(outer * perOuter + block) * inner + (element % inner)]!
+    );
+  });
+}

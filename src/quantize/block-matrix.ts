@@ -1,0 +1,113 @@
+import { BlockSearch, type CodeBits } from './block-search.js';
+import { forEachBlock, type WeightMatrix } from './matrix.js';
+
+/** How a matrix is cut into blocks along its columns (the summed axis). */
+export interface BlockFormat {
+  bits: CodeBits;
+  /** Power of two ≥ 16. */
+  blockSize: number;
+  /** Whether each block has its own zero point (else 2^(bits−1)). */
+  zeroPoints: boolean;
+}
+
+/**
+ * A block-quantized matrix in the layout of com.microsoft.MatMulNBits: value (row, column) lives in block
+ * `column div blockSize`; codes are packed low bits first within a block, zero points low bits first within a row.
+ */
+export interface BlockMatrix {
+  format: BlockFormat;
+  rows: number;
+  columns: number;
+  /** uint8 `[rows, blocks, blockSize · bits / 8]`; the last block is padded with its zero point. */
+  codes: Uint8Array;
+  /** `[rows, blocks]`, may be negative. */
+  scales: Float32Array;
+  /** uint8 `[rows, ceil(blocks · bits / 8)]`, null when the format has none. */
+  zeroPoints: Uint8Array | null;
+}
+
+export function blocksPerRow(columns: number, blockSize: number): number {
+  return Math.ceil(columns / blockSize);
+}
+
+/** Bytes of codes and zero points, and number of scales, of a matrix in a format. */
+export function blockMatrixSize(
+  rows: number,
+  columns: number,
+  format: BlockFormat,
+): { codes: number; zeroPoints: number; scales: number } {
+  const blocks = blocksPerRow(columns, format.blockSize);
+  return {
+    codes: (rows * blocks * format.blockSize * format.bits) / 8,
+    zeroPoints: format.zeroPoints ? rows * Math.ceil((blocks * format.bits) / 8) : 0,
+    scales: rows * blocks,
+  };
+}
+
+/**
+ * Quantizes a matrix block by block ({@link BlockSearch}).
+ * @param importance mean square of each input channel (`columns` values), null = all alike.
+ */
+export function quantizeMatrix(
+  matrix: WeightMatrix,
+  format: BlockFormat,
+  importance: Float32Array | null = null,
+): BlockMatrix {
+  const { rows, columns } = matrix;
+  const { bits, blockSize } = format;
+  const blocks = blocksPerRow(columns, blockSize);
+  const size = blockMatrixSize(rows, columns, format);
+  const codes = new Uint8Array(size.codes);
+  const scales = new Float32Array(size.scales);
+  const zeroPoints = format.zeroPoints ? new Uint8Array(size.zeroPoints) : null;
+  const blobBytes = (blockSize * bits) / 8;
+  const zeroPointBytes = Math.ceil((blocks * bits) / 8);
+  // The trailing nibble of an odd row is the neutral zero point, as onnxruntime's own tools write it.
+  if (zeroPoints !== null && bits === 4 && blocks % 2 === 1) {
+    for (let row = 0; row < rows; row++) zeroPoints[(row + 1) * zeroPointBytes - 1] = 0x80;
+  }
+  const search = new BlockSearch(bits, blockSize, format.zeroPoints);
+  forEachBlock(matrix, blockSize, (row, block, values, start, count) => {
+    search.run(values, start, count, importance, block * blockSize);
+    const index = row * blocks + block;
+    scales[index] = search.scale;
+    if (bits === 8) {
+      codes.set(search.codes, index * blobBytes);
+      if (zeroPoints !== null) zeroPoints[index] = search.zeroPoint;
+      return;
+    }
+    for (let i = 0, byte = index * blobBytes; i < blockSize; i += 2, byte++) {
+      codes[byte] = search.codes[i]! | (search.codes[i + 1]! << 4);
+    }
+    if (zeroPoints !== null) {
+      const byte = row * zeroPointBytes + (block >> 1);
+      zeroPoints[byte] = zeroPoints[byte]! & (block % 2 === 0 ? 0xf0 : 0x0f);
+      zeroPoints[byte]! |= search.zeroPoint << (block % 2 === 0 ? 0 : 4);
+    }
+  });
+  return { format, rows, columns, codes, scales, zeroPoints };
+}
+
+/** The values a runtime sees, `[rows, columns]` row-major: `(code − zero point) · scale`. */
+export function dequantizeMatrix({ format, rows, columns, codes, scales, zeroPoints }: BlockMatrix): Float32Array {
+  const { bits, blockSize } = format;
+  const blocks = blocksPerRow(columns, blockSize);
+  const perByte = 8 / bits;
+  const mask = 2 ** bits - 1;
+  const zeroPointBytes = Math.ceil((blocks * bits) / 8);
+  const values = new Float32Array(rows * columns);
+  for (let row = 0; row < rows; row++) {
+    for (let column = 0; column < columns; column++) {
+      const block = Math.floor(column / blockSize);
+      const inBlock = column % blockSize;
+      const byte = codes[((row * blocks + block) * blockSize + inBlock - (inBlock % perByte)) / perByte]!;
+      const code = (byte >> (bits * (inBlock % perByte))) & mask;
+      const zeroPoint =
+        zeroPoints === null
+          ? 2 ** (bits - 1)
+          : (zeroPoints[row * zeroPointBytes + Math.floor(block / perByte)]! >> (bits * (block % perByte))) & mask;
+      values[row * columns + column] = (code - zeroPoint) * scales[row * blocks + block]!;
+    }
+  }
+  return values;
+}

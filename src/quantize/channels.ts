@@ -1,0 +1,86 @@
+import { elementCount } from '../onnx/tensor.js';
+import type { Tensor } from '../onnx/model.js';
+import { readFloatRange } from './floats.js';
+
+/** int8 codes of a whole tensor with one scale for each index of one axis (or one scale in all). */
+export interface ChannelCodes {
+  /** In the order of the tensor. */
+  codes: Int8Array;
+  /** Positive; one for each channel. */
+  scales: Float32Array;
+}
+
+const panelValues = 2 ** 22;
+
+/**
+ * Symmetric int8, −127 … 127, one scale for each index of `axis` (null: one for the tensor): codes by the largest
+ * magnitude of the channel, then the least-squares scale for those codes (Σwq / Σq²). Reads the tensor twice, in
+ * panels of 16 MiB.
+ */
+export function quantizeChannels(tensor: Tensor, axis: number | null): ChannelCodes {
+  const { channels, inner } = channelShape(tensor, axis);
+  const total = elementCount(tensor.dims);
+  const largest = new Float64Array(channels);
+  forEachChannelRun(tensor, channels, inner, total, (values, start, end, channel) => {
+    let most = largest[channel]!;
+    for (let i = start; i < end; i++) {
+      const magnitude = Math.abs(values[i]!);
+      if (magnitude > most) most = magnitude;
+    }
+    largest[channel] = most;
+  });
+  const codes = new Int8Array(total);
+  const cross = new Float64Array(channels);
+  const square = new Float64Array(channels);
+  forEachChannelRun(tensor, channels, inner, total, (values, start, end, channel, position) => {
+    const inverse = largest[channel] === 0 ? 0 : 127 / largest[channel]!;
+    let sumCross = 0;
+    let sumSquare = 0;
+    for (let i = start, at = position; i < end; i++, at++) {
+      const value = values[i]!;
+      const code = Math.round(value * inverse);
+      codes[at] = code;
+      sumCross += value * code;
+      sumSquare += code * code;
+    }
+    cross[channel]! += sumCross;
+    square[channel]! += sumSquare;
+  });
+  const scales = new Float32Array(channels);
+  // A channel of zeros keeps scale 1: any scale is exact, and 0 would divide by zero in integer kernels.
+  for (let channel = 0; channel < channels; channel++) {
+    scales[channel] = square[channel] === 0 ? 1 : Math.max(cross[channel]! / square[channel]!, 2 ** -126);
+  }
+  return { codes, scales };
+}
+
+/** The values a runtime sees: `code · scale`, in the order of the tensor. */
+export function dequantizeChannels(codes: ChannelCodes, tensor: Tensor, axis: number | null): Float32Array {
+  const { channels, inner } = channelShape(tensor, axis);
+  return Float32Array.from(codes.codes, (code, i) => code * codes.scales[Math.floor(i / inner) % channels]!);
+}
+
+/** Number of channels along an axis and how many consecutive elements share one. */
+export function channelShape(tensor: Tensor, axis: number | null): { channels: number; inner: number } {
+  if (axis === null) return { channels: 1, inner: elementCount(tensor.dims) };
+  return { channels: tensor.dims[axis]!, inner: elementCount(tensor.dims.slice(axis + 1)) };
+}
+
+function forEachChannelRun(
+  tensor: Tensor,
+  channels: number,
+  inner: number,
+  total: number,
+  visit: (values: Float32Array, start: number, end: number, channel: number, position: number) => void,
+): void {
+  for (let first = 0; first < total; first += panelValues) {
+    const count = Math.min(panelValues, total - first);
+    const values = readFloatRange(tensor, first, count);
+    for (let start = 0; start < count;) {
+      const position = first + start;
+      const end = Math.min(count, start + inner - (position % inner));
+      visit(values, start, end, Math.floor(position / inner) % channels, position);
+      start = end;
+    }
+  }
+}

@@ -1,0 +1,80 @@
+import { SnugError } from '../contract/errors.js';
+import type { Dtype } from '../contract/types.js';
+import { float16BitsToFloat32, float32ToFloat16Bits } from '../onnx/half.js';
+import type { Model } from '../onnx/model.js';
+import { elementCount } from '../onnx/tensor.js';
+import type { WeightMatrix } from './matrix.js';
+import { axisBlock, gatherBlock, matrixFormat, matrixOf } from './plan.js';
+import { blockSqnr, decibels, remembered, sampleMatrix, zeroPointsPay } from './sample.js';
+import type { WeightSite } from './sites.js';
+import { prepared } from './weights.js';
+
+/**
+ * Noise of 8-bit activations against their signal: 256 steps over ±4 standard deviations leave 40.9 dB, and the
+ * outliers of real activations take some of it. Calibrated ranges are fixed, run-time ones follow the input.
+ */
+const activationDb: Partial<Record<Dtype, number>> = { 'int8-dynamic': 38, 'int8-static': 36 };
+
+/**
+ * Expected signal-to-noise ratio in dB of a weight in a number format, without data, from at most 16 384 of its
+ * values (deterministic). For formats that quantize activations too, their noise is added. fp32 gives 150.
+ * @throws SnugError E_BAD_REQUEST when the model has no such weight.
+ */
+export function estimateSqnr(model: Model, weight: string | { name: string }, dtype: Dtype): number {
+  const name = typeof weight === 'string' ? weight : weight.name;
+  const site = prepared(model).sites.find((candidate) => candidate.name === name);
+  if (site === undefined) {
+    throw new SnugError('E_BAD_REQUEST', `The model has no weight named "${name}".`, { params: { weight: name } });
+  }
+  const weightDb = weightSqnr(site, dtype, undefined);
+  const other = activationDb[dtype];
+  return other === undefined ? weightDb : -10 * Math.log10(10 ** (-weightDb / 10) + 10 ** (-other / 10));
+}
+
+/** Signal-to-noise ratio of the weight alone, in dB, from the same sample. */
+export function weightSqnr(site: WeightSite, dtype: Dtype, blockSize: number | undefined): number {
+  if (dtype === 'fp32') return 150;
+  const matrix = sampledMatrix(site);
+  const integers = dtype === 'int8-dynamic' || dtype === 'int8-static';
+  const kind = integers ? 'channels' : dtype;
+  return remembered(site.tensor.data, `sqnr ${kind} ${matrix.order} ${blockSize ?? ''}`, () => {
+    const sample = sampleMatrix(matrix);
+    if (dtype === 'fp16') {
+      const halves = float16BitsToFloat32(float32ToFloat16Bits(sample.values));
+      let signal = 0;
+      let noise = 0;
+      sample.values.forEach((value, i) => {
+        signal += value * value;
+        noise += (value - Math.max(-65504, Math.min(65504, halves[i]!))) ** 2;
+      });
+      return decibels(signal, noise);
+    }
+    const role = site.uses[0]?.role ?? 'other';
+    const bits = dtype === 'int4' ? 4 : 8;
+    if (role === 'gather') {
+      const block = gatherBlock(matrix.columns, bits === 4 ? (blockSize ?? 32) : 128);
+      return blockSqnr(sample, { bits, zeroPoints: false }, block === 0 ? null : block);
+    }
+    if (integers) return blockSqnr(sample, { bits: 8, zeroPoints: false }, null);
+    if (role === 'matmul' || role === 'gemm') {
+      const format = matrixFormat(matrix, bits, blockSize);
+      const zeroPoints = bits === 4 && zeroPointsPay(matrix, format);
+      return blockSqnr(sample, { bits, zeroPoints }, format.blockSize);
+    }
+    const block = bits === 4 ? axisBlock(site.tensor.dims[1] ?? 1, blockSize) : null;
+    return blockSqnr(sample, { bits, zeroPoints: false }, block);
+  });
+}
+
+/** The weight as rows that share scales; kernels of convolutions are taken as rows of all their inputs. */
+function sampledMatrix(site: WeightSite): WeightMatrix {
+  const { tensor, uses } = site;
+  const [use] = uses;
+  const matrixLike = use !== undefined && (use.role === 'matmul' || use.role === 'gemm' || use.role === 'gather');
+  if (matrixLike && tensor.dims.length === 2) return matrixOf(site, use);
+  const columns =
+    use?.role === 'conv' || use?.role === 'conv-transpose'
+      ? elementCount(tensor.dims.slice(1))
+      : (tensor.dims[tensor.dims.length - 1] ?? 1);
+  return { tensor, rows: elementCount(tensor.dims) / Math.max(1, columns), columns, order: 'row-major' };
+}

@@ -1,0 +1,111 @@
+import { intAttribute, makeNode } from '../onnx/graph.js';
+import { DataType, type Graph, type Node } from '../onnx/model.js';
+import { elementCount } from '../onnx/tensor.js';
+import { quantizeAxisBlocks } from './block-axis.js';
+import { quantizeChannels } from './channels.js';
+import { scaleBytes, type Editor } from './editor.js';
+import { axisBlock, channelAxis } from './plan.js';
+import type { WeightSite, WeightUse } from './sites.js';
+
+/** int8 codes and scales of a weight as initializers; zero points are absent (0). */
+export interface ChannelTensors {
+  codes: string;
+  scales: string;
+  channels: number;
+}
+
+/** Adds int8 codes and per-channel scales of a weight, quantized along `axis`. */
+export function addChannelTensors(editor: Editor, site: WeightSite, axis: number): ChannelTensors {
+  const { tensor, owner } = site;
+  const channels = tensor.dims[axis]!;
+  const parts = editor.lazyParts<'codes' | 'scales'>(() => {
+    const { codes, scales } = quantizeChannels(tensor, axis);
+    return { codes: new Uint8Array(codes.buffer), scales: scaleBytes(scales, DataType.FLOAT) };
+  });
+  return {
+    codes: editor.add(
+      owner,
+      `${tensor.name}_i8`,
+      DataType.INT8,
+      tensor.dims,
+      parts.data('codes', elementCount(tensor.dims)),
+    ),
+    scales: editor.add(
+      owner,
+      `${tensor.name}_i8_scales`,
+      DataType.FLOAT,
+      [channels],
+      parts.data('scales', channels * 4),
+    ),
+    channels,
+  };
+}
+
+/**
+ * Stores a weight as int8 with one scale for each output channel; a DequantizeLinear (opset 13) unpacks it for
+ * its operator. One node for each reader: a shared one would keep the unpacked copy alive between them.
+ */
+export function encodeDequantize(editor: Editor, site: WeightSite, uses: readonly WeightUse[]): void {
+  const axis = channelAxis(uses[0]!);
+  const tensors = addChannelTensors(editor, site, axis);
+  for (const use of uses) {
+    insertBefore(use.graph, use.node, dequantizeNode(editor, site, use, [tensors.codes, tensors.scales], { axis }));
+  }
+}
+
+/** As {@link encodeDequantize} with int4 in blocks along the input channels (opset 21). */
+export function encodeDequantizeBlocks(editor: Editor, site: WeightSite, uses: readonly WeightUse[]): void {
+  const { tensor, owner } = site;
+  const depth = tensor.dims[1]!;
+  const block = axisBlock(depth, editor.blockSize);
+  const scaleDims = tensor.dims.map((dim, axis) => (axis === 1 ? Math.ceil(depth / block) : dim));
+  const parts = editor.lazyParts<'codes' | 'scales'>(() => {
+    const { codes, scales } = quantizeAxisBlocks(tensor, block);
+    return { codes, scales: scaleBytes(scales, DataType.FLOAT) };
+  });
+  const elements = elementCount(tensor.dims);
+  const codes = editor.add(
+    owner,
+    `${tensor.name}_i4`,
+    DataType.INT4,
+    tensor.dims,
+    parts.data('codes', Math.ceil(elements / 2)),
+  );
+  const scales = editor.add(
+    owner,
+    `${tensor.name}_i4_scales`,
+    DataType.FLOAT,
+    scaleDims,
+    parts.data('scales', elementCount(scaleDims) * 4),
+  );
+  for (const use of uses) {
+    insertBefore(
+      use.graph,
+      use.node,
+      dequantizeNode(editor, site, use, [codes, scales], { axis: 1, block_size: block }),
+    );
+  }
+  editor.model.irVersion = Math.max(editor.model.irVersion, 10);
+}
+
+function dequantizeNode(
+  editor: Editor,
+  site: WeightSite,
+  use: WeightUse,
+  inputs: string[],
+  attributes: Record<string, number>,
+): Node {
+  const output = editor.name(`${site.tensor.name}_unpacked`);
+  use.node.inputs[use.input] = output;
+  return makeNode(
+    'DequantizeLinear',
+    inputs,
+    [output],
+    Object.fromEntries(Object.entries(attributes).map(([name, value]) => [name, intAttribute(value)])),
+    { name: output },
+  );
+}
+
+export function insertBefore(graph: Graph, node: Node, ...nodes: Node[]): void {
+  graph.nodes.splice(graph.nodes.indexOf(node), 0, ...nodes);
+}

@@ -1,0 +1,99 @@
+import type { Provider } from '../contract/types.js';
+import { float32ToFloat16Bits } from '../onnx/half.js';
+import { freshName } from '../onnx/graph.js';
+import { DataType, type Graph, type Model, type Node } from '../onnx/model.js';
+import { computedData, float32Tensor, memoryData } from '../onnx/tensor.js';
+import type { ActivationRanges } from './ranges.js';
+
+/** Results up to this size are kept; a writer may ask for them long after their weight's other tensors. */
+const keptBytes = 64 * 1024;
+
+/** Where quantized bytes come from: computed together for one weight, asked for one tensor at a time. */
+export interface LazyParts<Part extends string> {
+  /** Tensor data for one part of the result. */
+  data(part: Part, byteLength: number): ReturnType<typeof computedData>;
+}
+
+/**
+ * One model being quantized: adds initializers, replaces nodes, and keeps the last quantized weight, so that
+ * codes, scales and zero points, which the writer asks for one after the other, are computed once.
+ */
+export class Editor {
+  private lastKey: object | null = null;
+  private lastParts: Record<string, Uint8Array> | null = null;
+
+  constructor(
+    /** A clone: it is edited in place. */
+    readonly model: Model,
+    readonly provider: Provider,
+    readonly blockSize: number | undefined,
+    readonly ranges: ActivationRanges | null,
+  ) {}
+
+  /** Bytes of several tensors that one computation yields; nothing is computed until a writer asks. */
+  lazyParts<Part extends string>(compute: () => Record<Part, Uint8Array>): LazyParts<Part> {
+    const key = {};
+    const kept = new Map<Part, Uint8Array>();
+    const produce = (part: Part): Uint8Array => {
+      const small = kept.get(part);
+      if (small !== undefined) return small;
+      if (this.lastKey !== key || this.lastParts === null) {
+        // Let go of the previous weight before the next one is computed.
+        this.lastParts = null;
+        this.lastKey = key;
+        const parts = compute();
+        this.lastParts = parts;
+        for (const name of Object.keys(parts) as Part[]) {
+          if (parts[name].byteLength <= keptBytes) kept.set(name, parts[name]);
+        }
+      }
+      return this.lastParts[part]!;
+    };
+    return { data: (part, byteLength) => computedData(byteLength, () => produce(part)) };
+  }
+
+  /** A name no value or node of the model has, bodies included. */
+  name(base: string): string {
+    return freshName(this.model.graph, base);
+  }
+
+  /** Adds an initializer to a graph and returns its name. */
+  add(
+    owner: Graph,
+    base: string,
+    dataType: number,
+    dims: readonly number[],
+    data: ReturnType<typeof computedData>,
+  ): string {
+    const name = this.name(base);
+    owner.initializers.set(name, { name, dataType, dims: [...dims], data });
+    return name;
+  }
+
+  /** Adds a small initializer whose bytes are at hand. */
+  addBytes(owner: Graph, base: string, dataType: number, dims: readonly number[], bytes: Uint8Array): string {
+    return this.add(owner, base, dataType, dims, memoryData(bytes));
+  }
+
+  /** Adds a small FLOAT initializer. */
+  addFloats(owner: Graph, base: string, dims: readonly number[], values: Float32Array): string {
+    const name = this.name(base);
+    owner.initializers.set(name, float32Tensor(name, dims, values));
+    return name;
+  }
+
+  /** Puts nodes where a node was. */
+  replace(graph: Graph, node: Node, nodes: readonly Node[]): void {
+    graph.nodes.splice(graph.nodes.indexOf(node), 1, ...nodes);
+  }
+
+  require(domain: string, version: number): void {
+    if (!this.model.opsets.has(domain)) this.model.opsets.set(domain, version);
+  }
+}
+
+/** Scales as bytes of the weight's own float type. */
+export function scaleBytes(scales: Float32Array, dataType: number): Uint8Array {
+  const values = dataType === DataType.FLOAT16 ? float32ToFloat16Bits(scales) : scales;
+  return new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
+}

@@ -1,0 +1,55 @@
+import { intAttribute, makeNode } from '../onnx/graph.js';
+import { DataType } from '../onnx/model.js';
+import { quantizeMatrix } from './block-matrix.js';
+import { scaleBytes, type Editor } from './editor.js';
+import { gatherBlock, matrixOf } from './plan.js';
+import type { WeightSite, WeightUse } from './sites.js';
+
+/**
+ * Replaces Gather nodes over a table by com.microsoft.GatherBlockQuantized. Of the encodings the operator
+ * knows, these two mean the same on the CPU and on WebGPU of onnxruntime 1.30: INT4 without zero points, and
+ * uint8 with bits = 8 (uint8 with 4 bits and no zero points decodes differently).
+ */
+export function encodeGather(editor: Editor, site: WeightSite, uses: readonly WeightUse[], bits: 4 | 8): void {
+  const { tensor, owner } = site;
+  const matrix = matrixOf(site, uses[0]!);
+  const { rows, columns } = matrix;
+  const blockSize = gatherBlock(columns, bits === 4 ? (editor.blockSize ?? 32) : 128);
+  const parts = editor.lazyParts<'codes' | 'scales'>(() => {
+    const result = quantizeMatrix(matrix, { bits, blockSize, zeroPoints: false });
+    // Codes 0 … 15 around 8 become two's complement −8 … 7: flip the top bit of each nibble.
+    if (bits === 4) result.codes.forEach((byte, i) => (result.codes[i] = byte ^ 0x88));
+    return { codes: result.codes, scales: scaleBytes(result.scales, tensor.dataType) };
+  });
+  const base = `${tensor.name}_rows_q${bits}`;
+  const codes = editor.add(
+    owner,
+    base,
+    bits === 4 ? DataType.INT4 : DataType.UINT8,
+    [rows, columns],
+    parts.data('codes', (rows * columns * bits) / 8),
+  );
+  const blocks = columns / blockSize;
+  const scaleSize = rows * blocks * (tensor.dataType === DataType.FLOAT16 ? 2 : 4);
+  const scales = editor.add(owner, `${base}_scales`, tensor.dataType, [rows, blocks], parts.data('scales', scaleSize));
+  for (const { graph, node } of uses) {
+    const label = node.name || node.outputs[0]!;
+    editor.replace(graph, node, [
+      makeNode(
+        'GatherBlockQuantized',
+        [codes, node.inputs[1]!, scales],
+        [node.outputs[0]!],
+        {
+          gather_axis: intAttribute(0),
+          quantize_axis: intAttribute(1),
+          block_size: intAttribute(blockSize),
+          bits: intAttribute(bits),
+        },
+        { name: editor.name(`${label}_q${bits}`), domain: 'com.microsoft' },
+      ),
+    ]);
+  }
+  editor.require('com.microsoft', 1);
+  // INT4 tensors exist from IR version 10 on.
+  if (bits === 4) editor.model.irVersion = Math.max(editor.model.irVersion, 10);
+}

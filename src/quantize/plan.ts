@@ -1,0 +1,234 @@
+import type { Dtype, Provider } from '../contract/types.js';
+import { getInt } from '../onnx/graph.js';
+import { DataType, type Model } from '../onnx/model.js';
+import { elementCount } from '../onnx/tensor.js';
+import { blockMatrixSize, type BlockFormat } from './block-matrix.js';
+import { floatBytes } from './floats.js';
+import type { WeightMatrix } from './matrix.js';
+import type { WeightSite, WeightUse } from './sites.js';
+import { truth, type Encoding } from './truth.js';
+
+/** What would become of one weight in one number format on one execution provider. */
+export interface EncodingPlan {
+  allowed: boolean;
+  /** One for each use, `none` when not allowed. */
+  encodings: Encoding[];
+  /** Bytes in the model: codes, scales, zero points. */
+  bytesAfter: number;
+  /** Bytes held between runs by the provider (packed copies included), as far as known. */
+  residentBytes: number;
+  /** Bytes of the full-precision copy that exists while the operator runs. */
+  transientBytes: number;
+  needsSamples: boolean;
+  /** Why not, or what to know. */
+  reason?: string;
+}
+
+const notAllowed = (bytes: number, reason: string): EncodingPlan => ({
+  allowed: false,
+  encodings: [],
+  bytesAfter: bytes,
+  residentBytes: bytes,
+  transientBytes: 0,
+  needsSamples: false,
+  reason,
+});
+
+/** Decides whether and how a weight can be held in a number format; the single place that knows. */
+export function planEncoding(
+  model: Model,
+  site: WeightSite,
+  dtype: Dtype,
+  provider: Provider,
+  blockSize: number | undefined,
+): EncodingPlan {
+  const before = site.tensor.data.byteLength;
+  if (dtype === 'fp32') {
+    return { ...notAllowed(before, ''), allowed: true, encodings: site.uses.map(() => 'none'), reason: '' };
+  }
+  if (site.fixed !== null && dtype !== 'fp16') return notAllowed(before, site.fixed);
+  if (site.uses.length === 0) return notAllowed(before, 'no operator uses it');
+  const notes = new Set<string>();
+  const encodings: Encoding[] = [];
+  const sizes = new Map<string, Size>();
+  let needsSamples = false;
+  for (const use of site.uses) {
+    const row = truth[provider][dtype][use.role];
+    if (!row.allowed) return notAllowed(before, `${use.node.opType}: ${row.note ?? 'not possible'}`);
+    const obstacle = obstacleOf(model, site, use, row.encoding);
+    if (obstacle !== null) return notAllowed(before, `${use.node.opType}: ${obstacle}`);
+    if (row.note !== undefined) notes.add(row.note);
+    needsSamples ||= row.needsSamples === true;
+    encodings.push(row.encoding);
+    const size = sizeOf(site, use, row.encoding, dtype, provider, blockSize);
+    sizes.set(size.shares, size);
+  }
+  const total = { bytesAfter: 0, residentBytes: 0, transientBytes: 0 };
+  for (const size of sizes.values()) {
+    total.bytesAfter += size.stored;
+    total.residentBytes += size.resident;
+    total.transientBytes = Math.max(total.transientBytes, size.transient);
+  }
+  if (total.bytesAfter >= before) return notAllowed(before, 'with its scales it would not get smaller');
+  const note = [...notes].join('; ');
+  return { allowed: true, encodings, ...total, needsSamples, ...(note === '' ? {} : { reason: note }) };
+}
+
+/** A property of this very weight or model that rules the encoding out. */
+function obstacleOf(model: Model, site: WeightSite, use: WeightUse, encoding: Encoding): string | null {
+  const { tensor } = site;
+  const opset = model.opsets.get('') ?? 0;
+  if (encoding === 'float16') {
+    return tensor.dataType === DataType.FLOAT ? null : 'it is not float32';
+  }
+  const wide = encoding === 'MatMulNBits' || encoding === 'GatherBlockQuantized';
+  if (tensor.dataType !== DataType.FLOAT && !(wide && tensor.dataType === DataType.FLOAT16)) {
+    return 'weights of this number format are not quantized further';
+  }
+  switch (use.role) {
+    case 'matmul':
+    case 'gemm':
+      if (tensor.dims.length !== 2) return 'the weight is a stack of matrices, not one matrix';
+      if (encoding === 'MatMulInteger' && opset < 11) return 'needs opset 11 or newer';
+      if (encoding === 'QDQ' && opset < 13) return 'needs opset 13 or newer';
+      return null;
+    case 'gather': {
+      if (use.transpose !== null || tensor.dims.length !== 2) return 'only tables of rows have a quantized form';
+      const axis = getInt(use.node, 'axis', 0);
+      if (axis !== 0 && axis !== -2) return 'only tables of rows have a quantized form';
+      return gatherBlock(tensor.dims[1]!, 16) === 0 ? 'its rows do not divide into blocks of 16' : null;
+    }
+    case 'conv':
+    case 'conv-transpose':
+      if (tensor.dims.length < 3) return 'its weight has no kernel dimensions';
+      if (encoding === 'ConvInteger') return opset < 11 ? 'needs opset 11 or newer' : null;
+      if (encoding === 'DequantizeLinear-blocks') {
+        if (opset < 21) return 'needs opset 21 or newer';
+        return tensor.dims[1]! < 16 ? 'too few input channels for blocks of 16' : null;
+      }
+      return opset < 13 ? 'needs opset 13 or newer' : null;
+    case 'lstm':
+      if (tensor.dims.length !== 3) return 'its weight has not the expected three dimensions';
+      return opset < 13 ? 'needs opset 13 or newer' : null;
+    case 'other':
+      return null;
+  }
+}
+
+interface Size {
+  /** Uses with the same key share their bytes. */
+  shares: string;
+  stored: number;
+  resident: number;
+  transient: number;
+}
+
+function sizeOf(
+  site: WeightSite,
+  use: WeightUse,
+  encoding: Encoding,
+  dtype: Dtype,
+  provider: Provider,
+  blockSize: number | undefined,
+): Size {
+  const { tensor } = site;
+  const elements = elementCount(tensor.dims);
+  const scaleBytes = floatBytes(tensor.dataType)!;
+  switch (encoding) {
+    case 'MatMulNBits': {
+      const matrix = matrixOf(site, use);
+      const format = matrixFormat(matrix, dtype === 'int4' ? 4 : 8, blockSize);
+      const size = blockMatrixSize(matrix.rows, matrix.columns, format);
+      const scales = size.scales * scaleBytes;
+      const stored = size.codes + scales;
+      // The CPU packs 8-bit codes with two more float32 copies of the scales (level 4), 4-bit codes alone (level 0).
+      const packed = provider === 'cpu' && format.bits === 8 ? 2 * size.scales * 4 : 0;
+      return { shares: `nbits ${matrix.order}`, stored, resident: stored + packed, transient: 0 };
+    }
+    case 'GatherBlockQuantized': {
+      const bits = dtype === 'int4' ? 4 : 8;
+      const block = gatherBlock(tensor.dims[1]!, bits === 4 ? (blockSize ?? 32) : 128);
+      const stored = (elements * bits) / 8 + (elements / block) * scaleBytes;
+      return { shares: 'gather', stored, resident: stored, transient: 0 };
+    }
+    case 'DequantizeLinear-blocks': {
+      const block = axisBlock(tensor.dims[1]!, blockSize);
+      const scales = Math.ceil(tensor.dims[1]! / block) * (elements / tensor.dims[1]!) * 4;
+      const stored = Math.ceil(elements / 2) + scales;
+      return { shares: 'blocks', stored, resident: stored, transient: elements * 4 };
+    }
+    case 'DequantizeLinear': {
+      const stored = elements + tensor.dims[channelAxis(use)]! * 5;
+      return { shares: 'channels', stored, resident: stored, transient: elements * 4 };
+    }
+    case 'MatMulInteger':
+    case 'ConvInteger':
+    case 'QDQ': {
+      const channels = tensor.dims[channelAxis(use)]!;
+      const stored = elements + channels * 5;
+      return { shares: `integer ${use.transpose !== null}`, stored, resident: stored + channels * 4, transient: 0 };
+    }
+    case 'float16':
+      return { shares: 'half', stored: elements * 2, resident: elements * 2, transient: 0 };
+    case 'none':
+      return { shares: 'none', stored: tensor.data.byteLength, resident: tensor.data.byteLength, transient: 0 };
+  }
+}
+
+/** Axis of a weight that carries the output channels, where int8 has its own scale. */
+export function channelAxis(use: WeightUse): number {
+  switch (use.role) {
+    case 'matmul':
+      return use.transpose === null ? 1 : 0;
+    case 'gemm': {
+      const stored = getInt(use.node, 'transB', 0) === 1 ? 0 : 1;
+      return use.transpose === null ? stored : 1 - stored;
+    }
+    case 'conv-transpose':
+    case 'lstm':
+      return 1;
+    case 'conv':
+    case 'gather':
+    case 'other':
+      return 0;
+  }
+}
+
+/** The weight of a MatMul or Gemm (or the table of a Gather) as rows of summed (or looked-up) columns. */
+export function matrixOf(site: WeightSite, use: WeightUse): WeightMatrix {
+  const [first, second] = [site.tensor.dims[0]!, site.tensor.dims[1]!];
+  const rowMajor = use.role === 'gather' || channelAxis(use) === 0;
+  return rowMajor
+    ? { tensor: site.tensor, rows: first, columns: second, order: 'row-major' }
+    : { tensor: site.tensor, rows: second, columns: first, order: 'column-major' };
+}
+
+/**
+ * Block format of a matrix without zero points. 4-bit: blocks of 32 unless asked otherwise. 8-bit: the block of
+ * 32, 64 or 128 that takes the fewest bytes, scales held three times (packed twice, MatMulNBits level 4) and
+ * padding of the last block included.
+ */
+export function matrixFormat(matrix: WeightMatrix, bits: 4 | 8, blockSize: number | undefined): BlockFormat {
+  const { columns } = matrix;
+  if (bits === 4 || blockSize !== undefined) {
+    return { bits, blockSize: columns < 32 ? 16 : (blockSize ?? 32), zeroPoints: false };
+  }
+  let best = 16;
+  let least = Infinity;
+  for (const candidate of [128, 64, 32, 16]) {
+    const bytes = Math.ceil(columns / candidate) * (candidate + 3 * 4);
+    if (bytes < least) [best, least] = [candidate, bytes];
+  }
+  return { bits, blockSize: best, zeroPoints: false };
+}
+
+/** Largest power of two ≥ 16, ≤ `most`, that divides the row; 0 when there is none. */
+export function gatherBlock(columns: number, most: number): number {
+  for (let block = most; block >= 16; block /= 2) if (columns % block === 0) return block;
+  return 0;
+}
+
+/** Block along the input channels of a Conv weight. */
+export function axisBlock(depth: number, blockSize: number | undefined): number {
+  return Math.min(blockSize ?? 32, depth < 32 ? 16 : 32);
+}

@@ -1,0 +1,156 @@
+import { SnugError } from '../contract/errors.js';
+import type { Dtype, Provider } from '../contract/types.js';
+import { cloneModel, removeDeadNodesAndInitializers, walkGraphs } from '../onnx/graph.js';
+import type { Model } from '../onnx/model.js';
+import { weightSqnr } from './damage.js';
+import { encodeDequantize, encodeDequantizeBlocks } from './dequantize.js';
+import { Editor } from './editor.js';
+import { encodeGather } from './gather.js';
+import { encodeMatMulNBits } from './matmul-nbits.js';
+import { planEncoding, type EncodingPlan } from './plan.js';
+import type { ActivationRanges } from './ranges.js';
+import { collectSites, hoistConstants, type WeightSite, type WeightUse } from './sites.js';
+import { fallbacks, type Encoding } from './truth.js';
+import { operatorsOf } from './weights.js';
+
+export interface QuantizeOptions {
+  provider: Provider;
+  /** Needed for int8-static. */
+  ranges?: ActivationRanges;
+  /** Power of two ≥ 16 for block formats; default 32 for 4-bit, the smallest result for 8-bit. */
+  blockSize?: number;
+  onProgress?: (done: number, total: number, item?: string) => void;
+}
+
+/** What became of one weight. */
+export interface QuantizedWeight {
+  name: string;
+  operator: string;
+  dtype: Dtype;
+  encoding: string;
+  bytesBefore: number;
+  bytesAfter: number;
+  /** Signal-to-noise ratio of the weight on a sample of its values; null when it was not changed. Computed when read. */
+  readonly sqnrDb: number | null;
+  /** Why it stayed as it was or got a wider format than asked. */
+  reason?: string;
+}
+
+/**
+ * A new model with weights in the number formats asked for. Nothing is quantized yet: the new tensors compute
+ * their bytes when a writer asks, one weight at a time. What a weight cannot have on the provider falls back to
+ * the next wider format, or stays as it is, with the reason.
+ * @param assignment weight name ({@link quantizableWeights}) → format; weights not named stay as they are.
+ * @throws SnugError E_BAD_REQUEST for a name the model has no weight for, or a block size that is no power of two.
+ */
+export function quantizeModel(
+  model: Model,
+  assignment: ReadonlyMap<string, Dtype>,
+  options: QuantizeOptions,
+): { model: Model; weights: QuantizedWeight[] } {
+  const { blockSize } = options;
+  if (blockSize !== undefined && (blockSize < 16 || blockSize > 256 || !Number.isInteger(Math.log2(blockSize)))) {
+    throw new SnugError('E_BAD_REQUEST', `The block size must be 16, 32, 64, 128 or 256, not ${blockSize}.`, {
+      params: { blockSize },
+    });
+  }
+  const clone = cloneModel(model);
+  hoistConstants(clone);
+  const sites = collectSites(clone);
+  const known = new Set(sites.map((site) => site.name));
+  for (const name of assignment.keys()) {
+    if (!known.has(name)) {
+      throw new SnugError('E_BAD_REQUEST', `The model has no weight named "${name}".`, { params: { weight: name } });
+    }
+  }
+  const editor = new Editor(clone, options.provider, blockSize, options.ranges ?? null);
+  const weights: QuantizedWeight[] = [];
+  const chosen = sites.map((site) => settle(editor, site, assignment.get(site.name) ?? 'fp32'));
+  sites.forEach((site, index) => {
+    const { dtype, plan, reason } = chosen[index]!;
+    options.onProgress?.(index, sites.length, site.name);
+    if (dtype !== 'fp32') applyEncodings(editor, site, dtype, plan.encodings);
+    weights.push({
+      name: site.name,
+      operator: operatorsOf(site),
+      dtype,
+      encoding: plan.encodings.length === 0 ? 'none' : [...new Set(plan.encodings)].join(' + '),
+      bytesBefore: site.tensor.data.byteLength,
+      bytesAfter: plan.bytesAfter,
+      get sqnrDb() {
+        return dtype === 'fp32' ? null : weightSqnr(site, dtype, blockSize);
+      },
+      ...(reason === undefined ? {} : { reason }),
+    });
+  });
+  removeDeadNodesAndInitializers(clone.graph);
+  options.onProgress?.(sites.length, sites.length);
+  return { model: clone, weights };
+}
+
+interface Settled {
+  dtype: Dtype;
+  plan: EncodingPlan;
+  reason?: string;
+}
+
+/** The format asked for, or the next wider one that is possible, and why. */
+function settle(editor: Editor, site: WeightSite, wanted: Dtype): Settled {
+  const stays = planEncoding(editor.model, site, 'fp32', editor.provider, editor.blockSize);
+  if (wanted === 'fp32') return { dtype: 'fp32', plan: stays };
+  const reasons: string[] = [];
+  for (const dtype of fallbacks[wanted]) {
+    const plan = planEncoding(editor.model, site, dtype, editor.provider, editor.blockSize);
+    const missing = plan.allowed && plan.needsSamples && editor.ranges === null;
+    if (plan.allowed && !missing) {
+      const reason = reasons.length > 0 ? `not ${wanted}: ${reasons[0]!}` : undefined;
+      return reason === undefined ? { dtype, plan } : { dtype, plan, reason };
+    }
+    const why = missing ? 'needs calibration samples' : (plan.reason ?? 'not possible');
+    if (!reasons.includes(why)) reasons.push(why);
+  }
+  return { dtype: 'fp32', plan: stays, reason: reasons.join('; ') };
+}
+
+/** Rewrites all uses of a weight, grouped by encoding, and drops the float weight when nothing reads it any more. */
+function applyEncodings(editor: Editor, site: WeightSite, dtype: Dtype, encodings: readonly Encoding[]): void {
+  const bits = dtype === 'int4' ? 4 : 8;
+  const groups = new Map<Encoding, WeightUse[]>();
+  site.uses.forEach((use, i) => {
+    const encoding = encodings[i]!;
+    groups.set(encoding, [...(groups.get(encoding) ?? []), use]);
+  });
+  for (const [encoding, uses] of groups) {
+    switch (encoding) {
+      case 'MatMulNBits':
+        encodeMatMulNBits(editor, site, uses, bits);
+        break;
+      case 'GatherBlockQuantized':
+        encodeGather(editor, site, uses, bits);
+        break;
+      case 'DequantizeLinear':
+        encodeDequantize(editor, site, uses);
+        break;
+      case 'DequantizeLinear-blocks':
+        encodeDequantizeBlocks(editor, site, uses);
+        break;
+      default:
+        break;
+    }
+  }
+  dropWeight(site);
+}
+
+/** Removes the float weight (and the constant Transposes of it) unless something still reads it. */
+function dropWeight(site: WeightSite): void {
+  const { owner, tensor, uses } = site;
+  const transposes = new Set(uses.map((use) => use.transpose));
+  let read = false;
+  walkGraphs(owner, (graph) => {
+    graph.nodes = graph.nodes.filter((node) => !transposes.has(node));
+    read ||= graph.nodes.some((node) => node.inputs.includes(tensor.name));
+  });
+  if (read) return;
+  owner.initializers.delete(tensor.name);
+  owner.valueInfo.delete(tensor.name);
+}

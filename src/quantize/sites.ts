@@ -1,0 +1,141 @@
+import { bodiesOf, constantValue, getInts, indexGraph, walkGraphs } from '../onnx/graph.js';
+import type { Graph, Model, Node, Tensor } from '../onnx/model.js';
+import { elementCount } from '../onnx/tensor.js';
+import { floatBytes } from './floats.js';
+
+/** What an operator does with a weight; decides which encodings exist for it. */
+export type WeightRole = 'matmul' | 'gemm' | 'conv' | 'conv-transpose' | 'gather' | 'lstm' | 'other';
+
+/** One place where a weight enters an operator. */
+export interface WeightUse {
+  graph: Graph;
+  node: Node;
+  /** Index of the input. */
+  input: number;
+  role: WeightRole;
+  /** A constant 2-D Transpose between the weight and the operator, which quantization absorbs; else null. */
+  transpose: Node | null;
+}
+
+/** A float weight with everything that reads it. */
+export interface WeightSite {
+  /** Unique in the model: the tensor's name, qualified by its graph where a subgraph repeats it. */
+  name: string;
+  tensor: Tensor;
+  /** Graph that holds the initializer. */
+  owner: Graph;
+  uses: WeightUse[];
+  /** Set when the weight cannot be replaced whatever reads it. */
+  fixed: string | null;
+}
+
+const roles: Record<string, { role: WeightRole; inputs: readonly number[] }> = {
+  MatMul: { role: 'matmul', inputs: [1] },
+  Gemm: { role: 'gemm', inputs: [1] },
+  Conv: { role: 'conv', inputs: [1] },
+  ConvTranspose: { role: 'conv-transpose', inputs: [1] },
+  Gather: { role: 'gather', inputs: [0] },
+  LSTM: { role: 'lstm', inputs: [1, 2] },
+  GRU: { role: 'lstm', inputs: [1, 2] },
+  RNN: { role: 'lstm', inputs: [1, 2] },
+};
+
+function roleOf(node: Node, input: number): WeightRole {
+  const known = node.domain === '' || node.domain === 'ai.onnx' ? roles[node.opType] : undefined;
+  return known !== undefined && known.inputs.includes(input) ? known.role : 'other';
+}
+
+/** A weight is listed from this many elements on, or when it has two or more dimensions. */
+const listedElements = 1024;
+
+interface Scope {
+  graph: Graph;
+  sites: Map<string, WeightSite>;
+  /** Value → constant Transpose that makes it from a weight of an enclosing scope. */
+  transposed: Map<string, { site: WeightSite; node: Node }>;
+  outer: Scope | null;
+}
+
+/**
+ * Every float weight of a model, subgraphs included, with its uses. Initializers only: constants inside
+ * Constant nodes must have been hoisted before. A use from a nested graph counts as a use of the outer weight.
+ */
+export function collectSites(model: Model): WeightSite[] {
+  const found: WeightSite[] = [];
+  const taken = new Set<string>();
+  const walk = (graph: Graph, outer: Scope | null): void => {
+    const scope: Scope = { graph, sites: new Map(), transposed: new Map(), outer };
+    const inputs = new Set(graph.inputs.map((input) => input.name));
+    for (const tensor of graph.initializers.values()) {
+      if (floatBytes(tensor.dataType) === null || !isListed(tensor)) continue;
+      let name = tensor.name;
+      for (let copy = 2; taken.has(name); copy++) name = `${tensor.name} (${graph.name} ${copy})`;
+      taken.add(name);
+      const fixed = inputs.has(tensor.name) ? 'the caller may replace it (it is also a graph input)' : null;
+      const site: WeightSite = { name, tensor, owner: graph, uses: [], fixed };
+      scope.sites.set(tensor.name, site);
+      found.push(site);
+    }
+    for (const node of graph.nodes) {
+      node.inputs.forEach((value, input) => addUse(scope, graph, node, value, input));
+      for (const body of bodiesOf(node)) walk(body, scope);
+    }
+    for (const output of graph.outputs) {
+      const site = lookup(scope, output.name)?.site;
+      if (site !== undefined) site.fixed = 'it is itself an output of the graph';
+    }
+  };
+  walk(model.graph, null);
+  return found;
+}
+
+function lookup(scope: Scope, value: string): { site: WeightSite; transpose: Node | null } | null {
+  for (let at: Scope | null = scope; at !== null; at = at.outer) {
+    const site = at.sites.get(value);
+    if (site !== undefined) return { site, transpose: null };
+    const transposed = at.transposed.get(value);
+    if (transposed !== undefined) return { site: transposed.site, transpose: transposed.node };
+  }
+  return null;
+}
+
+function addUse(scope: Scope, graph: Graph, node: Node, value: string, input: number): void {
+  if (value === '') return;
+  const hit = lookup(scope, value);
+  if (hit === null) return;
+  const { site, transpose } = hit;
+  if (transpose === null && isMatrixTranspose(node, site.tensor)) {
+    // Counted through the nodes that read the transposed weight; a graph output of it pins the weight.
+    scope.transposed.set(node.outputs[0]!, { site, node });
+    return;
+  }
+  site.uses.push({ graph, node, input, role: roleOf(node, input), transpose });
+}
+
+function isMatrixTranspose(node: Node, tensor: Tensor): boolean {
+  if (node.opType !== 'Transpose' || node.domain !== '' || tensor.dims.length !== 2) return false;
+  return getInts(node, 'perm', [1, 0])[0] === 1;
+}
+
+/**
+ * Turns Constant nodes that hold a weight (same bounds as {@link collectSites}) into initializers of their
+ * graph, in place, so that every weight has one form.
+ */
+export function hoistConstants(model: Model): void {
+  walkGraphs(model.graph, (graph) => {
+    const index = indexGraph(graph);
+    const outputs = index.outputs;
+    graph.nodes = graph.nodes.filter((node) => {
+      const name = node.outputs[0];
+      if (node.opType !== 'Constant' || node.domain !== '' || name === undefined || outputs.has(name)) return true;
+      const tensor = constantValue(graph, index, name);
+      if (tensor === null || floatBytes(tensor.dataType) === null || !isListed(tensor)) return true;
+      graph.initializers.set(name, { ...tensor, name });
+      return false;
+    });
+  });
+}
+
+function isListed(tensor: Tensor): boolean {
+  return tensor.dims.length >= 2 || elementCount(tensor.dims) >= listedElements;
+}

@@ -1,0 +1,187 @@
+import { describe, expect, it } from 'vitest';
+import { floatAttribute, intAttribute, intsAttribute } from '../../../src/onnx/graph.js';
+import { readFloat32 } from '../../../src/onnx/tensor.js';
+import type { Model, Tensor } from '../../../src/onnx/model.js';
+import { blockMatrixSize, dequantizeMatrix } from '../../../src/quantize/block-matrix.js';
+import { quantizableWeights, quantizeModel } from '../../../src/quantize/index.js';
+import type { Dtype, Provider } from '../../../src/contract/types.js';
+import { buildModel, node, operators, runModel, weight } from './build.js';
+import { gaussian, sqnr } from './numbers.js';
+
+function multiply(x: Float32Array, rows: number, w: Float32Array, k: number, n: number): Float32Array {
+  const y = new Float32Array(rows * n);
+  for (let r = 0; r < rows; r++) {
+    for (let c = 0; c < n; c++) {
+      let sum = 0;
+      for (let i = 0; i < k; i++) sum += x[r * k + i]! * w[c * k + i]!;
+      y[r * n + c] = sum;
+    }
+  }
+  return y;
+}
+
+/** The weight `[N, K]` that the MatMulNBits node of a model stands for. */
+function decode(model: Model): { values: Float32Array; k: number; n: number } {
+  const found = model.graph.nodes.find((candidate) => candidate.opType === 'MatMulNBits')!;
+  const int = (name: string): number => {
+    const attribute = found.attributes.get(name);
+    return attribute?.type === 'int' ? attribute.value : 0;
+  };
+  const tensor = (index: number): Tensor | undefined => model.graph.initializers.get(found.inputs[index] ?? '');
+  const bits = int('bits') as 4 | 8;
+  const format = { bits, blockSize: int('block_size'), zeroPoints: tensor(3) !== undefined };
+  const [n, k] = [int('N'), int('K')];
+  const codes = tensor(1)!.data.read();
+  expect(codes.length).toBe(blockMatrixSize(n, k, format).codes);
+  const values = dequantizeMatrix({
+    format,
+    rows: n,
+    columns: k,
+    codes,
+    scales: readFloat32(tensor(2)!),
+    zeroPoints: tensor(3)?.data.read() ?? null,
+  });
+  return { values, k, n };
+}
+
+function quantizeAll(
+  model: Model,
+  dtype: Dtype,
+  provider: Provider = 'cpu',
+  blockSize?: number,
+): ReturnType<typeof quantizeModel> {
+  const assignment = new Map(quantizableWeights(model, provider).map((info) => [info.name, dtype]));
+  return quantizeModel(model, assignment, { provider, ...(blockSize === undefined ? {} : { blockSize }) });
+}
+
+/** Heavy tails in one direction, so that zero points pay. */
+const skewed = (count: number, seed: number): Float32Array => gaussian(count, seed).map((v) => Math.exp(v) - 0.5);
+
+describe('MatMul and Gemm as MatMulNBits on the CPU', () => {
+  for (const [dtype, k, n, blockSize, skew] of [
+    ['int4', 64, 48, undefined, false],
+    ['int4', 83, 33, undefined, false],
+    ['int4', 100, 7, 16, true],
+    ['int4', 160, 40, 32, true],
+    ['int8', 64, 48, undefined, false],
+    ['int8', 83, 33, undefined, false],
+    ['int8', 200, 16, 128, true],
+  ] as const) {
+    it(`decodes ${dtype} [${k}, ${n}]${blockSize ? ` blocks of ${blockSize}` : ''}${skew ? ' with zero points' : ''} exactly as this project does`, async () => {
+      const values = skew ? skewed(k * n, k) : gaussian(k * n, k);
+      const model = buildModel({
+        inputs: { x: ['rows', k] },
+        outputs: ['y'],
+        nodes: [node('MatMul', ['x', 'w'], 'y')],
+        weights: [weight('w', [k, n], values)],
+      });
+      const result = quantizeAll(model, dtype, 'cpu', blockSize);
+      expect(operators(result.model)).toEqual(['MatMulNBits']);
+      const decoded = decode(result.model);
+      const quantized = result.model.graph.nodes[0]!;
+      expect(quantized.inputs.length > 3).toBe(skew && dtype === 'int4');
+      // Each unit vector picks one column of the weight; the CPU's int8 activations represent it exactly.
+      const x = new Float32Array(k * k);
+      for (let i = 0; i < k; i++) x[i * k + i] = 1;
+      const { y } = await runModel(result.model, { x: { dims: [k, k], data: x } });
+      const expected = multiply(x, k, decoded.values, k, n);
+      for (let i = 0; i < expected.length; i++)
+        expect(Math.abs(y![i]! - expected[i]!)).toBeLessThan(2e-6 * (1 + Math.abs(expected[i]!)));
+      expect(result.weights[0]!.sqnrDb!).toBeGreaterThan(dtype === 'int4' ? 18 : 36);
+      const transposed = Float32Array.from({ length: k * n }, (_, i) => values[(i % k) * n + Math.floor(i / k)]!);
+      expect(sqnr(transposed, decoded.values)).toBeCloseTo(result.weights[0]!.sqnrDb!, -0.5);
+    });
+  }
+
+  it('keeps what a Gemm computes: transB, transA, alpha, beta and its bias', async () => {
+    const [k, n] = [64, 32];
+    for (const [transA, transB, c] of [
+      [0, 1, 'vector'],
+      [1, 0, 'row'],
+      [0, 0, 'matrix'],
+      [0, 1, 'none'],
+    ] as const) {
+      const w = gaussian(k * n, 5);
+      const cDims = { vector: [n], row: [1, n], matrix: [3, n], none: [] }[c];
+      const model = buildModel({
+        inputs: { x: transA === 1 ? [k, 3] : [3, k] },
+        outputs: ['y'],
+        nodes: [
+          node('Gemm', c === 'none' ? ['x', 'w'] : ['x', 'w', 'c'], 'y', {
+            transA: intAttribute(transA),
+            transB: intAttribute(transB),
+            alpha: floatAttribute(-0.5),
+            beta: floatAttribute(c === 'vector' ? 1 : 2),
+          }),
+        ],
+        weights: [
+          weight('w', transB === 1 ? [n, k] : [k, n], w),
+          ...(c === 'none'
+            ? []
+            : [
+                weight(
+                  'c',
+                  cDims,
+                  gaussian(
+                    cDims.reduce((a, b) => a * b, 1),
+                    9,
+                  ),
+                ),
+              ]),
+        ],
+      });
+      const x = gaussian(3 * k, 11);
+      const feeds = { x: { dims: transA === 1 ? [k, 3] : [3, k], data: x } };
+      const exact = await runModel(model, feeds);
+      const result = quantizeAll(model, 'int8');
+      expect(operators(result.model)).toContain('MatMulNBits');
+      expect(operators(result.model)).not.toContain('Gemm');
+      expect(sqnr(exact.y!, (await runModel(result.model, feeds)).y!)).toBeGreaterThan(36);
+    }
+  });
+
+  it('takes a bias that follows a MatMul into the operator, and only then', async () => {
+    const [k, n] = [64, 32];
+    const build = (outputs: string[]): Model =>
+      buildModel({
+        inputs: { x: [2, 5, k] },
+        outputs,
+        nodes: [node('MatMul', ['x', 'w'], 'm'), node('Add', ['b', 'm'], 'y')],
+        weights: [weight('w', [k, n], gaussian(k * n, 1)), weight('b', [n], gaussian(n, 2))],
+      });
+    const feeds = { x: { dims: [2, 5, k], data: gaussian(10 * k, 3) } };
+    const exact = await runModel(build(['y']), feeds);
+    const fused = quantizeAll(build(['y']), 'int8');
+    expect(operators(fused.model)).toEqual(['MatMulNBits']);
+    expect(sqnr(exact.y!, (await runModel(fused.model, feeds)).y!)).toBeGreaterThan(36);
+    expect(operators(quantizeAll(build(['y', 'm']), 'int8').model)).toEqual(['Add', 'MatMulNBits']);
+  });
+
+  it('handles a table shared by Gather and a transposed MatMul, quantizing each form once', async () => {
+    const [vocabulary, width] = [50, 64];
+    const model = buildModel({
+      inputs: { ids: ['n'] },
+      inputTypes: { ids: 7 },
+      outputs: ['logits'],
+      nodes: [
+        node('Gather', ['table', 'ids'], 'rows'),
+        node('Transpose', ['table'], 'head', { perm: intsAttribute([1, 0]) }),
+        node('MatMul', ['rows', 'head'], 'logits'),
+      ],
+      weights: [weight('table', [vocabulary, width], gaussian(vocabulary * width, 4))],
+    });
+    const feeds = { ids: { dims: [4], data: BigInt64Array.from([0n, 7n, 49n, 3n]) } };
+    const exact = await runModel(model, feeds);
+    for (const [dtype, least] of [
+      ['int8', 35],
+      ['int4', 15],
+    ] as const) {
+      const result = quantizeAll(model, dtype);
+      expect(operators(result.model)).toEqual(['GatherBlockQuantized', 'MatMulNBits']);
+      expect(result.model.graph.initializers.has('table')).toBe(false);
+      expect(sqnr(exact.logits!, (await runModel(result.model, feeds)).logits!)).toBeGreaterThan(least);
+      const stored = [...result.model.graph.initializers.values()].reduce((sum, t) => sum + t.data.byteLength, 0);
+      expect(result.weights[0]!.bytesAfter).toBe(stored);
+    }
+  });
+});

@@ -1,0 +1,126 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { float32Tensor } from '../../../src/onnx/tensor.js';
+import { BlockSearch, type CodeBits } from '../../../src/quantize/block-search.js';
+import { dequantizeMatrix, quantizeMatrix } from '../../../src/quantize/block-matrix.js';
+import type { WeightMatrix } from '../../../src/quantize/matrix.js';
+import { gaussian, sqnr } from '../../engine/quantize/numbers.js';
+
+/** onnxruntime's default symmetric rule: signed absmax / −8, no search. */
+function roundToNearest(values: Float32Array, blockSize: number, bits: CodeBits): Float32Array {
+  const half = 2 ** (bits - 1);
+  const result = new Float32Array(values.length);
+  for (let start = 0; start < values.length; start += blockSize) {
+    const block = values.subarray(start, start + blockSize);
+    const signed = block.reduce((best, value) => (Math.abs(value) > Math.abs(best) ? value : best), 0);
+    const scale = signed / -half || 1;
+    block.forEach((value, i) => {
+      result[start + i] = Math.max(-half, Math.min(half - 1, Math.round(value / scale))) * scale;
+    });
+  }
+  return result;
+}
+
+describe('block search', () => {
+  it('beats plain rounding by the measured margin on Gaussian weights (int4, blocks of 32)', () => {
+    const values = gaussian(2 ** 16, 1);
+    const plain = sqnr(values, roundToNearest(values, 32, 4));
+    const matrix: WeightMatrix = {
+      tensor: float32Tensor('w', [64, 1024], values),
+      rows: 64,
+      columns: 1024,
+      order: 'row-major',
+    };
+    const found = (zeroPoints: boolean): number =>
+      sqnr(values, dequantizeMatrix(quantizeMatrix(matrix, { bits: 4, blockSize: 32, zeroPoints })));
+    expect(found(false)).toBeGreaterThan(plain + 0.4);
+    expect(found(true)).toBeGreaterThan(found(false) + 0.3);
+  });
+
+  it('stays within half a step of every value that is not clipped, for any block', () => {
+    fc.assert(
+      fc.property(
+        fc.array(fc.float({ min: -8, max: 8, noNaN: true }), { minLength: 1, maxLength: 32 }),
+        fc.boolean(),
+        (list, asymmetric) => {
+          const values = Float32Array.from(list);
+          const search = new BlockSearch(4, 32, asymmetric);
+          search.run(values, 0, values.length, null);
+          const energy = values.reduce((sum, value) => sum + value * value, 0);
+          let error = 0;
+          values.forEach((value, i) => {
+            const code = search.codes[i]!;
+            expect(code).toBeLessThanOrEqual(15);
+            error += (value - (code - search.zeroPoint) * search.scale) ** 2;
+          });
+          // A least-squares scale never leaves more than it found.
+          expect(error).toBeLessThanOrEqual(energy * (1 + 1e-5));
+          for (let i = values.length; i < 32; i++) expect(search.codes[i]).toBe(search.zeroPoint);
+        },
+      ),
+    );
+  });
+
+  it('represents a constant block, a zero block and a single outlier exactly', () => {
+    const search = new BlockSearch(4, 16, false);
+    for (const [list, expected] of [
+      [new Array(16).fill(0.25), 0.25],
+      [new Array(16).fill(-3), -3],
+    ] as const) {
+      search.run(Float32Array.from(list), 0, 16, null);
+      expect((search.codes[3]! - 8) * search.scale).toBeCloseTo(expected, 6);
+    }
+    search.run(new Float32Array(16), 0, 16, null);
+    expect(search.scale).toBe(0);
+    expect([...search.codes]).toEqual(new Array(16).fill(8));
+    const spike = new Float32Array(16);
+    spike[5] = 1e-30;
+    search.run(spike, 0, 16, null);
+    expect((search.codes[5]! - 8) * search.scale).toBeCloseTo(1e-30, 35);
+  });
+
+  it('spends its error where the importance is low', () => {
+    const values = gaussian(32, 7);
+    const importance = new Float32Array(32).fill(1e-3);
+    importance.fill(1, 0, 4);
+    const weighted = (search: BlockSearch): number =>
+      values.reduce(
+        (sum, v, i) => sum + importance[i]! * (v - (search.codes[i]! - search.zeroPoint) * search.scale) ** 2,
+        0,
+      );
+    const blind = new BlockSearch(4, 32, true);
+    blind.run(values, 0, 32, null);
+    const aware = new BlockSearch(4, 32, true);
+    aware.run(values, 0, 32, importance);
+    expect(weighted(aware)).toBeLessThanOrEqual(weighted(blind) * 1.0001);
+  });
+});
+
+describe('block matrices', () => {
+  it('gives the same codes for a weight and its stored transpose, K tails included', () => {
+    const [rows, columns] = [7, 83];
+    const values = gaussian(rows * columns, 3);
+    const transposed = new Float32Array(values.length);
+    for (let r = 0; r < rows; r++) {
+      for (let c = 0; c < columns; c++) transposed[c * rows + r] = values[r * columns + c]!;
+    }
+    for (const bits of [4, 8] as const) {
+      for (const zeroPoints of [false, true]) {
+        const format = { bits, blockSize: 32, zeroPoints };
+        const a = quantizeMatrix(
+          { tensor: float32Tensor('a', [rows, columns], values), rows, columns, order: 'row-major' },
+          format,
+        );
+        const b = quantizeMatrix(
+          { tensor: float32Tensor('b', [columns, rows], transposed), rows, columns, order: 'column-major' },
+          format,
+        );
+        expect(b.codes).toEqual(a.codes);
+        expect(b.scales).toEqual(a.scales);
+        expect(b.zeroPoints).toEqual(a.zeroPoints);
+        expect(a.codes.length).toBe(rows * 3 * ((32 * bits) / 8));
+        expect(sqnr(values, dequantizeMatrix(a))).toBeGreaterThan(bits === 4 ? 18 : 42);
+      }
+    }
+  });
+});
