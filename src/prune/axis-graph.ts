@@ -1,0 +1,134 @@
+import { constantValue, indexGraph, type GraphIndex } from '../onnx/graph.js';
+import type { Graph, Model, Node, Tensor } from '../onnx/model.js';
+import { AxisAtoms, type Atom } from './axis-atoms.js';
+
+/** The result of shape inference as this room needs it: sizes with every named dimension bound. */
+export interface ShapeTable {
+  readonly shapes: ReadonlyMap<string, { readonly dims: readonly number[] }>;
+}
+
+/** How a node uses a constant weight: along which of the weight's axes it contracts and along which it produces. */
+export interface WeightUse {
+  node: Node;
+  /** Position of the node in the graph. */
+  at: number;
+  /** The weight operand as the node names it. */
+  operand: string;
+  /** The initializer (or Constant output) behind the operand; differs when a Transpose lies between. */
+  weight: string;
+  /** Axes of the operand. */
+  inputAxis: number;
+  outputAxis: number;
+  /** The other operand. */
+  activation: string;
+  /** The contracted axis as an atom tree. */
+  input: Atom;
+  output: Atom;
+  grouped: boolean;
+}
+
+/**
+ * Everything the operator rules read and write: axes of all values as atom trees, constants, and the weight uses
+ * met on the way.
+ */
+export class AxisGraph {
+  readonly atoms = new AxisAtoms();
+  readonly uses: WeightUse[] = [];
+  readonly graph: Graph;
+  readonly #index: GraphIndex;
+  readonly #constants = new Map<string, Tensor>();
+  readonly #axes = new Map<string, Atom[] | null>();
+  readonly #shapes: ShapeTable;
+  readonly #opsets: ReadonlyMap<string, number>;
+
+  constructor(model: Model, shapes: ShapeTable) {
+    this.graph = model.graph;
+    this.#shapes = shapes;
+    this.#opsets = model.opsets;
+    this.#index = indexGraph(model.graph);
+    for (const [name, tensor] of model.graph.initializers) this.#constants.set(name, tensor);
+    for (const node of model.graph.nodes) {
+      const name = node.opType === 'Constant' ? node.outputs[0] : undefined;
+      const value = name === undefined ? null : constantValue(model.graph, this.#index, name);
+      if (name !== undefined && value !== null) this.#constants.set(name, value);
+    }
+  }
+
+  /** The node that makes a value. */
+  producer(name: string): Node | undefined {
+    return this.#index.producer.get(name);
+  }
+
+  /** Nodes that use a value, each once. */
+  consumers(name: string): Node[] {
+    return [...new Set(this.#index.consumers.get(name)?.map((consumer) => consumer.node))];
+  }
+
+  opset(node: Node): number {
+    return this.#opsets.get(node.domain) ?? this.#opsets.get('') ?? 1;
+  }
+
+  constant(name: string | undefined): Tensor | undefined {
+    return name === undefined || name === '' ? undefined : this.#constants.get(name);
+  }
+
+  constants(): ReadonlyMap<string, Tensor> {
+    return this.#constants;
+  }
+
+  /** The constant a value is, seen through Transpose, Identity and Cast; undefined for activations. */
+  constantBehind(name: string | undefined): string | undefined {
+    for (let at = name; at !== undefined && at !== '';) {
+      if (this.#constants.has(at)) return at;
+      const node = this.producer(at);
+      if (node === undefined || !['Transpose', 'Identity', 'Cast'].includes(node.opType)) return undefined;
+      at = node.inputs[0];
+    }
+    return undefined;
+  }
+
+  /** Axes of a value, made on first use; null when its shape is unknown. */
+  axes(name: string | undefined): Atom[] | null {
+    if (name === undefined || name === '') return null;
+    const known = this.#axes.get(name);
+    if (known !== undefined) return known;
+    const dims = this.#constants.get(name)?.dims ?? this.#shapes.shapes.get(name)?.dims;
+    const axes = dims?.map((size) => this.atoms.fresh(size)) ?? null;
+    this.#axes.set(name, axes);
+    return axes;
+  }
+
+  /** Adds a constant that an edit brings in, with the axes it shares. */
+  setConstant(name: string, tensor: Tensor, axes: Atom[]): void {
+    this.#constants.set(name, tensor);
+    this.#axes.set(name, axes);
+  }
+
+  /** Forbids any change to the value's axes. */
+  blockValue(name: string, reason: string): void {
+    for (const axis of this.axes(name) ?? []) this.atoms.block(axis, reason);
+  }
+
+  blockNode(node: Node, reason: string): void {
+    for (const name of [...node.inputs, ...node.outputs]) if (name !== '') this.blockValue(name, reason);
+  }
+}
+
+/** N and C pass, spatial axes keep their sizes. */
+export function passBatchAndChannels(graph: AxisGraph, input: Atom[], output: Atom[], reason: string): boolean {
+  if (input.length !== output.length) return false;
+  input.forEach((atom, axis) => {
+    if (axis < 2) {
+      graph.atoms.unite(atom, output[axis]!);
+    } else {
+      graph.atoms.block(atom, reason);
+      graph.atoms.block(output[axis]!, reason);
+    }
+  });
+  return true;
+}
+
+/** A possibly negative axis as 0…rank-1. */
+export function wrap(axis: number, rank: number): number {
+  return axis < 0 ? axis + rank : axis;
+}

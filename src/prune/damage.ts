@@ -1,0 +1,61 @@
+import type { Model } from '../onnx/model.js';
+import { defaultBindings, inferShapes } from '../onnx/shape.js';
+import { AxisGraph } from './axis-graph.js';
+import type { PruneClass } from './classes.js';
+import { unitEnergies } from './scores.js';
+import { planWidths } from './widths.js';
+
+/** For every class the share of its output energy that is lost with its weakest units, by number of units removed. */
+export interface PruneCurve {
+  /** Class id → share lost after removing 0, 1, … width units (first entry 0, last 1). */
+  lost: Map<string, Float64Array>;
+}
+
+const curves = new WeakMap<Model, PruneCurve>();
+
+/**
+ * Reads the weights of all classes once per model and orders units by a guess of what they contribute: the energy of
+ * their producer rows times that of their consumer columns, as if inputs were white and units independent.
+ */
+export function pruneCurve(model: Model, classes: readonly PruneClass[]): PruneCurve {
+  const known = curves.get(model);
+  if (known !== undefined && classes.every((one) => known.lost.has(one.id))) return known;
+  const graph = new AxisGraph(model, inferShapes(model, defaultBindings(model, 1).dims));
+  const lost = new Map<string, Float64Array>();
+  for (const one of classes) {
+    const made = new Float64Array(one.width).fill(1e-30);
+    const used = new Float64Array(one.width);
+    for (const member of one.members) {
+      if (member.role === 'elementwise') continue;
+      const into = member.role === 'producer' ? made : used;
+      unitEnergies(graph, member, one.width).forEach((energy, unit) => (into[unit]! += energy));
+    }
+    const energies = made.map((energy, unit) => energy * used[unit]!).sort();
+    const total = energies.reduce((sum, energy) => sum + energy, 0) || 1;
+    const curve = new Float64Array(one.width + 1);
+    energies.forEach((energy, removed) => (curve[removed + 1] = curve[removed]! + energy / total));
+    lost.set(one.id, curve);
+  }
+  const curve = { lost };
+  curves.set(model, curve);
+  return curve;
+}
+
+/**
+ * Output signal-to-noise in dB to expect after pruning every class by `ratio` (rounded as {@link planWidths} does)
+ * without repair: the mean share of energy lost over all classes. A guess to rank plans with, made without running
+ * the model; correlated units and what later layers make of the error are left out. `Infinity` when nothing shrinks.
+ */
+export function expectedPruneDamage(
+  model: Model,
+  classes: readonly PruneClass[],
+  ratio: number,
+  perClass: Record<string, number> = {},
+): number {
+  const { lost } = pruneCurve(model, classes);
+  const shares = planWidths(classes, { ratio, perClass }).map(
+    ({ id, before, after }) => lost.get(id)![before - after]!,
+  );
+  const mean = shares.length === 0 ? 0 : shares.reduce((sum, share) => sum + share, 0) / shares.length;
+  return mean > 0 ? -10 * Math.log10(mean) : Infinity;
+}

@@ -1,0 +1,45 @@
+import type { Provider, PruneMethod } from '../contract/types.js';
+import type { Dataset } from '../runtime/dataset-types.js';
+import type { Runtime } from '../runtime/types.js';
+import type { WidthRequest } from './widths.js';
+
+/** Calibration data and the means to run it. */
+export interface PruneSamples {
+  runtime: Runtime;
+  dataset: Dataset;
+  /** At most this many samples are used (default 256). */
+  maxSamples?: number;
+  /** Folder for temporary models. */
+  workDirectory: string;
+  /** Samples per run (default 32). */
+  batch?: number;
+  /** Execution provider that runs the samples (default cpu). */
+  provider?: Provider;
+  /** Sizes of named dimensions, used where shapes are needed. */
+  dims?: Record<string, number>;
+}
+
+export interface PruneRequest extends WidthRequest {
+  method: PruneMethod;
+  /** For `random` (default 0). */
+  seed?: number;
+  /** Needed by `repair`. */
+  samples?: PruneSamples;
+  onProgress?: (done: number, total: number, item?: string) => void;
+  /** Checked between layers. */
+  signal?: AbortSignal;
+}
+
+/** How well the consumers of one class were repaired. */
+export interface ClassRepair {
+  /** Squared error of the consumers' outputs on samples kept out of the fit, relative to their variance (worst consumer). */
+  heldOutError: number;
+  /** The same without any repair. */
+  unrepairedError: number;
+  /** Ridge chosen per consumer, relative to the mean diagonal of the Gram matrix. */
+  ridges: number[];
+  /** Calibration rows (positions, tokens, samples) behind the fit. */
+  rows: number;
+  /** Consumers left as they were because their weight cannot be refitted. */
+  skipped: number;
+}

@@ -1,0 +1,210 @@
+import { getInts, intAttribute, intsAttribute, makeNode } from '../onnx/graph.js';
+import { valuesUsed } from '../onnx/topology.js';
+import { DataType, type Attribute, type Model, type Node, type Tensor, type ValueInfo } from '../onnx/model.js';
+import { float32Tensor, int64Tensor } from '../onnx/tensor.js';
+import type { LinearConsumer } from './consumer.js';
+
+/** Outputs of a tap model for one consumer; see {@link buildTapModel}. */
+export interface TapNames {
+  gram: string;
+  cross: string;
+  inputSum: string;
+  outputSum: string;
+  outputSquares: string;
+  shape: string;
+}
+
+export interface Tap {
+  consumer: LinearConsumer;
+  /** Indices of the input axis in the current model (its columns are `indices · columnsPerIndex`). */
+  indices: number;
+}
+
+/**
+ * A model that runs the dense network and the partly pruned one side by side on the same inputs and hands out, for
+ * every tap, the sums a least-squares repair needs (`aᵀa`, `aᵀy`, `Σa`, `Σy`, `Σy²`) with `a` from the pruned and
+ * `y` from the dense network. Sums are taken in the graph, so that only small matrices leave the session. Nodes
+ * that are the same in both networks are run once; nodes nothing needs are left out.
+ * @param current result of rewriting `dense`: same node order, same value names.
+ */
+export function buildTapModel(dense: Model, current: Model, taps: readonly Tap[]): { model: Model; names: TapNames[] } {
+  const merged = mergeNetworks(dense, current);
+  const builder = new TapBuilder(dense.opsets.get('') ?? 1);
+  const names = taps.map((tap, at) => builder.add(`tap${at}`, tap, merged.current(tap.consumer.use.activation)));
+  const needed = reachable(
+    [...merged.nodes, ...builder.nodes],
+    builder.outputs.map((output) => output.name),
+  );
+  const used = new Set(needed.flatMap((node) => [...valuesUsed(node)]));
+  const initializers = new Map([...merged.initializers].filter(([name]) => used.has(name)));
+  for (const tensor of builder.constants) initializers.set(tensor.name, tensor);
+  const inputs = dense.graph.inputs.filter((input) => !dense.graph.initializers.has(input.name));
+  return {
+    names,
+    model: {
+      ...dense,
+      // Weights are no inputs here, which IR version 3 would demand.
+      irVersion: Math.max(dense.irVersion, 4),
+      graph: { ...dense.graph, nodes: needed, initializers, inputs, outputs: builder.outputs, valueInfo: new Map() },
+    },
+  };
+}
+
+interface MergedNetworks {
+  nodes: Node[];
+  initializers: Map<string, Tensor>;
+  /** Name of a value of the pruned network in the merged one. */
+  current: (name: string) => string;
+}
+
+function mergeNetworks(dense: Model, current: Model): MergedNetworks {
+  const prefix = 'pruned::';
+  const renamed = new Set<string>();
+  const initializers = new Map(dense.graph.initializers);
+  for (const [name, tensor] of current.graph.initializers) {
+    if (dense.graph.initializers.get(name) === tensor) continue;
+    renamed.add(name);
+    initializers.set(prefix + name, { ...tensor, name: prefix + name });
+  }
+  const rename = (name: string): string => (renamed.has(name) ? prefix + name : name);
+  const copies: Node[] = [];
+  current.graph.nodes.forEach((node, at) => {
+    const same = node === dense.graph.nodes[at] && ![...valuesUsed(node)].some((name) => renamed.has(name));
+    if (same) return;
+    for (const output of node.outputs) if (output !== '') renamed.add(output);
+    copies.push({
+      ...node,
+      name: node.name === '' ? '' : prefix + node.name,
+      inputs: node.inputs.map(rename),
+      outputs: node.outputs.map(rename),
+    });
+  });
+  return { nodes: [...dense.graph.nodes, ...copies], initializers, current: rename };
+}
+
+function reachable(nodes: readonly Node[], outputs: readonly string[]): Node[] {
+  const producer = new Map(nodes.flatMap((node) => node.outputs.map((output) => [output, node] as const)));
+  const wanted = new Set<Node>();
+  const open = [...outputs];
+  for (let name = open.pop(); name !== undefined; name = open.pop()) {
+    const node = producer.get(name);
+    if (node === undefined || wanted.has(node)) continue;
+    wanted.add(node);
+    open.push(...valuesUsed(node));
+  }
+  return nodes.filter((node) => wanted.has(node));
+}
+
+class TapBuilder {
+  readonly nodes: Node[] = [];
+  readonly constants: Tensor[] = [];
+  readonly outputs: ValueInfo[] = [];
+  readonly #opset: number;
+
+  constructor(opset: number) {
+    this.#opset = opset;
+  }
+
+  add(prefix: string, tap: Tap, activation: string): TapNames {
+    const { consumer, indices } = tap;
+    const { use, outputs, columnsPerIndex } = consumer;
+    const columns = indices * columnsPerIndex;
+    const a = this.#node(`${prefix}/a`, 'Cast', [activation], { to: intAttribute(DataType.FLOAT) });
+    const y = this.#node(`${prefix}/y`, 'Cast', [consumer.target], { to: intAttribute(DataType.FLOAT) });
+    const conv = use.node.opType === 'Conv';
+    const rows = conv
+      ? this.#patches(prefix, a, use.node, indices, columnsPerIndex)
+      : this.#flatRows(`${prefix}/a`, this.#gemmInput(prefix, a, use.node), columns);
+    const targets = conv
+      ? this.#channelsLast(`${prefix}/y`, y, outputs, spatialRank(use.node, columnsPerIndex))
+      : this.#flatRows(`${prefix}/y`, y, outputs);
+    const turned = this.#node(`${prefix}/at`, 'Transpose', [rows], { perm: intsAttribute([1, 0]) });
+    const squares = this.#node(`${prefix}/y2`, 'Mul', [targets, targets]);
+    return {
+      gram: this.#output(`${prefix}/gram`, 'MatMul', [turned, rows], [columns, columns]),
+      cross: this.#output(`${prefix}/cross`, 'MatMul', [turned, targets], [columns, outputs]),
+      inputSum: this.#sum(`${prefix}/inputSum`, rows, columns),
+      outputSum: this.#sum(`${prefix}/outputSum`, targets, outputs),
+      outputSquares: this.#sum(`${prefix}/outputSquares`, squares, outputs),
+      shape: this.#output(`${prefix}/shape`, 'Shape', [rows], [2], DataType.INT64),
+    };
+  }
+
+  #gemmInput(prefix: string, a: string, node: Node): string {
+    const turned = node.opType === 'Gemm' && node.attributes.get('transA');
+    if (!turned || turned.type !== 'int' || turned.value === 0) return a;
+    return this.#node(`${prefix}/turnedInput`, 'Transpose', [a], { perm: intsAttribute([1, 0]) });
+  }
+
+  #flatRows(name: string, value: string, columns: number): string {
+    return this.#node(`${name}Rows`, 'Reshape', [value, this.#ints(`${name}RowShape`, [-1, columns])]);
+  }
+
+  /** im2col as a depthwise convolution with one-hot kernels: rows are output positions, columns (channel, tap). */
+  #patches(prefix: string, a: string, node: Node, channels: number, taps: number): string {
+    const kernel = kernelShape(node, taps);
+    if (taps === 1 && !node.attributes.has('strides') && !node.attributes.has('pads')) {
+      return this.#channelsLast(`${prefix}/a`, a, channels, kernel.length);
+    }
+    const values = new Float32Array(channels * taps * taps);
+    for (let at = 0; at < channels * taps; at++) values[at * taps + (at % taps)] = 1;
+    const weight = `${prefix}/oneHot`;
+    this.constants.push(float32Tensor(weight, [channels * taps, 1, ...kernel], values));
+    const attributes: Record<string, Attribute> = Object.fromEntries(node.attributes);
+    const patches = this.#node(`${prefix}/patches`, 'Conv', [a, weight], {
+      ...attributes,
+      group: intAttribute(channels),
+    });
+    return this.#channelsLast(`${prefix}/a`, patches, channels * taps, kernel.length);
+  }
+
+  /** [N, C, …] as rows × C. */
+  #channelsLast(name: string, value: string, channels: number, spatial: number): string {
+    const order = Array.from({ length: spatial }, (_, axis) => axis + 2);
+    const moved = this.#node(`${name}ChannelsLast`, 'Transpose', [value], { perm: intsAttribute([0, ...order, 1]) });
+    return this.#flatRows(name, moved, channels);
+  }
+
+  #sum(name: string, rows: string, columns: number): string {
+    if (this.#opset < 13) {
+      return this.#output(name, 'ReduceSum', [rows], [columns], DataType.FLOAT, {
+        axes: intsAttribute([0]),
+        keepdims: intAttribute(0),
+      });
+    }
+    return this.#output(name, 'ReduceSum', [rows, this.#ints(`${name}Axes`, [0])], [columns], DataType.FLOAT, {
+      keepdims: intAttribute(0),
+    });
+  }
+
+  #ints(name: string, values: number[]): string {
+    this.constants.push(int64Tensor(name, [values.length], values));
+    return name;
+  }
+
+  #node(name: string, opType: string, inputs: string[], attributes: Record<string, Attribute> = {}): string {
+    this.nodes.push(makeNode(opType, inputs, [name], attributes, { name }));
+    return name;
+  }
+
+  #output(
+    name: string,
+    opType: string,
+    inputs: string[],
+    dims: number[],
+    dataType: number = DataType.FLOAT,
+    attributes: Record<string, Attribute> = {},
+  ): string {
+    this.outputs.push({ name, dataType, dims });
+    return this.#node(name, opType, inputs, attributes);
+  }
+}
+
+/** The kernel's sizes: `kernel_shape` when the node says so, else all taps on the innermost axis is impossible to tell. */
+function kernelShape(node: Node, taps: number): readonly number[] {
+  return getInts(node, 'kernel_shape', undefined) ?? [taps];
+}
+
+function spatialRank(node: Node, taps: number): number {
+  return kernelShape(node, taps).length;
+}
