@@ -1,0 +1,269 @@
+import { availableParallelism } from 'node:os';
+import type { Estimate, MemoryParts, PhaseEstimate, Provider, SessionLevers } from '../contract/types.js';
+import type { Model } from '../onnx/model.js';
+import { defaultBindings, inferShapes, type ShapeResult } from '../onnx/shape.js';
+import { Arena } from './arena.js';
+import { dmlBucket, runPooled, webgpuBucket } from './device.js';
+import { bufferRules } from './inplace.js';
+import { deviceLimits } from './limits.js';
+import { PatternPlanner } from './pattern.js';
+import { planBuffers, type MemoryPlan } from './plan.js';
+import { lowerModel, type RuntimeGraph } from './rewrite/lower.js';
+import { runDynamic, runPattern, type RunTrace, type SizedPlan } from './simulate.js';
+import { weightMemory, type WeightMemory } from './weights.js';
+import { cpuScratch, valueBytes } from './workspace.js';
+
+export interface EstimateOptions {
+  provider: Provider;
+  batch: number;
+  /** Sizes of named dimensions; those left out are assumed (see `assumed` of the result). */
+  dims: Readonly<Record<string, number>>;
+  levers?: Partial<SessionLevers>;
+  /** Threads the runtime will use; default: as many as this computer has. */
+  threads?: number;
+}
+
+/** A model made ready for many estimates; each takes milliseconds. */
+export interface PreparedEstimate {
+  estimate(options: EstimateOptions): Estimate;
+}
+
+const longestTimeline = 400;
+const mostTensors = 20;
+
+/** What does not depend on sizes: the graph the provider runs, who shares buffers, where weights go. */
+interface Prepared {
+  graph: RuntimeGraph;
+  plan: MemoryPlan;
+  weights: WeightMemory;
+  cacheValues: Set<string>;
+}
+
+function prepare(model: Model, provider: Provider): Prepared {
+  const graph = lowerModel(model, provider);
+  const shapes = inferShapes(graph.model, defaultBindings(model, 1).dims);
+  const plan = planBuffers({
+    nodes: graph.nodes,
+    graphInputs: new Set(model.graph.inputs.map((input) => input.name)),
+    graphOutputs: new Set(model.graph.outputs.map((output) => output.name)),
+    initializers: new Set(graph.initializers.keys()),
+    shapes,
+    rules: bufferRules[provider],
+  });
+  const cacheValues = [...model.graph.inputs, ...model.graph.outputs].map((value) => value.name).filter(isCache);
+  return {
+    graph,
+    plan,
+    weights: weightMemory(provider, graph.nodes, graph.initializers),
+    cacheValues: new Set(cacheValues),
+  };
+}
+
+/** Names exporters give to key and value caches. */
+function isCache(name: string): boolean {
+  return /^(past|present)(_key_values)?[._]/.test(name);
+}
+
+/**
+ * Makes a model ready to be estimated at many batches and sizes. Weights are not read. The model must not
+ * change afterwards.
+ */
+export function prepareEstimate(model: Model): PreparedEstimate {
+  const byProvider = new Map<Provider, Prepared>();
+  return {
+    estimate(options) {
+      let prepared = byProvider.get(options.provider);
+      if (!prepared) byProvider.set(options.provider, (prepared = prepare(model, options.provider)));
+      return estimatePrepared(model, prepared, options);
+    },
+  };
+}
+
+/**
+ * What running `model` will add to memory: bytes while loading, in the first run and in later runs, with
+ * parts. On cpu: the runtime's allocator peak plus weights outside of it (ONNX Runtime 1.30's planner, arena
+ * and memory pattern are simulated). On a GPU: device memory.
+ * @throws SnugError E_DIMENSION when a size is no whole number.
+ */
+export function estimateMemory(model: Model, options: EstimateOptions): Estimate {
+  return prepareEstimate(model).estimate(options);
+}
+
+interface Phases {
+  load: PhaseEstimate;
+  cold: PhaseEstimate;
+  warm: PhaseEstimate;
+  live: number[];
+}
+
+function estimatePrepared(model: Model, prepared: Prepared, options: EstimateOptions): Estimate {
+  const { dims, assumed } = defaultBindings(model, options.batch, options.dims);
+  const shapes = inferShapes(prepared.graph.model, dims);
+  const threads = options.threads ?? availableParallelism();
+  const sized: SizedPlan = {
+    plan: prepared.plan,
+    bytesOf: (buffer) => valueBytes(shapes.shapes, buffer),
+    scratch: prepared.graph.nodes.map((node) =>
+      options.provider === 'cpu' ? cpuScratch(node, shapes.shapes, threads) : [],
+    ),
+  };
+  const phases =
+    options.provider === 'cpu'
+      ? cpuPhases(prepared, sized, options.levers?.memoryPattern ?? true)
+      : devicePhases(model, prepared, sized, options.provider, shapes);
+  const peakBytes = Math.max(phases.load.peakBytes, phases.cold.peakBytes, phases.warm.peakBytes);
+  const unknown = shapes.unknown.map(({ value, reason }) => ({ name: value, reason }));
+  const [low, high] = trust[options.provider];
+  return {
+    provider: options.provider,
+    batch: options.batch,
+    dims,
+    assumed,
+    load: phases.load,
+    cold: phases.cold,
+    warm: phases.warm,
+    peakBytes,
+    lowBytes: Math.round(peakBytes * low),
+    highBytes: Math.round(peakBytes * (unknown.length > 0 ? high * 2 : high)),
+    topTensors: topTensors(prepared, sized),
+    timeline: timeline(prepared, phases.live),
+    unknown,
+    limits: deviceLimits(options.provider, prepared.weights.perTensor, sized),
+  };
+}
+
+/** Measured over estimated, lowest and highest seen; wider where only formulas are known. */
+const trust: Record<Provider, [number, number]> = {
+  cpu: [0.95, 1.05],
+  webgpu: [0.8, 1.35],
+  cuda: [0.75, 2],
+  dml: [0.7, 2],
+  coreml: [0.5, 3],
+};
+
+function cpuPhases(prepared: Prepared, sized: SizedPlan, memoryPattern: boolean): Phases {
+  const { weights } = prepared;
+  const arena = new Arena();
+  arena.reserve(weights.reserved);
+  const phase = (trace: RunTrace): PhaseEstimate => ({
+    peakBytes: trace.peak + weights.outside,
+    parts: partsAt(trace, prepared, sized),
+  });
+  const load = weights.reserved + weights.outside;
+  const pattern = new PatternPlanner();
+  const cold = runDynamic(arena, sized, pattern);
+  const later = () => (memoryPattern ? runPattern(arena, sized, pattern.peak) : runDynamic(arena, sized));
+  const second = later();
+  const third = later();
+  const warm = third.peak > second.peak ? third : second;
+  const live = memoryPattern ? liveTensors(sized, weights.reserved) : warm.live;
+  return {
+    load: { peakBytes: load, parts: { ...noParts, weightsBytes: load } },
+    cold: phase(cold),
+    warm: phase(warm),
+    live: live.map((bytes) => bytes + weights.outside),
+  };
+}
+
+const noParts: MemoryParts = {
+  weightsBytes: 0,
+  activationsBytes: 0,
+  cacheBytes: 0,
+  workspaceBytes: 0,
+  runtimeBytes: 0,
+};
+
+/** Bytes of tensors alive after each step, without the allocator's rounding. */
+function liveTensors({ plan, bytesOf }: SizedPlan, base: number): number[] {
+  let live = base;
+  return plan.steps.map((step) => {
+    for (const { buffer } of step.allocates) live += bytesOf(buffer);
+    const now = live;
+    for (const buffer of step.frees) live -= bytesOf(buffer);
+    return now;
+  });
+}
+
+function partsAt(trace: RunTrace, { weights, cacheValues }: Prepared, sized: SizedPlan): MemoryParts {
+  const weightsBytes = weights.reserved + weights.outside;
+  const workspaceBytes = (trace.high[trace.peakStep] ?? 0) - (trace.live[trace.peakStep] ?? 0);
+  let cacheBytes = 0;
+  for (const step of sized.plan.steps.slice(0, trace.peakStep + 1)) {
+    for (const { buffer } of step.allocates) if (cacheValues.has(buffer)) cacheBytes += sized.bytesOf(buffer);
+  }
+  const activationsBytes = trace.peak - weights.reserved - workspaceBytes - cacheBytes;
+  return { weightsBytes, activationsBytes, cacheBytes, workspaceBytes, runtimeBytes: 0 };
+}
+
+/** Memory of the provider itself that appears with its first session (driver context, compiled kernels). */
+const runtimeBytes: Record<Provider, number> = { cpu: 0, webgpu: 0, cuda: 300e6, dml: 100e6, coreml: 50e6 };
+
+function devicePhases(
+  model: Model,
+  { graph, weights, cacheValues }: Prepared,
+  sized: SizedPlan,
+  provider: Provider,
+  shapes: ShapeResult,
+): Phases {
+  const inputs = model.graph.inputs.map((input) => input.name).filter((name) => !graph.initializers.has(name));
+  const outputs = model.graph.outputs.map((output) => output.name);
+  const sum = (names: readonly string[]) => names.reduce((total, name) => total + valueBytes(shapes.shapes, name), 0);
+  const arena = provider === 'cuda' ? new Arena() : null;
+  const bucket = provider === 'webgpu' ? webgpuBucket : provider === 'dml' ? dmlBucket : (bytes: number) => bytes;
+  const pooled = runPooled(sized, bucket);
+  let weightsBytes = weights.outside;
+  let activations = pooled.held;
+  if (arena) {
+    for (const bytes of weights.perTensor.values()) arena.allocate(bytes);
+    weightsBytes = arena.held;
+    runDynamic(arena, sized);
+    activations = arena.held - weightsBytes;
+  }
+  const base = runtimeBytes[provider];
+  const cache = sum([...cacheValues]);
+  // Inputs are copied in and outputs out through one staging buffer each.
+  const activationsBytes = Math.max(0, activations + sum(inputs) + sum(outputs) - cache);
+  const running: PhaseEstimate = {
+    peakBytes: weightsBytes + activationsBytes + cache + base,
+    parts: { weightsBytes, activationsBytes, cacheBytes: cache, workspaceBytes: 0, runtimeBytes: base },
+  };
+  const loading = weightsBytes + weights.largest + base;
+  return {
+    load: {
+      peakBytes: loading,
+      parts: { ...noParts, weightsBytes: weightsBytes + weights.largest, runtimeBytes: base },
+    },
+    cold: running,
+    warm: running,
+    live: pooled.live.map((bytes) => bytes + weightsBytes),
+  };
+}
+
+function topTensors({ graph, weights, cacheValues }: Prepared, { plan, bytesOf }: SizedPlan): Estimate['topTensors'] {
+  const tensors: Estimate['topTensors'] = [];
+  for (const [name, bytes] of weights.perTensor) tensors.push({ name, bytes, kind: 'weight' });
+  for (const step of plan.steps) {
+    for (const { buffer } of step.allocates) {
+      tensors.push({ name: buffer, bytes: bytesOf(buffer), kind: cacheValues.has(buffer) ? 'cache' : 'activation' });
+    }
+  }
+  for (const name of cacheValues)
+    if (!plan.buffers.has(name) && !graph.initializers.has(name))
+      tensors.push({ name, bytes: bytesOf(name), kind: 'cache' });
+  return tensors.sort((a, b) => b.bytes - a.bytes).slice(0, mostTensors);
+}
+
+function timeline({ graph }: Prepared, live: readonly number[]): Estimate['timeline'] {
+  const every = Math.max(1, Math.ceil(graph.nodes.length / longestTimeline));
+  const points: Estimate['timeline'] = [];
+  for (let start = 0; start < graph.nodes.length; start += every) {
+    // Of each group of steps the highest is shown, so that thinning never hides the peak.
+    let best = start;
+    for (let step = start; step < Math.min(start + every, graph.nodes.length); step += 1) {
+      if ((live[step] ?? 0) > (live[best] ?? 0)) best = step;
+    }
+    const node = graph.nodes[best];
+    if (node) points.push({ node: node.name, operator: node.opType, liveBytes: live[best] ?? 0 });
+  }
+  return points;
+}

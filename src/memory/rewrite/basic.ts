@@ -1,0 +1,140 @@
+import type { Node, Tensor } from '../../onnx/model.js';
+import { rawTensor } from '../../onnx/tensor.js';
+import { DataType } from '../../onnx/model.js';
+import { operatorKey } from '../inplace.js';
+import { intAttribute, is, type GraphEditor } from './editor.js';
+
+/** Nodes that hand their input through: inference-time Dropout, Identity, Cast to the same type. */
+function eliminatePassThrough(editor: GraphEditor): void {
+  for (const node of editor.ordered()) {
+    const [from] = node.outputs;
+    const [to] = node.inputs;
+    if (from === undefined || to === undefined) continue;
+    const idle =
+      is(node, 'Identity', 'Dropout') || (is(node, 'Cast') && intAttribute(node, 'to', 0) === editor.dataType(to));
+    const maskUsed = node.outputs.slice(1).some((output) => editor.consumers(output).length > 0);
+    if (!idle || maskUsed || editor.outputs.has(from)) continue;
+    editor.remove(node);
+    editor.redirect(from, to);
+  }
+}
+
+/** `1 / x * y` becomes `y / x`. */
+function fuseDivMul(editor: GraphEditor): void {
+  for (const node of editor.ordered()) {
+    if (!is(node, 'Div') || editor.numbers(node.inputs[0])?.join() !== '1') continue;
+    const [out] = node.outputs;
+    const mul = editor.onlyConsumer(out);
+    if (!is(mul, 'Mul')) continue;
+    const other = mul.inputs[0] === out ? mul.inputs[1] : mul.inputs[0];
+    editor.remove(mul);
+    editor.update(node, { inputs: [other ?? '', node.inputs[1] ?? ''], outputs: mul.outputs });
+  }
+}
+
+function attributeKey(node: Node): string | null {
+  const parts: string[] = [];
+  for (const [name, attribute] of node.attributes) {
+    if (attribute.type === 'tensor' || attribute.type === 'graph' || attribute.type === 'opaque') return null;
+    parts.push(`${name}=${String(attribute.value)}`);
+  }
+  return parts.sort().join(';');
+}
+
+/** Constants with the same few elements count as one value. */
+function constantKey(editor: GraphEditor, value: string): string {
+  const tensor = editor.initializers.get(value);
+  const numbers = tensor && tensor.data.byteLength <= 64 ? editor.numbers(value) : undefined;
+  return tensor && numbers ? `#${tensor.dataType}:${tensor.dims.join()}:${numbers.join()}` : value;
+}
+
+/** Equal nodes with equal inputs are computed once. */
+function eliminateCommon(editor: GraphEditor): void {
+  const seen = new Map<string, Node>();
+  const sameAs = new Map<string, string>();
+  const canonical = (value: string) => sameAs.get(value) ?? value;
+  for (const node of editor.ordered()) {
+    const attributes = attributeKey(node);
+    if (attributes === null || /Random|Bernoulli|Multinomial/.test(node.opType)) continue;
+    const inputs = node.inputs.map((input) => constantKey(editor, canonical(input)));
+    const key = [operatorKey(node), attributes, node.outputs.length, ...inputs].join('|');
+    const first = seen.get(key);
+    if (first === undefined) seen.set(key, node);
+    else if (!node.outputs.some((output) => editor.outputs.has(output))) {
+      node.outputs.forEach((output, index) => sameAs.set(output, first.outputs[index] ?? output));
+      editor.remove(node);
+    }
+  }
+  for (const [from, to] of sameAs) editor.redirect(from, to);
+}
+
+/** Not folded: dequantization keeps small weights small, the others are no functions of their inputs. */
+const neverFolded = /DequantizeLinear|Random|Bernoulli|Multinomial|If|Loop|Scan/;
+
+function foldedTensor(editor: GraphEditor, name: string, constants: Map<string, FoldedData>): Tensor | null {
+  const dataType = editor.dataType(name);
+  const dims = editor.dims(name);
+  const known = constants.get(name);
+  if (!dims || dims.some((dim) => typeof dim !== 'number') || dataType === 0) return null;
+  if (known && dataType === DataType.INT64) {
+    const values = BigInt64Array.from(known.values, (value) => BigInt(Math.trunc(value)));
+    return rawTensor(name, dataType, dims as number[], new Uint8Array(values.buffer));
+  }
+  return null;
+}
+
+interface FoldedData {
+  readonly values: readonly number[];
+  readonly constant: boolean;
+}
+
+/** Computes once what depends on constants only, and shapes that are fixed. */
+function foldConstants(editor: GraphEditor, constants: Map<string, FoldedData>): void {
+  for (const node of editor.ordered()) {
+    if (neverFolded.test(node.opType) || node.outputs.some((output) => editor.outputs.has(output))) continue;
+    const inputs = node.inputs.filter((input) => input !== '');
+    const fixedShape = is(node, 'Shape', 'Size') && editor.dims(inputs[0])?.every((dim) => typeof dim === 'number');
+    if (!fixedShape && !inputs.every((input) => editor.isConstant(input))) continue;
+    const dims = node.outputs.map((output) => editor.dims(output));
+    if (dims.some((sizes) => !sizes?.every((dim) => typeof dim === 'number'))) continue;
+    editor.remove(node);
+    node.outputs.forEach((output, index) => {
+      const tensor = foldedTensor(editor, output, constants);
+      if (tensor) editor.initializers.set(output, tensor);
+      else editor.placeholder(output, editor.dataType(output), (dims[index] ?? []) as number[]);
+    });
+  }
+}
+
+/** MatMul of two matrices plus a bias becomes Gemm. */
+function fuseMatMulAdd(editor: GraphEditor): void {
+  for (const node of editor.ordered()) {
+    if (!is(node, 'MatMul')) continue;
+    const [out] = node.outputs;
+    const add = editor.onlyConsumer(out);
+    if (!is(add, 'Add') || editor.dims(node.inputs[0])?.length !== 2 || editor.dims(node.inputs[1])?.length !== 2)
+      continue;
+    const bias = add.inputs[0] === out ? add.inputs[1] : add.inputs[0];
+    const columns = editor.dims(node.inputs[1])?.[1];
+    const sizes = editor.dims(bias);
+    if (bias === undefined || !sizes || sizes.length > 2 || typeof columns !== 'number') continue;
+    if (sizes.at(-1) !== columns && sizes.at(-1) !== 1) continue;
+    editor.remove(node, add);
+    editor.add({
+      ...add,
+      opType: 'Gemm',
+      name: `${add.name}/MatMulAddFusion`,
+      inputs: [...node.inputs, bias],
+      attributes: new Map(),
+    });
+  }
+}
+
+/** The rewrites of the runtime's level `basic` that change what is held in memory. */
+export function applyBasic(editor: GraphEditor, constants: Map<string, FoldedData>): void {
+  eliminatePassThrough(editor);
+  fuseDivMul(editor);
+  foldConstants(editor, constants);
+  eliminateCommon(editor);
+  fuseMatMulAdd(editor);
+}

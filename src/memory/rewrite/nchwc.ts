@@ -1,0 +1,162 @@
+import { DataType, type Attribute, type Node } from '../../onnx/model.js';
+import { int, intAttribute, is, type GraphEditor } from './editor.js';
+
+const domain = 'com.microsoft.nchwc';
+const activations = ['Relu', 'Sigmoid', 'Tanh', 'LeakyRelu', 'Clip', 'HardSigmoid'];
+
+/** A value that also exists with its channels in blocks. */
+interface Blocked {
+  value: string;
+  channels: number;
+  uses: number;
+}
+
+/**
+ * Float convolutions and what follows them run on channels in blocks of the vector width (level `all` on x64);
+ * weights are reordered and padded once, sums and activations melt into the convolution.
+ */
+export class BlockedLayout {
+  private readonly blocked = new Map<string, Blocked>();
+
+  constructor(
+    private readonly editor: GraphEditor,
+    private readonly block: number,
+  ) {}
+
+  apply(): void {
+    for (const node of this.editor.ordered()) {
+      if (is(node, 'Conv', 'com.microsoft:FusedConv')) this.convolution(node);
+      else if (is(node, 'MaxPool', 'AveragePool', 'GlobalAveragePool', 'GlobalMaxPool')) this.pool(node);
+      else if (is(node, 'Add', 'Sum')) this.sum(node);
+      else if (is(node, ...activations)) this.activation(node);
+    }
+    for (const [original, { value, channels }] of this.blocked) {
+      if (this.editor.consumers(original).length === 0 && !this.editor.outputs.has(original)) continue;
+      const attributes = new Map([['channels', int(channels)]]);
+      this.editor.add({
+        name: 'ReorderOutput',
+        opType: 'ReorderOutput',
+        domain,
+        inputs: [value],
+        outputs: [original],
+        attributes,
+      });
+    }
+  }
+
+  private padded(channels: number): number {
+    return Math.ceil(channels / this.block) * this.block;
+  }
+
+  private note(original: string, channels: number): string {
+    const value = `${original}/blocked`;
+    const sizes = [...(this.editor.dims(original) ?? [])];
+    sizes[1] = this.padded(channels);
+    this.editor.describe(value, DataType.FLOAT, sizes);
+    this.blocked.set(original, { value, channels, uses: this.usesOf(original) });
+    return value;
+  }
+
+  private usesOf(original: string): number {
+    return this.editor.consumers(original).length + (this.editor.outputs.has(original) ? 1 : 0);
+  }
+
+  private blockedInput(original: string, channels: number): string {
+    const known = this.blocked.get(original);
+    if (known) return known.value;
+    const value = this.note(original, channels);
+    this.editor.add({
+      name: 'ReorderInput',
+      opType: 'ReorderInput',
+      domain,
+      inputs: [original],
+      outputs: [value],
+      attributes: new Map(),
+    });
+    return value;
+  }
+
+  private convolution(node: Node): void {
+    const { editor, block } = this;
+    const [input = '', weight = '', bias] = node.inputs;
+    const sizes = editor.initializers.get(weight)?.dims;
+    const [output = ''] = node.outputs;
+    if (!sizes || sizes.length !== 4 || editor.dataType(weight) !== DataType.FLOAT) return;
+    const [filters = 0, depth = 0, height = 1, width = 1] = sizes;
+    const groups = intAttribute(node, 'group', 1);
+    const depthwise = groups > 1 && depth === 1 && filters === groups;
+    const grouped = groups > 1 && !depthwise;
+    if (grouped && (depth % block !== 0 || (filters / groups) % block !== 0)) return;
+    const plainInput = groups === 1 && depth < block;
+    const inner = plainInput || groups > 1 ? depth : this.padded(depth);
+    const filter = editor.placeholder(`${weight}/blocked`, DataType.FLOAT, [
+      this.padded(filters),
+      inner,
+      height,
+      width,
+    ]);
+    const inputs = [plainInput ? input : this.blockedInput(input, depthwise ? groups : depth * groups), filter];
+    if (bias)
+      inputs.push(bias === '' ? '' : editor.placeholder(`${bias}/blocked`, DataType.FLOAT, [this.padded(filters)]));
+    editor.remove(node);
+    const name = `${output}_nchwc`;
+    const attributes = new Map(node.attributes);
+    if (depthwise) attributes.set('group', int(this.padded(filters)));
+    editor.add({ ...node, opType: 'Conv', domain, name, inputs, outputs: [this.note(output, filters)], attributes });
+  }
+
+  private pool(node: Node): void {
+    const source = this.blocked.get(node.inputs[0] ?? '');
+    const [output = '', indices] = node.outputs;
+    if (!source || (indices !== undefined && indices !== '')) return;
+    this.editor.remove(node);
+    const global = node.opType.startsWith('Global');
+    const name = `${output}_nchwc`;
+    const pooled = { ...node, name, inputs: [source.value], outputs: [this.note(output, source.channels)] };
+    this.editor.add(global ? pooled : { ...pooled, domain });
+  }
+
+  private isOpenConvolution(blocked: Blocked): Node | null {
+    const node = this.editor.producer(blocked.value);
+    return is(node, `${domain}:Conv`) && blocked.uses === 1 && !node.attributes.has('activation') ? node : null;
+  }
+
+  private sum(node: Node): void {
+    const [left, right] = node.inputs.map((input) => this.blocked.get(input));
+    const [output = ''] = node.outputs;
+    if (!left || !right || node.inputs.length !== 2) return;
+    const dims = (value: string) => this.editor.dims(value)?.join();
+    if (dims(left.value) !== dims(right.value)) return;
+    for (const [own, other] of [
+      [left, right],
+      [right, left],
+    ] as const) {
+      const conv = this.isOpenConvolution(own);
+      if (!conv || conv.inputs.length > 3) continue;
+      this.editor.remove(node);
+      const inputs = [conv.inputs[0] ?? '', conv.inputs[1] ?? '', conv.inputs[2] ?? '', other.value];
+      this.editor.update(conv, { inputs });
+      this.blocked.set(output, { ...own, uses: this.usesOf(output) });
+      return;
+    }
+    this.editor.update(node, { inputs: [left.value, right.value], outputs: [this.note(output, left.channels)] });
+  }
+
+  private activation(node: Node): void {
+    const source = this.blocked.get(node.inputs[0] ?? '');
+    const [output = ''] = node.outputs;
+    if (!source) return;
+    const conv = this.isOpenConvolution(source);
+    if (conv) {
+      this.editor.remove(node);
+      const activation: Attribute = { type: 'string', value: new TextEncoder().encode(node.opType) };
+      this.editor.update(conv, { attributes: new Map([...conv.attributes, ['activation', activation]]) });
+      this.blocked.set(output, { ...source, uses: this.usesOf(output) });
+      return;
+    }
+    this.editor.update(node, {
+      inputs: [source.value, ...node.inputs.slice(1)],
+      outputs: [this.note(output, source.channels)],
+    });
+  }
+}

@@ -1,0 +1,76 @@
+import type { Node } from '../../onnx/model.js';
+import { ints, intsAttribute, is, type GraphEditor } from './editor.js';
+
+/** Permutation that remains when the given (output) axes are squeezed away. */
+function squeezed(order: readonly number[], axes: readonly number[]): number[] {
+  const gone = new Set(axes.map((axis) => order[axis] ?? axis));
+  const kept = order.filter((_, axis) => !axes.includes(axis));
+  return kept.map((axis) => axis - [...gone].filter((other) => other < axis).length);
+}
+
+function constantAxes(editor: GraphEditor, value: string | undefined, rank: number): number[] | undefined {
+  return editor.numbers(value)?.map((axis) => (axis < 0 ? axis + rank : axis));
+}
+
+/** Cuts before it transposes: the slice moves to the untransposed side, its result is transposed. */
+function pushThroughSlice(editor: GraphEditor, transpose: Node, slice: Node, order: readonly number[]): void {
+  const axes = constantAxes(editor, slice.inputs[3], order.length);
+  const [output = ''] = slice.outputs;
+  if (!axes) return;
+  const moved = axes.map((axis) => order[axis] ?? axis);
+  const sizes = editor.dims(output) ?? [];
+  const cut = `${slice.name}/untransposed`;
+  const before = order.map((_, axis) => sizes[order.indexOf(axis)] ?? null);
+  editor.describe(cut, editor.dataType(output), before);
+  const axesInput = editor.integers(`${slice.name}/axes`, moved);
+  const inputs = slice.inputs.map((input, index) =>
+    index === 0 ? (transpose.inputs[0] ?? '') : index === 3 ? axesInput : input,
+  );
+  editor.update(slice, { inputs, outputs: [cut] });
+  const pushed = editor.add({ ...transpose, name: `${output}/transposed`, inputs: [cut], outputs: [output] });
+  mergeThroughSqueeze(editor, pushed, order);
+}
+
+/** Transpose, Squeeze, Transpose: the first two swap and the two transposes become one. */
+function mergeThroughSqueeze(editor: GraphEditor, transpose: Node, order: readonly number[]): void {
+  const squeeze = editor.onlyConsumer(transpose.outputs[0]);
+  const last = is(squeeze, 'Squeeze') ? editor.onlyConsumer(squeeze.outputs[0]) : undefined;
+  const axes = squeeze && constantAxes(editor, squeeze.inputs[1], order.length);
+  const after = is(last, 'Transpose') ? intsAttribute(last, 'perm') : undefined;
+  if (!squeeze || !last || !axes || !after) return;
+  const middle = squeezed(order, axes);
+  const sizes = editor.dims(squeeze.outputs[0]) ?? [];
+  const value = `${squeeze.name}/untransposed`;
+  editor.describe(
+    value,
+    editor.dataType(squeeze.outputs[0]),
+    middle.map((_, axis) => sizes[middle.indexOf(axis)] ?? null),
+  );
+  editor.remove(transpose);
+  const axesInput = editor.integers(
+    `${squeeze.name}/axes`,
+    axes.map((axis) => order[axis] ?? axis),
+  );
+  editor.update(squeeze, { inputs: [transpose.inputs[0] ?? '', axesInput], outputs: [value] });
+  editor.update(last, {
+    inputs: [value],
+    attributes: new Map([['perm', ints(after.map((axis) => middle[axis] ?? axis))]]),
+  });
+}
+
+/**
+ * The part of the runtime's transpose optimizer that exporters' packed attention projections trigger: one
+ * transpose cut into slices becomes slices that are transposed each.
+ */
+export function pushTransposes(editor: GraphEditor): void {
+  for (const node of editor.ordered()) {
+    const order = is(node, 'Transpose') ? intsAttribute(node, 'perm') : undefined;
+    const [output] = node.outputs;
+    const users = editor.consumers(output);
+    if (!order || output === undefined || editor.outputs.has(output) || users.length === 0) continue;
+    if (!users.every((user) => is(user, 'Slice') && constantAxes(editor, user.inputs[3], order.length))) continue;
+    for (const slice of editor.ordered().filter((other) => users.includes(other)))
+      pushThroughSlice(editor, node, slice, order);
+    editor.remove(node);
+  }
+}

@@ -1,0 +1,163 @@
+import type { Provider } from '../contract/types.js';
+import { DataType, type Node, type Tensor } from '../onnx/model.js';
+import { operatorKey } from './inplace.js';
+
+/** Where the bytes of the model's constants end up once a session stands. */
+export interface WeightMemory {
+  /** Taken from the runtime's allocator past its regions: packed weights and very small constants. */
+  reserved: number;
+  /** Constants kept as they are, outside of the allocator. */
+  outside: number;
+  /** Per constant what is held for it in all; packed copies count for the constant they were made from. */
+  perTensor: Map<string, number>;
+  /** Bytes of the largest single constant, in transit while the model loads. */
+  largest: number;
+}
+
+/** Constants up to this size live inside the allocator (the runtime copies them out of the file at once). */
+const smallConstant = 127;
+
+const pad16 = (count: number) => Math.ceil(count / 16) * 16;
+const pad64 = (bytes: number) => Math.ceil(bytes / 64) * 64;
+
+function flag(node: Node, name: string): boolean {
+  const attribute = node.attributes.get(name);
+  return attribute?.type === 'int' && attribute.value !== 0;
+}
+
+function intOf(node: Node, name: string, fallback: number): number {
+  const attribute = node.attributes.get(name);
+  return attribute?.type === 'int' ? attribute.value : fallback;
+}
+
+/** Packed float matrix: columns padded to the kernel's width of 16. */
+function packedFloat(tensor: Tensor, transposed: boolean): number | null {
+  if (tensor.dataType !== DataType.FLOAT || tensor.dims.length !== 2) return null;
+  const [rows = 0, columns = 0] = transposed ? [...tensor.dims].reverse() : tensor.dims;
+  return rows * pad16(columns) * 4;
+}
+
+/** Packed 8-bit matrix: rows padded to the dot product's depth of 4, columns to 16, one int32 sum per column. */
+function packedInteger(rows: number, columns: number): number {
+  return pad64(Math.ceil(rows / 4) * 4 * pad16(columns) + pad16(columns) * 4);
+}
+
+function isInteger(tensor: Tensor): boolean {
+  return tensor.dataType === DataType.INT8 || tensor.dataType === DataType.UINT8;
+}
+
+/** Whether the CPU kernel computes in int8 per block (accuracy level 4), which it packs for. */
+export function packsNBits(node: Node): boolean {
+  return intOf(node, 'accuracy_level', 0) === 4 || intOf(node, 'bits', 4) === 4;
+}
+
+function packedNBits(node: Node, tensor: Tensor): number | null {
+  if (!packsNBits(node)) return null;
+  const blocks = Math.ceil(intOf(node, 'K', 1) / intOf(node, 'block_size', 32));
+  const scales = intOf(node, 'N', 1) * blocks * 4;
+  return tensor.data.byteLength + (intOf(node, 'accuracy_level', 0) === 4 ? 2 * scales : 0);
+}
+
+/**
+ * Bytes the CPU kernel of `node` packs constant input `index` into; null when it uses the constant as it is.
+ * Measured with onnxruntime 1.30 on x64.
+ */
+function packedOnCpu(node: Node, index: number, tensor: Tensor): number | null {
+  const key = operatorKey(node);
+  switch (key) {
+    case 'MatMul':
+    case 'com.microsoft:FusedMatMul':
+      return index === 1 ? packedFloat(tensor, flag(node, 'transB')) : null;
+    case 'Gemm':
+    case 'com.microsoft:FusedGemm':
+      return index === 1 ? packedFloat(tensor, flag(node, 'transB')) : null;
+    case 'MatMulInteger':
+    case 'com.microsoft:DynamicQuantizeMatMul':
+    case 'com.microsoft:MatMulIntegerToFloat':
+      return index === 1 ? packedMatrix(tensor, false) : null;
+    case 'QLinearMatMul':
+      return index === 3 ? packedMatrix(tensor, false) : null;
+    case 'com.microsoft:QGemm':
+      return index === 3 ? packedMatrix(tensor, flag(node, 'transB')) : null;
+    case 'QLinearConv':
+    case 'com.microsoft:QLinearConv':
+      return index === 3 ? packedFilters(node, tensor) : null;
+    case 'com.microsoft:MatMulNBits':
+      return index === 1 ? packedNBits(node, tensor) : null;
+    case 'ConvTranspose':
+      return index === 1 && tensor.dataType === DataType.FLOAT ? tensor.data.byteLength : null;
+    case 'LSTM':
+    case 'GRU':
+      return (index === 1 || index === 2) && tensor.dataType === DataType.FLOAT ? packedGates(tensor) : null;
+    default:
+      return null;
+  }
+}
+
+function packedMatrix(tensor: Tensor, transposed: boolean): number | null {
+  if (!isInteger(tensor) || tensor.dims.length !== 2) return null;
+  const [rows = 0, columns = 0] = transposed ? [...tensor.dims].reverse() : tensor.dims;
+  return packedInteger(rows, columns);
+}
+
+function packedFilters(node: Node, tensor: Tensor): number {
+  const groups = intOf(node, 'group', 1);
+  const [filters = 0, ...kernel] = tensor.dims;
+  const depth = kernel.reduce((product, size) => product * size, 1);
+  if (groups > 1 && kernel[0] === 1) return tensor.data.byteLength;
+  return groups * packedInteger(depth, filters / groups);
+}
+
+function packedGates(tensor: Tensor): number {
+  const [directions = 1, gates = 0, inputs = 0] = tensor.dims;
+  return directions * inputs * pad16(gates) * 4;
+}
+
+/** Weights on the CPU: what kernels pack moves into the allocator, the rest stays as it was loaded. */
+function onCpu(nodes: readonly Node[], initializers: ReadonlyMap<string, Tensor>): WeightMemory {
+  const memory: WeightMemory = { reserved: 0, outside: 0, perTensor: new Map(), largest: 0 };
+  const packed = new Map<string, number>();
+  const kept = new Set<string>();
+  for (const node of nodes) {
+    node.inputs.forEach((name, index) => {
+      const tensor = initializers.get(name);
+      if (!tensor) return;
+      const bytes = packedOnCpu(node, index, tensor);
+      // Equal packed copies of one constant are kept once.
+      if (bytes === null) kept.add(name);
+      else packed.set(name, Math.max(packed.get(name) ?? 0, bytes));
+    });
+  }
+  for (const [name, tensor] of initializers) {
+    const bytes = tensor.data.byteLength;
+    const copy = packed.get(name) ?? 0;
+    const original = kept.has(name) ? bytes : 0;
+    memory.largest = Math.max(memory.largest, bytes);
+    memory.perTensor.set(name, copy + original);
+    memory.reserved += copy + (bytes <= smallConstant ? original : 0);
+    memory.outside += bytes <= smallConstant ? 0 : original;
+  }
+  return memory;
+}
+
+/** Weights on a GPU: one buffer each, at the granularity of the provider's allocator. */
+function onDevice(initializers: ReadonlyMap<string, Tensor>, granularity: number): WeightMemory {
+  const memory: WeightMemory = { reserved: 0, outside: 0, perTensor: new Map(), largest: 0 };
+  for (const [name, tensor] of initializers) {
+    const bytes = Math.ceil(tensor.data.byteLength / granularity) * granularity;
+    memory.outside += bytes;
+    memory.largest = Math.max(memory.largest, bytes);
+    memory.perTensor.set(name, bytes);
+  }
+  return memory;
+}
+
+/** What the constants of a graph hold on a provider once loaded. */
+export function weightMemory(
+  provider: Provider,
+  nodes: readonly Node[],
+  initializers: ReadonlyMap<string, Tensor>,
+): WeightMemory {
+  if (provider === 'cpu') return onCpu(nodes, initializers);
+  return onDevice(initializers, { cuda: 256, webgpu: 16, dml: 4, coreml: 4 }[provider]);
+}

@@ -1,0 +1,67 @@
+import type { Node } from '../onnx/model.js';
+import type { Shape } from '../onnx/shape.js';
+import { elementCount, tensorByteLength } from '../onnx/tensor.js';
+import { operatorKey } from './inplace.js';
+import { packsNBits } from './weights.js';
+
+type Shapes = ReadonlyMap<string, Shape>;
+
+/** Bytes of a value, 0 when its size is unknown or has none. */
+export function valueBytes(shapes: Shapes, value: string | undefined): number {
+  const shape = value === undefined ? undefined : shapes.get(value);
+  if (shape === undefined || shape.dataType === 8 || shape.dataType === 0) return 0;
+  return tensorByteLength(shape.dataType, shape.dims);
+}
+
+function dimsOf(shapes: Shapes, value: string | undefined): number[] {
+  return (value === undefined ? undefined : shapes.get(value)?.dims) ?? [];
+}
+
+function intOf(node: Node, name: string, fallback: number): number {
+  const attribute = node.attributes.get(name);
+  return attribute?.type === 'int' ? attribute.value : fallback;
+}
+
+function intsOf(node: Node, name: string): readonly number[] {
+  const attribute = node.attributes.get(name);
+  return attribute?.type === 'ints' ? attribute.value : [];
+}
+
+/** Multiply-adds per thread below which the runtime's matrix kernels use fewer threads. */
+const workPerThread = 64 * 1024;
+/** Floats of working buffer per thread of a segmented convolution (128 × 128). */
+const segment = 128 * 128;
+
+/** Working buffer of a float convolution that is not in the blocked layout (im2col, whole or in segments). */
+function convolutionScratch(node: Node, shapes: Shapes, threads: number): number[] {
+  const [filters = 0, depth = 0, ...kernel] = dimsOf(shapes, node.inputs[1]);
+  const output = dimsOf(shapes, node.outputs[0]).slice(2);
+  const groups = intOf(node, 'group', 1);
+  const pointwise =
+    kernel.every((size) => size === 1) &&
+    intsOf(node, 'strides').every((stride) => stride === 1) &&
+    intsOf(node, 'pads').every((pad) => pad === 0);
+  if (pointwise) return [];
+  const perGroup = filters / groups;
+  const columns = elementCount(output);
+  const inner = depth * elementCount(kernel);
+  if (perGroup > columns) return [columns * inner * 4];
+  const wanted = Math.min(threads, Math.floor((perGroup * columns * inner) / workPerThread) + 1);
+  const stride = Math.ceil(columns / wanted / 16) * 16;
+  return [(wanted > 1 ? Math.ceil(columns / stride) : 1) * segment * 4];
+}
+
+/** Scratch the CPU kernel of a node takes from the allocator while it runs, in the order it takes it. */
+export function cpuScratch(node: Node, shapes: Shapes, threads: number): number[] {
+  switch (operatorKey(node)) {
+    case 'com.microsoft:BiasGelu':
+      return [valueBytes(shapes, node.outputs[0])];
+    case 'Conv':
+    case 'com.microsoft:FusedConv':
+      return convolutionScratch(node, shapes, threads);
+    case 'com.microsoft:MatMulNBits':
+      return packsNBits(node) ? [] : [intOf(node, 'K', 0) * intOf(node, 'N', 0) * 4];
+    default:
+      return [];
+  }
+}
