@@ -23,41 +23,49 @@ export function operatorName(node: Pick<Node, 'domain' | 'opType'>): string {
   return node.domain === '' ? node.opType : `${node.domain}.${node.opType}`;
 }
 
-function define(names: Set<string>, name: string, outer: ReadonlySet<string>, where: string): void {
-  if (names.has(name) || outer.has(name)) {
-    throw malformed(`the value "${name}" is made twice (${where}).`, { value: name });
-  }
-  names.add(name);
+/** Values visible in a graph: its own and those of the graphs around it. */
+interface Scope {
+  names: Set<string>;
+  outer: Scope | null;
 }
 
-/** Checks one graph; `outer` holds the values visible from the graphs around it. */
-function checkGraph(graph: Graph, outer: ReadonlySet<string>): void {
+function isVisible(scope: Scope | null, name: string): boolean {
+  for (let at = scope; at; at = at.outer) if (at.names.has(name)) return true;
+  return false;
+}
+
+function define(scope: Scope, name: string, where: string): void {
+  if (isVisible(scope, name)) throw malformed(`the value "${name}" is made twice (${where}).`, { value: name });
+  scope.names.add(name);
+}
+
+function checkGraph(graph: Graph, outer: Scope | null): void {
   const initializers = new Set([...graph.initializers.keys(), ...graph.sparseInitializers.map(({ name }) => name)]);
-  const own = new Set<string>(initializers);
+  const scope: Scope = { names: new Set(initializers), outer };
   for (const input of graph.inputs) {
     // Up to IR version 3 an initializer is an input too.
-    if (!initializers.has(input.name)) define(own, input.name, new Set(), 'as an input');
+    if (!initializers.has(input.name)) define(scope, input.name, 'as an input');
   }
-  // Every output is known before inputs are looked up, so that order and spelling are told apart.
+  // All outputs are known before inputs are looked up, so that a wrong order is not taken for a wrong name.
   for (const node of graph.nodes) {
     for (const output of node.outputs) {
-      if (output !== '') define(own, output, outer, `by ${node.opType} "${nodeLabel(node)}"`);
+      if (output !== '') define(scope, output, `by ${node.opType} "${nodeLabel(node)}"`);
     }
   }
-  const visible: ReadonlySet<string> = outer.size === 0 ? own : new Set([...outer, ...own]);
   for (const node of graph.nodes) {
     for (const name of node.inputs) {
-      if (name === '' || visible.has(name)) continue;
+      if (name === '' || isVisible(scope, name)) continue;
       throw malformed(`${node.opType} "${nodeLabel(node)}" uses the value "${name}", which nothing makes.`, {
         node: nodeLabel(node),
         value: name,
       });
     }
-    for (const body of bodiesOf(node)) checkGraph(body, visible);
+    for (const body of bodiesOf(node)) checkGraph(body, scope);
   }
   for (const output of graph.outputs) {
-    if (!visible.has(output.name))
+    if (!isVisible(scope, output.name)) {
       throw malformed(`nothing makes the output "${output.name}".`, { value: output.name });
+    }
   }
   topologicalOrder(graph);
 }
@@ -91,7 +99,7 @@ export function checkModel(model: Model): void {
     );
   }
   if (model.graph.outputs.length === 0) throw malformed('the graph has no outputs.');
-  checkGraph(model.graph, new Set());
+  checkGraph(model.graph, null);
 }
 
 /** Calls `visit` for every node: main graph, bodies and local functions (with their own opsets). */

@@ -153,13 +153,10 @@ export function removeDeadNodesAndInitializers(graph: Graph): { nodes: number; i
   }
   const before = { nodes: graph.nodes.length, initializers: graph.initializers.size };
   graph.nodes = graph.nodes.filter((node) => kept.has(node));
-  const listedAsInput = new Set(graph.inputs.map((input) => input.name));
-  for (const name of [...graph.initializers.keys()]) {
-    if (needed.has(name)) continue;
-    graph.initializers.delete(name);
-    // Up to IR version 3 every initializer is listed as an input; without it, the input would ask for a feed.
-    if (listedAsInput.has(name)) graph.inputs = graph.inputs.filter((input) => input.name !== name);
-  }
+  const dead = new Set([...graph.initializers.keys()].filter((name) => !needed.has(name)));
+  for (const name of dead) graph.initializers.delete(name);
+  // Up to IR version 3 every initializer is listed as an input; without it, the input would ask for a feed.
+  graph.inputs = graph.inputs.filter((input) => !dead.has(input.name));
   const alive = new Set(needed);
   for (const node of graph.nodes) for (const output of node.outputs) alive.add(output);
   for (const name of [...graph.valueInfo.keys()]) if (!alive.has(name)) graph.valueInfo.delete(name);

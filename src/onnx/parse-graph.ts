@@ -187,7 +187,7 @@ export function parseGraph(cursor: Cursor, context: ParseContext, depth: number)
       }
       case 15: {
         const { start, end } = cursor.span();
-        context.budget.retain(end - start);
+        context.budget.retain(end - start + 128);
         const name = parseSparse(new Cursor(cursor.source, start, end), context);
         graph.sparseInitializers.push({ name, raw: cursor.source.view(start, end - start).slice() });
         break;

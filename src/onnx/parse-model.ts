@@ -72,6 +72,12 @@ function recognise(source: ByteSource): SnugError {
   return notOnnx();
 }
 
+/** Fields a ModelProto may have after ir_version → their wire type. */
+const modelFields = new Map([
+  ...[1, 5].map((field) => [field, 0] as const),
+  ...[2, 3, 4, 6, 7, 8, 14, 20, 25, 26].map((field) => [field, 2] as const),
+]);
+
 /**
  * Reads one ModelProto. A file that starts like a model but ends before its own lengths say is E_TRUNCATED;
  * one that never looked like a model is E_NOT_ONNX.
@@ -98,7 +104,9 @@ export function parseModelFrom(source: ByteSource, limits: Limits, external: Ext
     if (!first.next() || first.field !== 1) throw notOnnx();
     const version = first.int();
     if (version < 1 || version > 1000) throw notOnnx();
-  } catch {
+    if (first.next() && modelFields.get(first.field) !== first.wire) throw notOnnx();
+  } catch (error) {
+    if (error instanceof SnugError && error.code === 'E_TRUNCATED') throw error;
     throw recognise(source);
   }
   const cursor = new Cursor(source, 0, source.size, true);
@@ -149,7 +157,7 @@ export function parseModelFrom(source: ByteSource, limits: Limits, external: Ext
       }
       case 25: {
         const { start, end } = cursor.span();
-        context.budget.retain(end - start);
+        context.budget.retain(end - start + 128);
         const { domain, name } = readFunction(new Cursor(source, start, end), context);
         model.functions.push({ domain, name, raw: source.view(start, end - start).slice() });
         break;

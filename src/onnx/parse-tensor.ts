@@ -280,8 +280,9 @@ function locate(fields: TensorFields, message: Cursor, context: ParseContext): T
   if (byteLength > smallBytes) return data;
   context.budget.retain(byteLength);
   // Read through the parser's own source: the window is already there.
-  if (fields.raw) return memoryData(message.source.view(fields.raw.start, byteLength).slice());
-  if (filled.length === 0) return data;
+  if (filled.length === 0) {
+    return fields.raw ? memoryData(message.source.view(fields.raw.start, byteLength).slice()) : data;
+  }
   const typed = typedField(dataType) as { field: number; entryBytes: number };
   return memoryData(decodeTyped(message, typed.field, typed.entryBytes, byteLength));
 }

@@ -1,3 +1,4 @@
+import { realpathSync } from 'node:fs';
 import path from 'node:path';
 import { SnugError } from '../contract/errors.js';
 import type { Part } from './encode.js';
@@ -40,6 +41,14 @@ const pageAlignFrom = 64 * 1024;
 const pageBytes = 4096;
 const smallAlignment = 64;
 
+function realPath(file: string): string {
+  try {
+    return realpathSync(file);
+  } catch {
+    return file;
+  }
+}
+
 function sameFile(model: Model, fs: OutputFileSystem, file: string): boolean {
   if (!model.source) return false;
   const identity = (name: string): string | null => {
@@ -52,8 +61,13 @@ function sameFile(model: Model, fs: OutputFileSystem, file: string): boolean {
   };
   const target = identity(file);
   if (target === null) return false;
-  const { directory, externalFiles } = model.source;
-  const originals = [model.source.path, ...externalFiles.map((external) => path.join(directory, external.name))];
+  const { path: modelPath, externalFiles } = model.source;
+  // Data may lie beside the model or beside what the model's path links to (see ExternalFiles).
+  const folders = [model.source.directory, path.dirname(realPath(modelPath))];
+  const originals = [
+    modelPath,
+    ...folders.flatMap((folder) => externalFiles.map(({ name }) => path.join(folder, name))),
+  ];
   return originals.some((original) => identity(original) === target);
 }
 
