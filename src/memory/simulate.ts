@@ -1,5 +1,6 @@
-import { Arena, type Allocation } from './arena.js';
-import { PatternPlanner } from './pattern.js';
+import type { Arena } from './arena.js';
+import { type Allocation } from './arena.js';
+import type { PatternPlanner } from './pattern.js';
 import type { MemoryPlan } from './plan.js';
 
 /** Bytes of values and scratch for one set of sizes. */

@@ -70,7 +70,8 @@ export function defaultBindings(
       else dims[name] = /seq|length|len$|time|token|context/i.test(name) ? assumedSequence : 1;
     }
   }
-  const pick = (pattern: RegExp) => open.find((name) => pattern.test(name) && !late.includes(name));
+  const named = new Set(inputs.flatMap((input) => input.dims ?? []));
+  const pick = (pattern: RegExp) => open.find((name) => named.has(name) && pattern.test(name) && !late.includes(name));
   for (const name of late) {
     const sequence = pick(/^(?!.*(past|cache|history)).*(seq|length|len$|token)/i);
     const past = pick(/past|cache|history/i);

@@ -41,28 +41,13 @@ const reshape: ShapeRule = (context) => {
   return [{ dataType, dims: result }];
 };
 
-/** The dimension a -1 stands for. A name that is left over on the input side alone carries through. */
+/** The dimension a -1 stands for: onnx works it out only when every other size is a number. */
 function openDim(dims: readonly ShapeDim[], result: readonly ShapeDim[], open: number): ShapeDim {
-  const total = elementCount(dims.map((dim) => dim.size));
   const others = result.filter((_, index) => index !== open);
   const product = elementCount(others.map((dim) => dim.size));
-  const size = product === 0 ? 0 : total / product;
+  const size = product === 0 ? 0 : elementCount(dims.map((dim) => dim.size)) / product;
   if (!Number.isInteger(size)) throw new ShapeGap('the elements do not divide into the target shape');
-  if (![...dims, ...others].some((dim) => dim.symbol === null)) {
-    // Names on both sides cancel; if exactly one name and equal numbers remain, it is the -1.
-    const names = dims.map((dim) => dim.symbol).filter((symbol) => typeof symbol === 'string');
-    for (const dim of others) {
-      if (typeof dim.symbol !== 'string') continue;
-      const at = names.indexOf(dim.symbol);
-      if (at < 0) return { size, symbol: null };
-      names.splice(at, 1);
-    }
-    if (names.length === 0) return fixed(size);
-    const numbers = (list: readonly ShapeDim[]) =>
-      elementCount(list.map((dim) => (typeof dim.symbol === 'number' ? dim.symbol : 1)));
-    if (names.length === 1 && numbers(dims) === numbers(others)) return { size, symbol: names[0] ?? null };
-  }
-  return { size, symbol: null };
+  return derived(size, ...dims, ...others);
 }
 
 const squeeze: ShapeRule = (context) => {

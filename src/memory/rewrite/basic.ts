@@ -106,27 +106,45 @@ function foldConstants(editor: GraphEditor, constants: Map<string, FoldedData>):
   }
 }
 
-/** MatMul of two matrices plus a bias becomes Gemm. */
+/**
+ * A product plus a bias becomes Gemm; a product of more than two dimensions is flattened for it when all
+ * leading sizes are fixed.
+ */
 function fuseMatMulAdd(editor: GraphEditor): void {
   for (const node of editor.ordered()) {
     if (!is(node, 'MatMul')) continue;
+    const [input = '', weight = ''] = node.inputs;
     const [out] = node.outputs;
     const add = editor.onlyConsumer(out);
-    if (!is(add, 'Add') || editor.dims(node.inputs[0])?.length !== 2 || editor.dims(node.inputs[1])?.length !== 2)
-      continue;
+    const left = editor.dims(input);
+    const right = editor.dims(weight);
+    const columns = right?.[1];
+    if (!is(add, 'Add') || !left || left.length < 2 || right?.length !== 2 || typeof columns !== 'number') continue;
     const bias = add.inputs[0] === out ? add.inputs[1] : add.inputs[0];
-    const columns = editor.dims(node.inputs[1])?.[1];
     const sizes = editor.dims(bias);
-    if (bias === undefined || !sizes || sizes.length > 2 || typeof columns !== 'number') continue;
-    if (sizes.at(-1) !== columns && sizes.at(-1) !== 1) continue;
+    if (bias === undefined || !sizes || sizes.length > 2 || (sizes.at(-1) !== columns && sizes.at(-1) !== 1)) continue;
+    const gemm = { ...add, opType: 'Gemm', name: `${node.name}/MatMulAddFusion`, attributes: new Map() };
+    if (left.length === 2) {
+      editor.remove(node, add);
+      editor.add({ ...gemm, inputs: [input, weight, bias] });
+      continue;
+    }
+    const fixed = left.filter((dim) => typeof dim === 'number');
+    if (fixed.length !== left.length || sizes.length !== 1) continue;
     editor.remove(node, add);
-    editor.add({
-      ...add,
-      opType: 'Gemm',
-      name: `${add.name}/MatMulAddFusion`,
-      inputs: [...node.inputs, bias],
-      attributes: new Map(),
-    });
+    const [inner = 1] = fixed.slice(-1);
+    const rows = fixed.slice(0, -1).reduce((product, size) => product * size, 1);
+    const type = editor.dataType(input);
+    const name = gemm.outputs[0] ?? '';
+    const reshape = (from: string, to: string, dims: number[]) => {
+      editor.describe(to, type, dims);
+      const target = editor.integers(`${to}/shape`, dims);
+      editor.add({ ...gemm, opType: 'Reshape', name: to, inputs: [from, target], outputs: [to] });
+    };
+    reshape(input, `${name}/flat`, [rows, inner]);
+    editor.describe(`${name}/product`, type, [rows, columns]);
+    editor.add({ ...gemm, inputs: [`${name}/flat`, weight, bias], outputs: [`${name}/product`] });
+    reshape(`${name}/product`, name, [...fixed.slice(0, -1), columns]);
   }
 }
 
