@@ -16,8 +16,13 @@ const panelValues = 2 ** 22;
  * Symmetric int8, −127 … 127, one scale for each index of `axis` (null: one for the tensor): codes by the largest
  * magnitude of the channel, then the least-squares scale for those codes (Σwq / Σq²). Reads the tensor twice, in
  * panels of 16 MiB.
+ * @param floors smallest scale allowed for each channel; such a channel keeps exactly that scale.
  */
-export function quantizeChannels(tensor: Tensor, axis: number | null): ChannelCodes {
+export function quantizeChannels(
+  tensor: Tensor,
+  axis: number | null,
+  floors: Float64Array | null = null,
+): ChannelCodes {
   const { channels, inner } = channelShape(tensor, axis);
   const total = elementCount(tensor.dims);
   const largest = new Float64Array(channels);
@@ -29,6 +34,12 @@ export function quantizeChannels(tensor: Tensor, axis: number | null): ChannelCo
     }
     largest[channel] = most;
   });
+  const held = new Uint8Array(channels);
+  for (let channel = 0; floors !== null && channel < channels; channel++) {
+    if (floors[channel]! * 127 <= largest[channel]!) continue;
+    largest[channel] = floors[channel]! * 127;
+    held[channel] = 1;
+  }
   const codes = new Int8Array(total);
   const cross = new Float64Array(channels);
   const square = new Float64Array(channels);
@@ -49,7 +60,8 @@ export function quantizeChannels(tensor: Tensor, axis: number | null): ChannelCo
   const scales = new Float32Array(channels);
   // A channel of zeros keeps scale 1: any scale is exact, and 0 would divide by zero in integer kernels.
   for (let channel = 0; channel < channels; channel++) {
-    scales[channel] = square[channel] === 0 ? 1 : Math.max(cross[channel]! / square[channel]!, 2 ** -126);
+    const fitted = square[channel] === 0 ? 1 : Math.max(cross[channel]! / square[channel]!, 2 ** -126);
+    scales[channel] = held[channel] === 1 ? largest[channel]! / 127 : fitted;
   }
   return { codes, scales };
 }

@@ -12,32 +12,33 @@ export interface ChannelTensors {
   codes: string;
   scales: string;
   channels: number;
+  /** The scales, computed when called. */
+  readScales(): Float32Array;
 }
 
-/** Adds int8 codes and per-channel scales of a weight, quantized along `axis`. */
-export function addChannelTensors(editor: Editor, site: WeightSite, axis: number): ChannelTensors {
+/**
+ * Adds int8 codes and per-channel scales of a weight, quantized along `axis`.
+ * @param floors smallest scales allowed ({@link quantizeChannels}), asked for when the weight is quantized.
+ */
+export function addChannelTensors(
+  editor: Editor,
+  site: WeightSite,
+  axis: number,
+  floors: () => Float64Array | null = () => null,
+): ChannelTensors {
   const { tensor, owner } = site;
   const channels = tensor.dims[axis]!;
   const parts = editor.lazyParts<'codes' | 'scales'>(() => {
-    const { codes, scales } = quantizeChannels(tensor, axis);
+    const { codes, scales } = quantizeChannels(tensor, axis, floors());
     return { codes: new Uint8Array(codes.buffer), scales: scaleBytes(scales, DataType.FLOAT) };
   });
+  const scaleData = parts.data('scales', channels * 4);
+  const codeData = parts.data('codes', elementCount(tensor.dims));
   return {
-    codes: editor.add(
-      owner,
-      `${tensor.name}_i8`,
-      DataType.INT8,
-      tensor.dims,
-      parts.data('codes', elementCount(tensor.dims)),
-    ),
-    scales: editor.add(
-      owner,
-      `${tensor.name}_i8_scales`,
-      DataType.FLOAT,
-      [channels],
-      parts.data('scales', channels * 4),
-    ),
+    codes: editor.add(owner, `${tensor.name}_i8`, DataType.INT8, tensor.dims, codeData),
+    scales: editor.add(owner, `${tensor.name}_i8_scales`, DataType.FLOAT, [channels], scaleData),
     channels,
+    readScales: () => new Float32Array(scaleData.read().slice().buffer),
   };
 }
 

@@ -19,6 +19,8 @@ export interface LazyParts<Part extends string> {
  * codes, scales and zero points, which the writer asks for one after the other, are computed once.
  */
 export class Editor {
+  /** Value → names of its 8-bit scale and zero point. */
+  readonly activationParameters = new Map<string, [string, string]>();
   private lastKey: object | null = null;
   private lastParts: Record<string, Uint8Array> | null = null;
 

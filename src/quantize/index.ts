@@ -1,3 +1,4 @@
+export { collectRanges, type CollectOptions } from './collect.js';
 export { estimateSqnr } from './damage.js';
 export { quantizeModel, type QuantizedWeight, type QuantizeOptions } from './quantize.js';
 export { anyRanges, type ActivationRange, type ActivationRanges } from './ranges.js';

@@ -1,5 +1,5 @@
 import type { Dtype, Provider } from '../contract/types.js';
-import { getInt } from '../onnx/graph.js';
+import { getFloat, getInt } from '../onnx/graph.js';
 import { DataType, type Model } from '../onnx/model.js';
 import { elementCount } from '../onnx/tensor.js';
 import { blockMatrixSize, type BlockFormat } from './block-matrix.js';
@@ -90,8 +90,7 @@ function obstacleOf(model: Model, site: WeightSite, use: WeightUse, encoding: En
     case 'gemm':
       if (tensor.dims.length !== 2) return 'the weight is a stack of matrices, not one matrix';
       if (encoding === 'MatMulInteger' && opset < 11) return 'needs opset 11 or newer';
-      if (encoding === 'QDQ' && opset < 13) return 'needs opset 13 or newer';
-      return null;
+      return encoding === 'QDQ' ? staticObstacle(model, use, opset) : null;
     case 'gather': {
       if (use.transpose !== null || tensor.dims.length !== 2) return 'only tables of rows have a quantized form';
       const axis = getInt(use.node, 'axis', 0);
@@ -102,6 +101,7 @@ function obstacleOf(model: Model, site: WeightSite, use: WeightUse, encoding: En
     case 'conv-transpose':
       if (tensor.dims.length < 3) return 'its weight has no kernel dimensions';
       if (encoding === 'ConvInteger') return opset < 11 ? 'needs opset 11 or newer' : null;
+      if (encoding === 'QDQ') return staticObstacle(model, use, opset);
       if (encoding === 'DequantizeLinear-blocks') {
         if (opset < 21) return 'needs opset 21 or newer';
         return tensor.dims[1]! < 16 ? 'too few input channels for blocks of 16' : null;
@@ -113,6 +113,19 @@ function obstacleOf(model: Model, site: WeightSite, use: WeightUse, encoding: En
     case 'other':
       return null;
   }
+}
+
+function staticObstacle(model: Model, use: WeightUse, opset: number): string | null {
+  const { graph, node } = use;
+  if (opset < 13) return 'needs opset 13 or newer';
+  if (graph !== model.graph) return 'calibration does not see inside bodies of If and Loop';
+  if (use.transpose !== null) return 'its weight is stored transposed';
+  if (graph.initializers.has(node.inputs[0]!)) return 'its input is a constant';
+  const bias = node.inputs[2] ?? '';
+  if (bias !== '' && graph.initializers.get(bias)?.dims.length !== 1) return 'its bias is not a constant vector';
+  if (use.role !== 'gemm') return null;
+  const plain = getInt(node, 'transA', 0) === 0 && getFloat(node, 'alpha', 1) === 1 && getFloat(node, 'beta', 1) === 1;
+  return plain ? null : 'integer kernels need transA = 0 and alpha = beta = 1';
 }
 
 interface Size {

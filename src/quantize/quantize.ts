@@ -10,6 +10,7 @@ import { encodeMatMulNBits } from './matmul-nbits.js';
 import { planEncoding, type EncodingPlan } from './plan.js';
 import type { ActivationRanges } from './ranges.js';
 import { collectSites, hoistConstants, type WeightSite, type WeightUse } from './sites.js';
+import { applyStatic } from './static.js';
 import { fallbacks, type Encoding } from './truth.js';
 import { operatorsOf } from './weights.js';
 
@@ -83,6 +84,15 @@ export function quantizeModel(
       ...(reason === undefined ? {} : { reason }),
     });
   });
+  const staticSites = sites.flatMap((site, index) => {
+    const { encodings } = chosen[index]!.plan;
+    const uses = site.uses.filter((_, use) => encodings[use] === 'QDQ');
+    return uses.length > 0 ? [{ site, uses }] : [];
+  });
+  if (staticSites.length > 0) {
+    applyStatic(editor, staticSites);
+    for (const { site } of staticSites) dropWeight(site);
+  }
   removeDeadNodesAndInitializers(clone.graph);
   options.onProgress?.(sites.length, sites.length);
   return { model: clone, weights };
@@ -101,15 +111,23 @@ function settle(editor: Editor, site: WeightSite, wanted: Dtype): Settled {
   const reasons: string[] = [];
   for (const dtype of fallbacks[wanted]) {
     const plan = planEncoding(editor.model, site, dtype, editor.provider, editor.blockSize);
-    const missing = plan.allowed && plan.needsSamples && editor.ranges === null;
-    if (plan.allowed && !missing) {
+    const missing = plan.allowed && plan.needsSamples ? missingRange(editor, site) : null;
+    if (plan.allowed && missing === null) {
       const reason = reasons.length > 0 ? `not ${wanted}: ${reasons[0]!}` : undefined;
       return reason === undefined ? { dtype, plan } : { dtype, plan, reason };
     }
-    const why = missing ? 'needs calibration samples' : (plan.reason ?? 'not possible');
+    const why = missing ?? plan.reason ?? 'not possible';
     if (!reasons.includes(why)) reasons.push(why);
   }
   return { dtype: 'fp32', plan: stays, reason: reasons.join('; ') };
+}
+
+/** Why static int8 cannot be had for lack of ranges; null when all are there. */
+function missingRange(editor: Editor, site: WeightSite): string | null {
+  const { ranges } = editor;
+  if (ranges === null) return 'needs calibration samples';
+  const unseen = site.uses.some(({ node }) => ranges.get(node.inputs[0]!) === undefined);
+  return unseen ? 'calibration saw no values of its input' : null;
 }
 
 /** Rewrites all uses of a weight, grouped by encoding, and drops the float weight when nothing reads it any more. */
@@ -138,7 +156,7 @@ function applyEncodings(editor: Editor, site: WeightSite, dtype: Dtype, encoding
         break;
     }
   }
-  dropWeight(site);
+  if (!encodings.includes('QDQ')) dropWeight(site);
 }
 
 /** Removes the float weight (and the constant Transposes of it) unless something still reads it. */

@@ -1,0 +1,192 @@
+import { intAttribute, makeNode, replaceUses } from '../onnx/graph.js';
+import { DataType, type Graph, type Node } from '../onnx/model.js';
+import { computedData, elementCount } from '../onnx/tensor.js';
+import { addChannelTensors, insertBefore, type ChannelTensors } from './dequantize.js';
+import type { Editor } from './editor.js';
+import { readFloatRange } from './floats.js';
+import { channelAxis } from './plan.js';
+import type { ActivationRange } from './ranges.js';
+import type { WeightSite, WeightUse } from './sites.js';
+import { poolSpatialMeans, staticRegion, type StaticRegion } from './static-region.js';
+
+/** Scale and zero point of a uint8 activation: `(code − zeroPoint) · scale`, zero exactly representable. */
+export function activationScale({ low, high }: ActivationRange): { scale: number; zeroPoint: number } {
+  const bottom = Math.min(0, low);
+  const top = Math.max(0, high);
+  const scale = Math.fround((top - bottom) / 255);
+  // Below the smallest normal number integer kernels lose the scale; such an activation is zero in effect.
+  if (!(scale >= 2 ** -126)) return { scale: 1, zeroPoint: 0 };
+  return { scale, zeroPoint: Math.max(0, Math.min(255, Math.round(-bottom / scale))) };
+}
+
+/** Biases must stay well inside int32 after division by the scales. */
+const largestBiasCode = 2 ** 30;
+
+/**
+ * Static int8 (QDQ form, ONNX opset 13): int8 weights with one scale for each output channel, int32 biases,
+ * uint8 activations with calibrated ranges. onnxruntime fuses the result to QLinearConv, QGemm, QLinearMatMul and
+ * QLinearAdd, which keep activations in 8 bits from one to the next.
+ */
+export function applyStatic(editor: Editor, sites: readonly { site: WeightSite; uses: readonly WeightUse[] }[]): void {
+  const { graph } = editor.model;
+  const nodes = new Set(sites.flatMap(({ uses }) => uses.map((use) => use.node)));
+  poolSpatialMeans(
+    graph,
+    sites.map(({ site }) => site),
+  );
+  const region = calibratedRegion(editor, staticRegion(graph, nodes));
+  for (const { site, uses } of sites) {
+    const axis = channelAxis(uses[0]!);
+    const zeroPoints = editor.addBytes(
+      graph,
+      `${site.tensor.name}_i8_zero_points`,
+      DataType.INT8,
+      [site.tensor.dims[axis]!],
+      new Uint8Array(site.tensor.dims[axis]!),
+    );
+    const tensors = addChannelTensors(editor, site, axis, () => biasFloors(editor, region, site, uses, axis));
+    for (const use of uses) quantizeInputs(editor, region, use, axis, tensors, zeroPoints);
+  }
+  for (const value of region.values) surround(editor, graph, region, value);
+}
+
+/** Leaves out values without a calibrated range. */
+function calibratedRegion(editor: Editor, region: StaticRegion): StaticRegion {
+  const values = new Set([...region.values].filter((value) => rangeOf(editor, region, value) !== undefined));
+  return { values, sameRange: region.sameRange };
+}
+
+function rangeSource(region: StaticRegion, value: string): string {
+  let source = value;
+  for (let next = region.sameRange.get(source); next !== undefined; next = region.sameRange.get(source)) source = next;
+  return source;
+}
+
+function rangeOf(editor: Editor, region: StaticRegion, value: string): ActivationRange | undefined {
+  return editor.ranges?.get(rangeSource(region, value));
+}
+
+function scaleOf(editor: Editor, region: StaticRegion, value: string): number {
+  return activationScale(rangeOf(editor, region, value) ?? { low: 0, high: 0 }).scale;
+}
+
+function biasTensorOf(editor: Editor, use: WeightUse): { name: string; values: Float32Array } | null {
+  const name = use.node.inputs[2] ?? '';
+  const tensor = editor.model.graph.initializers.get(name);
+  return tensor === undefined ? null : { name, values: readFloatRange(tensor, 0, elementCount(tensor.dims)) };
+}
+
+/** Channels with tiny weights and a large bias need a coarser weight scale, or the bias overflows int32. */
+function biasFloors(
+  editor: Editor,
+  region: StaticRegion,
+  site: WeightSite,
+  uses: readonly WeightUse[],
+  axis: number,
+): Float64Array {
+  const floors = new Float64Array(site.tensor.dims[axis]!);
+  for (const use of uses) {
+    const input = scaleOf(editor, region, use.node.inputs[0]!);
+    biasTensorOf(editor, use)?.values.forEach((value, channel) => {
+      floors[channel] = Math.max(floors[channel]!, Math.abs(value) / (input * largestBiasCode));
+    });
+  }
+  return floors;
+}
+
+function quantizeInputs(
+  editor: Editor,
+  region: StaticRegion,
+  use: WeightUse,
+  axis: number,
+  weight: ChannelTensors,
+  zeroPoints: string,
+): void {
+  const { graph, node } = use;
+  const unpacked = editor.name(`${weight.codes}_unpacked`);
+  const inputs = [weight.codes, weight.scales, zeroPoints];
+  insertBefore(
+    graph,
+    node,
+    makeNode('DequantizeLinear', inputs, [unpacked], { axis: intAttribute(axis) }, { name: unpacked }),
+  );
+  node.inputs[use.input] = unpacked;
+  const bias = biasTensorOf(editor, use);
+  if (bias === null) return;
+  const { channels } = weight;
+  const inputScale = scaleOf(editor, region, node.inputs[0]!);
+  const scales = (): Float32Array => weight.readScales().map((scale) => scale * inputScale);
+  const bytes = (values: Float32Array | Int32Array): Uint8Array => new Uint8Array(values.buffer);
+  const codes = editor.add(
+    graph,
+    `${bias.name}_i32`,
+    DataType.INT32,
+    [channels],
+    computedData(channels * 4, () => {
+      const biasScales = scales();
+      return bytes(Int32Array.from(bias.values, (value, channel) => Math.round(value / biasScales[channel]!)));
+    }),
+  );
+  const scaleName = editor.add(
+    graph,
+    `${bias.name}_i32_scales`,
+    DataType.FLOAT,
+    [channels],
+    computedData(channels * 4, () => bytes(scales())),
+  );
+  const zeros = editor.addBytes(
+    graph,
+    `${bias.name}_i32_zero_points`,
+    DataType.INT32,
+    [channels],
+    new Uint8Array(channels * 4),
+  );
+  const output = editor.name(`${bias.name}_unpacked`);
+  insertBefore(
+    graph,
+    node,
+    makeNode('DequantizeLinear', [codes, scaleName, zeros], [output], { axis: intAttribute(0) }, { name: output }),
+  );
+  node.inputs[2] = output;
+}
+
+/** Puts QuantizeLinear → DequantizeLinear behind a value; the value's name moves to the end of the pair. */
+function surround(editor: Editor, graph: Graph, region: StaticRegion, value: string): void {
+  const source = rangeSource(region, value);
+  const { scale, zeroPoint } = activationScale(rangeOf(editor, region, value)!);
+  const parameters = activationParameters(editor, graph, source, scale, zeroPoint);
+  const quantized = editor.name(`${value}_u8`);
+  const producer = graph.nodes.findIndex((node) => node.outputs.includes(value));
+  const raw = producer < 0 ? value : editor.name(`${value}_float`);
+  const held = producer < 0 ? editor.name(`${value}_held`) : value;
+  if (producer >= 0) {
+    const { outputs } = graph.nodes[producer]!;
+    outputs[outputs.indexOf(value)] = raw;
+    const info = graph.valueInfo.get(value);
+    if (info !== undefined) graph.valueInfo.set(raw, { ...info, name: raw });
+  } else {
+    replaceUses(graph, value, held);
+  }
+  const pair: Node[] = [
+    makeNode('QuantizeLinear', [raw, ...parameters], [quantized], {}, { name: editor.name(`${value}_quantize`) }),
+    makeNode('DequantizeLinear', [quantized, ...parameters], [held], {}, { name: editor.name(`${value}_dequantize`) }),
+  ];
+  graph.nodes.splice(producer + 1, 0, ...pair);
+}
+
+function activationParameters(
+  editor: Editor,
+  graph: Graph,
+  source: string,
+  scale: number,
+  zeroPoint: number,
+): [string, string] {
+  const known = editor.activationParameters.get(source);
+  if (known !== undefined) return known;
+  const made: [string, string] = [
+    editor.addFloats(graph, `${source}_scale`, [], Float32Array.of(scale)),
+    editor.addBytes(graph, `${source}_zero_point`, DataType.UINT8, [], Uint8Array.of(zeroPoint)),
+  ];
+  editor.activationParameters.set(source, made);
+  return made;
+}
