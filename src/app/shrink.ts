@@ -52,15 +52,16 @@ export interface PruneFileResult {
 export async function pruneFile(
   request: ShrinkRequest & { ratio: number; method: PruneMethod },
 ): Promise<PruneFileResult> {
-  const { opened, outputPath, overwrite, dataset, runtime, ratio, method, onProgress } = request;
+  const { opened, outputPath, overwrite, dataset, runtime, ratio, method, dims, onProgress } = request;
   checkOutput(outputPath, opened.path, overwrite);
   const workspace = new Workspace(outputPath);
   try {
     const { model, classes, before, after } = await pruneModel(opened.model, {
       ratio,
       method,
-      ...(dataset ? { samples: { runtime, dataset, workDirectory: workspace.directory } } : {}),
-      onProgress: (p) => onProgress({ phase: 'pruning', ...p, unit: 'weights' }),
+      ...(dataset ? { samples: { runtime, dataset, workDirectory: workspace.directory, dims } } : {}),
+      onProgress: (done, total, item) =>
+        onProgress({ phase: 'pruning', done, total, unit: 'weights', ...(item === undefined ? {} : { item }) }),
     });
     request.signal.throwIfAborted();
     return { before, after, classes, output: publish(model, request, workspace) };

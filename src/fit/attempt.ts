@@ -66,8 +66,9 @@ export async function buildCandidate(
       ratio: plan.pruneRatio,
       method: plan.pruneMethod === 'repair' && !calibration ? 'magnitude' : plan.pruneMethod,
       perClass: Object.fromEntries(classes.map((c) => [c.id, c.after])),
-      ...(calibration ? { samples: { runtime, dataset: calibration, workDirectory: folder } } : {}),
-      onProgress: (p) => onProgress({ phase: 'pruning', ...p, unit: 'weights' }),
+      ...(calibration ? { samples: { runtime, dataset: calibration, workDirectory: folder, dims: plan.dims } } : {}),
+      onProgress: (done, total, item) =>
+        onProgress({ phase: 'pruning', done, total, unit: 'weights', ...(item === undefined ? {} : { item }) }),
     });
     ({ model, classes } = pruned);
   }
