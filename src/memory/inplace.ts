@@ -51,8 +51,9 @@ export function reusedInputs(
   if (index !== 0 || first === undefined) return { alias: null, inPlace: [] };
   if (rules.alias.has(key)) return { alias: first, inPlace: [] };
   if (rules.inPlace.has(key)) return { alias: null, inPlace: [first] };
-  // The fused sum of an NCHWc convolution is added to in place.
+  // The sum fused into a convolution is added to in place.
   const sum = node.inputs[3];
-  if (key === 'com.microsoft.nchwc:Conv' && sum !== undefined && sum !== '') return { alias: null, inPlace: [sum] };
+  const convolution = key === 'com.microsoft.nchwc:Conv' || key === 'com.microsoft:FusedConv';
+  if (convolution && sum !== undefined && sum !== '') return { alias: null, inPlace: [sum] };
   return { alias: null, inPlace: [] };
 }

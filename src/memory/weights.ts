@@ -51,11 +51,13 @@ export function packsNBits(node: Node): boolean {
   return intOf(node, 'accuracy_level', 0) === 4 || intOf(node, 'bits', 4) === 4;
 }
 
+/** Codes as they are; level 4 adds the scales and one sum for each block, columns padded to 16, parts aligned to 64. */
 function packedNBits(node: Node, tensor: Tensor): number | null {
   if (!packsNBits(node)) return null;
+  if (intOf(node, 'accuracy_level', 0) !== 4) return tensor.data.byteLength;
+  const columns = intOf(node, 'N', 1);
   const blocks = Math.ceil(intOf(node, 'K', 1) / intOf(node, 'block_size', 32));
-  const scales = intOf(node, 'N', 1) * blocks * 4;
-  return tensor.data.byteLength + (intOf(node, 'accuracy_level', 0) === 4 ? 2 * scales : 0);
+  return tensor.data.byteLength + (columns + pad16(columns)) * blocks * 4 + 2 * 63;
 }
 
 /**

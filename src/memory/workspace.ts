@@ -51,6 +51,20 @@ function convolutionScratch(node: Node, shapes: Shapes, threads: number): number
   return [(wanted > 1 ? Math.ceil(columns / stride) : 1) * segment * 4];
 }
 
+/**
+ * Level 4 quantizes the activations in blocks (codes, a scale and a sum each); kernels without a packed form
+ * unpack the whole matrix.
+ */
+function nBitsScratch(node: Node, shapes: Shapes): number[] {
+  const inner = intOf(node, 'K', 1);
+  if (intOf(node, 'accuracy_level', 0) !== 4) {
+    return packsNBits(node) ? [] : [inner * intOf(node, 'N', 0) * 4];
+  }
+  const block = intOf(node, 'block_size', 32);
+  const rows = elementCount(dimsOf(shapes, node.inputs[0]).slice(0, -1));
+  return [rows * Math.ceil(inner / block) * (block + 8) + 63];
+}
+
 /** Scratch the CPU kernel of a node takes from the allocator while it runs, in the order it takes it. */
 export function cpuScratch(node: Node, shapes: Shapes, threads: number): number[] {
   switch (operatorKey(node)) {
@@ -60,7 +74,7 @@ export function cpuScratch(node: Node, shapes: Shapes, threads: number): number[
     case 'com.microsoft:FusedConv':
       return convolutionScratch(node, shapes, threads);
     case 'com.microsoft:MatMulNBits':
-      return packsNBits(node) ? [] : [intOf(node, 'K', 0) * intOf(node, 'N', 0) * 4];
+      return nBitsScratch(node, shapes);
     default:
       return [];
   }

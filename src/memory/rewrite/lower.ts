@@ -4,7 +4,7 @@ import { defaultBindings, inferShapes } from '../../onnx/shape.js';
 import { applyBasic } from './basic.js';
 import { GraphEditor } from './editor.js';
 import { applyExtended } from './extended.js';
-import { BlockedLayout } from './nchwc.js';
+import { BlockedLayout, fuseConvolutionSums } from './nchwc.js';
 import { pushTransposes } from './transpose.js';
 
 /** The graph the runtime executes: nodes in execution order and the constants that are left. */
@@ -31,7 +31,10 @@ export function lowerModel(model: Pick<Model, 'graph' | 'opsets'>, provider: Pro
   applyBasic(editor, shapes.constants);
   pushTransposes(editor);
   applyExtended(editor);
-  if (provider === 'cpu') new BlockedLayout(editor, channelBlock).apply();
+  if (provider === 'cpu') {
+    new BlockedLayout(editor, channelBlock).apply();
+    fuseConvolutionSums(editor);
+  }
   editor.dropUnused();
   const nodes = editor.ordered();
   const graph = { ...model.graph, nodes, initializers: editor.initializers };

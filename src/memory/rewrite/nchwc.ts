@@ -160,3 +160,20 @@ export class BlockedLayout {
     });
   }
 }
+
+/** Convolution, sum and activation of the plain layout run as one node (what the blocked layout left). */
+export function fuseConvolutionSums(editor: GraphEditor): void {
+  for (const conv of editor.ordered()) {
+    if (!is(conv, 'Conv') || !editor.has(conv)) continue;
+    const add = editor.onlyConsumer(conv.outputs[0]);
+    if (!is(add, 'Add')) continue;
+    const other = add.inputs.find((input) => input !== conv.outputs[0]) ?? '';
+    if (editor.dims(other)?.join() !== editor.dims(conv.outputs[0])?.join() || editor.isConstant(other)) continue;
+    const next = editor.onlyConsumer(add.outputs[0]);
+    const last = is(next, ...activations) && !is(next, 'Clip') ? next : add;
+    editor.remove(conv, add, last);
+    const [input = '', weight = '', bias = ''] = conv.inputs;
+    const inputs = [input, weight, bias, other];
+    editor.add({ ...conv, opType: 'FusedConv', domain: 'com.microsoft', inputs, outputs: last.outputs });
+  }
+}
