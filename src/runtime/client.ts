@@ -1,6 +1,7 @@
 import { SnugError } from '../contract/errors.js';
 import type { Measurement, Provider } from '../contract/types.js';
 import { cancelled, RuntimeJob } from './job.js';
+import { separatingEnv } from './device-memory.js';
 import { NvidiaWatch } from './nvidia-watch.js';
 import { forkRuntime, type SpawnRuntime } from './spawn.js';
 import type { Feeds, Runtime, RuntimeSession, SessionSpec } from './types.js';
@@ -17,9 +18,6 @@ export interface RuntimeOptions {
   /** The program that reads NVIDIA GPUs; found on the path when left out. */
   nvidiaSmi?: string;
 }
-
-/** Providers that an NVIDIA GPU may stand behind. */
-const mayBeNvidia = new Set<Provider>(['cuda', 'webgpu', 'dml']);
 
 const closed = (): SnugError =>
   new SnugError('E_BAD_REQUEST', 'This session is closed.', { action: 'Open the model again.' });
@@ -84,7 +82,7 @@ class RuntimeClient implements Runtime {
 
   async measure(spec: SessionSpec, feeds: Feeds, options: { warmRuns: number; batch: number }): Promise<Measurement> {
     const request = { kind: 'measure', spec: this.#complete(spec), feeds, ...options } as const;
-    if (!mayBeNvidia.has(spec.provider)) return this.#once((job) => job.ask(request));
+    if (spec.provider === 'cpu') return this.#once((job) => job.ask(request));
     // A level taken before the process exists shows later whether the process uses this GPU at all.
     const watch = await NvidiaWatch.start(this.#options.nvidiaSmi);
     try {
@@ -92,8 +90,9 @@ class RuntimeClient implements Runtime {
         const measured = await job.ask(request, async () => watch?.setBaseline());
         const rise = watch?.rise(job.pid);
         if (!rise || rise.contextBytes === 0) return measured;
-        return { ...measured, peakBytes: rise.peakBytes, method: 'nvidia-smi' };
-      });
+        const { peakBytes } = rise;
+        return { ...measured, peakBytes, load: null, cold: null, warm: null, method: 'nvidia-smi' };
+      }, separatingEnv);
     } finally {
       watch?.stop();
     }
@@ -108,17 +107,17 @@ class RuntimeClient implements Runtime {
     return threads === undefined ? spec : { ...spec, threads };
   }
 
-  #start(): RuntimeJob {
+  #start(env: Readonly<Record<string, string>> = {}): RuntimeJob {
     if (this.#options.signal?.aborted) throw cancelled();
-    const job = new RuntimeJob(this.#options.spawn ?? forkRuntime);
+    const job = new RuntimeJob(this.#options.spawn ?? forkRuntime, env);
     this.#jobs.add(job);
     void job.gone.then(() => this.#jobs.delete(job));
     if (job.pid !== undefined) this.#options.onProcess?.(job.pid);
     return job;
   }
 
-  async #once<T>(ask: (job: RuntimeJob) => Promise<T>): Promise<T> {
-    const job = this.#start();
+  async #once<T>(ask: (job: RuntimeJob) => Promise<T>, env: Readonly<Record<string, string>> = {}): Promise<T> {
+    const job = this.#start(env);
     try {
       return await ask(job);
     } finally {

@@ -25,8 +25,9 @@ export class RuntimeJob {
   #ended: SnugError | null = null;
   readonly gone: Promise<void>;
 
-  constructor(spawn: SpawnRuntime) {
-    this.#process = spawn({ entry: entryPath('runtime-process'), env: runtimeEnv() });
+  /** @param env settings for this process besides those every one gets */
+  constructor(spawn: SpawnRuntime, env: Readonly<Record<string, string>> = {}) {
+    this.#process = spawn({ entry: entryPath('runtime-process'), env: { ...runtimeEnv(), ...env } });
     this.#process.channel.onMessage((message) => {
       const waiting = this.#waiting.get(message.id);
       if (!waiting) return;

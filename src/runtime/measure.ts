@@ -1,8 +1,9 @@
-import { readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { readdir, rm } from 'node:fs/promises';
 import path from 'node:path';
 import type { InferenceSession, Tensor } from 'onnxruntime-node';
 import { SnugError } from '../contract/errors.js';
 import type { Measurement } from '../contract/types.js';
+import { deviceLevel } from './device-memory.js';
 import { readProfile, type Profile, type ProfiledNode } from './profile.js';
 import { createSession, openTiny, runSession, toTensors } from './session.js';
 import type { Feeds, SessionSpec } from './types.js';
@@ -27,7 +28,9 @@ export interface MeasureRequest {
  * cpu: peak = the arena's own high-water mark + weights that live outside of it. Weights a kernel has packed
  * are inside the arena's counters (and their originals are gone); all others are kept as they are outside of
  * it, and the profile names their bytes per node (measured with onnxruntime 1.30).
- * Other providers: peak = highest resident set of this process above the level with a one-node session.
+ * Other providers: highest level of {@link deviceLevel} above the one with a one-node session, read after
+ * loading and after each run: these providers pool their buffers and keep them between runs, while the moments
+ * in between hold what the driver needs to compile kernels. What loading needs for a moment only is not seen.
  *
  * @param workDirectory folder for the profile, which is removed again
  * @param onBaseline called when the one-node session has run and nothing of the model is loaded yet
@@ -39,16 +42,20 @@ export async function measureModel(
 ): Promise<Measurement> {
   const onDevice = spec.provider !== 'cpu';
   const tiny = onDevice ? await openTiny(spec.provider) : null;
-  if (onDevice) await onBaseline();
-  const baseline = onDevice ? await resetResidentPeak() : 0;
-
-  const prefix = path.join(workDirectory, profilePrefix);
-  const session = await createSession(spec, { enableProfiling: true, profileFilePrefix: prefix });
+  const levels = new DeviceLevels();
+  if (onDevice) {
+    await levels.start();
+    await onBaseline();
+  }
+  const profiled = await createSession(spec, {
+    enableProfiling: true,
+    profileFilePrefix: path.join(workDirectory, profilePrefix),
+  });
+  if (onDevice) await levels.read();
   const tensors = await toTensors(feeds);
-  const times = await timedRuns(session, tensors, 1 + warmRuns);
-  const resident = onDevice ? (await residentPeak()) - baseline : 0;
-  session.endProfiling();
-  await session.release();
+  const times = await timedRuns(profiled, tensors, 1 + warmRuns, () => (onDevice ? levels.read() : Promise.resolve()));
+  profiled.endProfiling();
+  await profiled.release();
   const profile = await takeProfile(workDirectory);
 
   let timed = times.slice(warmRuns > 0 ? 1 : 0);
@@ -60,32 +67,72 @@ export async function measureModel(
   await tiny?.release();
 
   const latencyMs = median(timed);
-  const outside = weightsOutsideArena(profile.nodes);
-  const { arena } = profile;
-  const add = (level: number | null): number | null => (level === null || onDevice ? null : level + outside);
   return {
     provider: spec.provider,
     batch,
-    peakBytes: onDevice ? Math.max(0, resident) : (arena.peak ?? 0) + outside,
-    load: add(arena.load),
-    cold: add(arena.cold),
-    warm: add(arena.warm),
-    weightsOutsideArenaBytes: onDevice ? 0 : outside,
+    ...(onDevice ? levels.result() : arenaResult(profile)),
     latencyMs,
     samplesPerSecond: latencyMs > 0 ? (batch * 1000) / latencyMs : 0,
-    method: onDevice ? 'process' : 'arena',
     placement: placementOf(profile),
     fallbacks: onDevice ? fallbacksOf(profile.nodes) : [],
   };
 }
 
-async function timedRuns(session: InferenceSession, tensors: Record<string, Tensor>, runs: number): Promise<number[]> {
+type Memory = Pick<Measurement, 'peakBytes' | 'load' | 'cold' | 'warm' | 'weightsOutsideArenaBytes' | 'method'>;
+
+function arenaResult({ arena, nodes }: Profile): Memory {
+  const outside = weightsOutsideArena(nodes);
+  const add = (level: number | null): number | null => (level === null ? null : level + outside);
+  return {
+    peakBytes: (arena.peak ?? 0) + outside,
+    load: add(arena.load),
+    cold: add(arena.cold),
+    warm: add(arena.warm),
+    weightsOutsideArenaBytes: outside,
+    method: 'arena',
+  };
+}
+
+/** Levels of the device above its baseline, in the order load, first run, later runs. */
+class DeviceLevels {
+  #baseline = 0;
+  readonly #above: number[] = [];
+
+  async start(): Promise<void> {
+    // The first readings also pay for the reading itself.
+    for (let reading = 0; reading < 3; reading += 1) this.#baseline = await deviceLevel();
+  }
+
+  async read(): Promise<void> {
+    this.#above.push(Math.max(0, (await deviceLevel()) - this.#baseline));
+  }
+
+  result(): Memory {
+    const [load = null, cold = null, ...later] = this.#above;
+    return {
+      peakBytes: Math.max(0, ...this.#above),
+      load,
+      cold,
+      warm: later.length > 0 ? Math.max(...later) : null,
+      weightsOutsideArenaBytes: 0,
+      method: 'process',
+    };
+  }
+}
+
+async function timedRuns(
+  session: InferenceSession,
+  tensors: Record<string, Tensor>,
+  runs: number,
+  afterRun: () => Promise<void> = () => Promise.resolve(),
+): Promise<number[]> {
   const times: number[] = [];
   for (let run = 0; run < runs; run += 1) {
     const start = performance.now();
     const outputs = await runSession(session, tensors);
     times.push(performance.now() - start);
     for (const tensor of Object.values(outputs)) tensor.dispose();
+    await afterRun();
   }
   return times;
 }
@@ -142,26 +189,4 @@ function median(values: readonly number[]): number {
   const middle = sorted.length >> 1;
   const upper = sorted[middle] ?? 0;
   return sorted.length % 2 === 1 ? upper : ((sorted[middle - 1] ?? 0) + upper) / 2;
-}
-
-/** Current resident set in bytes; from here on {@link residentPeak} counts anew where the system allows. */
-async function resetResidentPeak(): Promise<number> {
-  try {
-    await writeFile('/proc/self/clear_refs', '5');
-  } catch {
-    // Other systems, or not permitted: the peak then includes what came before.
-  }
-  return process.memoryUsage.rss();
-}
-
-/** Highest resident set in bytes: since the reset on Linux, since the start elsewhere. */
-async function residentPeak(): Promise<number> {
-  try {
-    const status = await readFile('/proc/self/status', 'utf8');
-    const kilobytes = /^VmHWM:\s*(\d+) kB/m.exec(status)?.[1];
-    if (kilobytes !== undefined) return Number(kilobytes) * 1024;
-  } catch {
-    // Not Linux.
-  }
-  return process.resourceUsage().maxRSS * 1024;
 }
