@@ -11,7 +11,9 @@ import type { Edits } from './rewrite.js';
  */
 export interface LinearConsumer {
   use: WeightUse;
-  /** Columns per index of the weight's input axis: 1, or the kernel's size. */
+  /** Sizes of the kernel; empty for Gemm and MatMul. */
+  kernel: readonly number[];
+  /** Columns per index of the weight's input axis: 1, or the number of kernel positions. */
   columnsPerIndex: number;
   indices: number;
   outputs: number;
@@ -31,17 +33,16 @@ export function linearConsumer(graph: AxisGraph, use: WeightUse): LinearConsumer
   if (weight.dataType !== DataType.FLOAT && weight.dataType !== DataType.FLOAT16) return null;
   const outputs = weight.dims[use.outputAxis]!;
   const indices = weight.dims[use.inputAxis]!;
-  const base = { use, indices, outputs, target: node.outputs[0]!, add: null };
-  if (node.opType === 'Conv') {
-    const columnsPerIndex = weight.dims.slice(2).reduce((product, dim) => product * dim, 1);
-    return { ...base, columnsPerIndex, bias: 'own' };
-  }
+  const kernel = node.opType === 'Conv' ? weight.dims.slice(2) : [];
+  const columnsPerIndex = kernel.reduce((product, dim) => product * dim, 1);
+  const base = { use, kernel, columnsPerIndex, indices, outputs, target: node.outputs[0]!, add: null };
+  if (node.opType === 'Conv') return { ...base, bias: 'own' };
   if (node.opType === 'Gemm') {
-    return getFloat(node, 'alpha', 1) === 0 ? null : { ...base, columnsPerIndex: 1, bias: 'own' };
+    return getFloat(node, 'alpha', 1) === 0 ? null : { ...base, bias: 'own' };
   }
   const add = followingBias(graph, node, outputs);
-  if (add === null) return { ...base, columnsPerIndex: 1, bias: 'none' };
-  return { ...base, columnsPerIndex: 1, bias: 'added', target: add.node.outputs[0]!, add };
+  if (add === null) return { ...base, bias: 'none' };
+  return { ...base, bias: 'added', target: add.node.outputs[0]!, add };
 }
 
 function followingBias(graph: AxisGraph, node: Node, outputs: number): LinearConsumer['add'] {

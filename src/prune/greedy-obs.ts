@@ -1,8 +1,8 @@
-import { cholesky, solveCholesky, subtractFrom } from './linear-algebra.js';
+import { cholesky, solveCholesky, subtractRows } from './linear-algebra.js';
 
 /** One consumer of the class whose units are to be removed. */
 export interface ObsConsumer {
-  /** `H⁻¹`, inputs × inputs; overwritten. */
+  /** `H⁻¹`, inputs × inputs; only the lower triangle is read; overwritten. */
   inverse: Float64Array;
   /** Least-squares weights with every unit present, inputs × outputs; overwritten. */
   weights: Float64Array;
@@ -83,7 +83,7 @@ function solveBlock(consumer: ObsConsumer, rows: readonly number[]): Float64Arra
 function blockFactor(inverse: Float64Array, inputs: number, rows: readonly number[]): Float64Array {
   const k = rows.length;
   const block = new Float64Array(k * k);
-  for (let r = 0; r < k; r++) for (let c = 0; c < k; c++) block[r * k + c] = inverse[rows[r]! * inputs + rows[c]!]!;
+  for (let r = 0; r < k; r++) for (let c = 0; c < k; c++) block[r * k + c] = entry(inverse, inputs, rows[r]!, rows[c]!);
   // Rounding in earlier downdates can push a tiny pivot below zero; a relative nudge restores definiteness.
   let nudge = 0;
   for (;;) {
@@ -96,6 +96,7 @@ function blockFactor(inverse: Float64Array, inputs: number, rows: readonly numbe
   }
 }
 
+/** Downdates `H⁻¹` (its lower triangle) and `W` as if the unit's columns had never been there. */
 function removeUnit(consumer: ObsConsumer, unit: number): void {
   const rows = consumer.rows[unit]!;
   const { inverse, weights, inputs, outputs } = consumer;
@@ -103,20 +104,24 @@ function removeUnit(consumer: ObsConsumer, unit: number): void {
   const factor = blockFactor(inverse, inputs, rows);
   const solvedWeights = solveBlock(consumer, rows);
   const slab = new Float64Array(k * inputs);
-  rows.forEach((row, r) => slab.set(inverse.subarray(row * inputs, (row + 1) * inputs), r * inputs));
+  rows.forEach((row, r) => {
+    for (let i = 0; i < inputs; i++) slab[r * inputs + i] = entry(inverse, inputs, row, i);
+  });
   const solvedSlab = Float64Array.from(slab);
   solveCholesky(factor, k, solvedSlab, inputs);
   for (let i = 0; i < inputs; i++) {
-    for (let r = 0; r < k; r++) {
-      const scale = slab[r * inputs + i]!;
-      if (scale === 0) continue;
-      subtractFrom(weights, i * outputs, solvedWeights, r * outputs, outputs, scale);
-      subtractFrom(inverse, i * inputs, solvedSlab, r * inputs, inputs, scale);
-    }
+    // Rows removed earlier are all zero and are skipped inside.
+    subtractRows(weights, i * outputs, outputs, solvedWeights, 0, outputs, k, slab, i, inputs);
+    subtractRows(inverse, i * inputs, i + 1, solvedSlab, 0, inputs, k, slab, i, inputs);
   }
   for (const row of rows) {
     weights.fill(0, row * outputs, (row + 1) * outputs);
     inverse.fill(0, row * inputs, (row + 1) * inputs);
-    for (let i = 0; i < inputs; i++) inverse[i * inputs + row] = 0;
+    for (let i = row; i < inputs; i++) inverse[i * inputs + row] = 0;
   }
+}
+
+/** Entry of a symmetric matrix of which only the lower triangle is kept up to date. */
+function entry(a: Float64Array, n: number, i: number, j: number): number {
+  return i >= j ? a[i * n + j]! : a[j * n + i]!;
 }

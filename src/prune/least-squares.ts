@@ -1,4 +1,4 @@
-import { cholesky, meanDiagonal, solveCholesky } from './linear-algebra.js';
+import { cholesky, meanDiagonal, solveCholesky, subtractRows, withRidge } from './linear-algebra.js';
 
 /**
  * Sums over calibration rows for one consumer: `a` = its input columns as they reach it now, `y` = the output it
@@ -128,9 +128,7 @@ export function ridgedCholesky(a: Float64Array, n: number, ridge: number): { fac
   let used = ridge;
   const floor = (meanDiagonal(a, n) || 1) * 1e-9;
   for (;;) {
-    const copy = Float64Array.from(a);
-    for (let i = 0; i < n; i++) copy[i * n + i]! += used;
-    const factor = cholesky(copy, n);
+    const factor = cholesky(withRidge(a, n, used), n);
     if (factor) return { factor, ridge: used };
     used = Math.max(used * 10, floor);
   }
@@ -145,21 +143,19 @@ export function relativeError(moments: Moments, kept: readonly number[], repair:
   const rows = Math.max(moments.rows, 1);
   const { weights, bias } = repair;
   const projected = new Float64Array(outputs);
+  const gramRow = new Float64Array(kept.length);
   let error = 0;
   let energy = 0;
   const k = kept.length;
   for (let r = 0; r < k; r++) {
     const row = kept[r]! * inputs;
     projected.fill(0);
-    for (let c = 0; c < k; c++) {
-      const g = moments.gram[row + kept[c]!]!;
-      if (g === 0) continue;
-      for (let o = 0; o < outputs; o++) projected[o]! += g * weights[c * outputs + o]!;
-    }
+    kept.forEach((column, c) => (gramRow[c] = moments.gram[row + column]!));
+    subtractRows(projected, 0, outputs, weights, 0, outputs, k, gramRow, 0, 1);
     const sum = moments.inputSum[kept[r]!]!;
     for (let o = 0; o < outputs; o++) {
       const w = weights[r * outputs + o]!;
-      error += w * (projected[o]! - 2 * moments.cross[kept[r]! * outputs + o]! + 2 * sum * bias[o]!);
+      error += w * (-projected[o]! - 2 * moments.cross[kept[r]! * outputs + o]! + 2 * sum * bias[o]!);
     }
   }
   for (let o = 0; o < outputs; o++) {

@@ -113,10 +113,10 @@ class TapBuilder {
     const y = this.#node(`${prefix}/y`, 'Cast', [consumer.target], { to: intAttribute(DataType.FLOAT) });
     const conv = use.node.opType === 'Conv';
     const rows = conv
-      ? this.#patches(prefix, a, use.node, indices, columnsPerIndex)
+      ? this.#patches(prefix, a, consumer, indices)
       : this.#flatRows(`${prefix}/a`, this.#gemmInput(prefix, a, use.node), columns);
     const targets = conv
-      ? this.#channelsLast(`${prefix}/y`, y, outputs, spatialRank(use.node, columnsPerIndex))
+      ? this.#channelsLast(`${prefix}/y`, y, outputs, consumer.kernel.length)
       : this.#flatRows(`${prefix}/y`, y, outputs);
     const turned = this.#node(`${prefix}/at`, 'Transpose', [rows], { perm: intsAttribute([1, 0]) });
     const squares = this.#node(`${prefix}/y2`, 'Mul', [targets, targets]);
@@ -141,16 +141,16 @@ class TapBuilder {
   }
 
   /** im2col as a depthwise convolution with one-hot kernels: rows are output positions, columns (channel, tap). */
-  #patches(prefix: string, a: string, node: Node, channels: number, taps: number): string {
-    const kernel = kernelShape(node, taps);
-    if (taps === 1 && !node.attributes.has('strides') && !node.attributes.has('pads')) {
+  #patches(prefix: string, a: string, consumer: LinearConsumer, channels: number): string {
+    const { kernel, columnsPerIndex: taps, use } = consumer;
+    if (isPointwise(use.node, taps)) {
       return this.#channelsLast(`${prefix}/a`, a, channels, kernel.length);
     }
     const values = new Float32Array(channels * taps * taps);
     for (let at = 0; at < channels * taps; at++) values[at * taps + (at % taps)] = 1;
     const weight = `${prefix}/oneHot`;
     this.constants.push(float32Tensor(weight, [channels * taps, 1, ...kernel], values));
-    const attributes: Record<string, Attribute> = Object.fromEntries(node.attributes);
+    const attributes: Record<string, Attribute> = Object.fromEntries(use.node.attributes);
     const patches = this.#node(`${prefix}/patches`, 'Conv', [a, weight], {
       ...attributes,
       group: intAttribute(channels),
@@ -200,11 +200,8 @@ class TapBuilder {
   }
 }
 
-/** The kernel's sizes: `kernel_shape` when the node says so, else all taps on the innermost axis is impossible to tell. */
-function kernelShape(node: Node, taps: number): readonly number[] {
-  return getInts(node, 'kernel_shape', undefined) ?? [taps];
-}
-
-function spatialRank(node: Node, taps: number): number {
-  return kernelShape(node, taps).length;
+/** Whether a convolution's patches are its input pixels as they are. */
+function isPointwise(node: Node, taps: number): boolean {
+  const all = (name: string, value: number): boolean => getInts(node, name, [value]).every((item) => item === value);
+  return taps === 1 && all('strides', 1) && all('pads', 0);
 }
