@@ -161,7 +161,6 @@ export function writeModel(model: Model, outPath: string, options: WriteOptions 
   checkTarget(model, fs, modelPath, options.overwrite ?? false);
   if (layout) checkTarget(model, fs, dataPath, options.overwrite ?? false);
   const total = encoded.length + (layout?.bytes ?? 0);
-  checkSpace(fs, modelPath, total);
 
   let done = 0;
   let item = path.basename(modelPath);
@@ -177,6 +176,7 @@ export function writeModel(model: Model, outPath: string, options: WriteOptions 
       writing = dataPath;
       const file = new OutputFile(fs, dataPath);
       outputs.push(file);
+      checkSpace(fs, dataPath, total);
       for (const { offset, tensor } of layout.tensors) {
         item = tensor.name;
         done += offset - file.position;
@@ -188,6 +188,8 @@ export function writeModel(model: Model, outPath: string, options: WriteOptions 
     writing = modelPath;
     const file = new OutputFile(fs, modelPath);
     outputs.push(file);
+    // After opening: a folder that is read-only should be called that, however full it is.
+    if (!layout) checkSpace(fs, modelPath, total);
     for (const part of encoded.parts) {
       item = (part instanceof Uint8Array ? undefined : names.get(part)) ?? path.basename(modelPath);
       writePart(file, part, progress);

@@ -1,6 +1,8 @@
-import { makeNode } from '../../../src/onnx/graph.js';
+import { SnugError } from '../../../src/contract/errors.js';
+import { floatAttribute, makeNode, tensorAttribute } from '../../../src/onnx/graph.js';
 import type { Graph, Model, Node, Tensor, ValueInfo } from '../../../src/onnx/model.js';
 import { DataType } from '../../../src/onnx/model.js';
+import { float32Tensor, int64Tensor } from '../../../src/onnx/tensor.js';
 
 /** Hand-made protobuf for files no writer of ours would produce. */
 export function varint(value: number | bigint): Uint8Array {
@@ -81,4 +83,42 @@ export function chain(weights: Tensor[], extra: Node[] = []): Model {
       outputs: [value('y', ['batch', weights.at(-1)?.dims[1] ?? 1])],
     }),
   );
+}
+
+/** Code of the SnugError an action throws; `none` when it throws nothing, `raw …` for any other error. */
+export function codeOf(act: () => unknown): string {
+  try {
+    act();
+    return 'none';
+  } catch (error) {
+    return error instanceof SnugError ? error.code : `raw ${String(error)}`;
+  }
+}
+
+/** A bit of everything: bodies, attributes of all kinds, unknown fields, strings. */
+export function rich(): Model {
+  const body = graphOf({ nodes: [makeNode('Identity', ['x'], ['t'])], outputs: [value('t')] });
+  const model = chain([float32Tensor('w', [2, 2], Float32Array.of(1, 2, 3, 4))]);
+  model.graph.nodes.push(
+    makeNode('If', ['c'], ['z'], {
+      then_branch: { type: 'graph', value: body },
+      else_branch: { type: 'graph', value: body },
+    }),
+    makeNode('Constant', [], ['k'], { value: tensorAttribute(int64Tensor('', [2], [1, 2])) }),
+    makeNode('LeakyRelu', ['y'], ['l'], {
+      alpha: floatAttribute(0.25),
+      list: { type: 'floats', value: [1, 2] },
+      ints: { type: 'ints', value: [-1, 2 ** 63] },
+      words: { type: 'strings', value: [Buffer.from('a')] },
+    }),
+  );
+  model.graph.inputs.push(value('c', [], DataType.BOOL));
+  model.graph.outputs.push(value('z'), value('l'));
+  model.metadata.set('who', 'me');
+  model.docString = 'doc';
+  model.unknown.push(bytes(99, text(1, 'future')));
+  model.graph.unknown = [bytes(16, text(1, 'k'), text(2, 'v'))];
+  model.graph.nodes[0]!.unknown = [int(77, 5)];
+  model.graph.initializers.get('w')!.unknown = [bytes(16, text(1, 'a'))];
+  return model;
 }
