@@ -58,6 +58,9 @@ async function answer(request: EngineRequest, relayed: boolean): Promise<EngineA
       if (!planner) {
         planner = new Planner(new Analysis(theModel().model, request.provider, data !== null));
         planners.set(key, planner);
+        const mine = planner;
+        // Later moves find their structures built; a newer planner (data attached) ends this one's warm-up.
+        setTimeout(() => void mine.warmUp(() => planners.get(key) !== mine), 0);
       }
       const pins = { ...request.pins, dims: { ...data?.dims, ...request.pins.dims } };
       return planner.solve(request.budgetBytes, pins);

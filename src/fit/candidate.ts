@@ -12,6 +12,7 @@ import type {
 import type { PreparedEstimate } from '../memory/estimate.js';
 import { prepareEstimate } from '../memory/estimate.js';
 import type { Model } from '../onnx/model.js';
+import { listConstantNodesFirst } from '../onnx/topology.js';
 import { expectedPruneDamage, previewPrune } from '../prune/index.js';
 import { anyRanges, quantizableWeights, quantizeModel } from '../quantize/index.js';
 import { damageFromSqnr } from '../quality/metrics.js';
@@ -44,6 +45,8 @@ export interface Structure {
   fileBytes: number;
   damage: Damage;
   prepared: PreparedEstimate;
+  /** Estimates already made, by batch and sizes: a move of the budget alone costs nothing. */
+  estimates: Map<string, Estimate>;
 }
 
 export function structureLabel(level: Level, ratio: number): string {
@@ -52,12 +55,33 @@ export function structureLabel(level: Level, ratio: number): string {
   return pruned ? `${level.label}, ${pruned}` : level.label;
 }
 
-function expectedNoise(analysis: Analysis, assignment: Assignment, ratio: number, method: PruneMethod): number {
+/**
+ * Expected output damage of a ratio and level, without building anything: summed weight noise of the dtypes
+ * plus the share of energy the pruned units carried.
+ */
+export function expectedDamage(
+  analysis: Analysis,
+  level: Level,
+  ratio: number,
+  method: PruneMethod,
+  pins: Pins,
+): Damage {
+  const noise = expectedNoise(analysis, assignDtypes(analysis, analysis.weights, level, pins), ratio, method, pins);
+  return noise === 0 ? { band: 'none', sqnrDb: null } : damageFromSqnr(-10 * Math.log10(noise));
+}
+
+function expectedNoise(
+  analysis: Analysis,
+  assignment: Assignment,
+  ratio: number,
+  method: PruneMethod,
+  pins: Pins,
+): number {
   let noise = 0;
   for (const [weight, dtype] of assignment.dtypes) noise += analysis.noise(weight, dtype);
   noise *= noiseReachingOutput;
-  if (ratio > 0 && analysis.classes.length > 0) {
-    const sqnr = expectedPruneDamage(analysis.model, analysis.classes, ratio);
+  if ((ratio > 0 || pins.classes) && analysis.classes.length > 0) {
+    const sqnr = expectedPruneDamage(analysis.model, analysis.classes, ratio, pins.classes);
     noise += 10 ** (-sqnr / 10) * noiseLeftByRepair[method];
   }
   return noise;
@@ -72,16 +96,17 @@ function overheadBytes(analysis: Analysis): number {
  * Edits the model as this ratio and level say, without computing any weight, and prepares the memory
  * estimate of the result.
  */
-export async function buildStructure(
+export function buildStructure(
   analysis: Analysis,
   level: Level,
   ratio: number,
   method: PruneMethod,
   pins: Pins,
-): Promise<Structure> {
+): Structure {
   let model: Model = analysis.model;
   let classes: ClassPlan[] = analysis.classes.map((c) => ({ id: c.id, name: c.name, before: c.width, after: c.width }));
-  if (ratio > 0 || (pins.classes && Object.keys(pins.classes).length > 0)) {
+  const prunes = ratio > 0 || Object.keys(pins.classes ?? {}).length > 0;
+  if (prunes) {
     const pruned = previewPrune(model, {
       ratio,
       ...(pins.classes ? { perClass: pins.classes } : {}),
@@ -89,7 +114,7 @@ export async function buildStructure(
     model = pruned.model;
     classes = pruned.classes;
   }
-  const infos = ratio > 0 ? quantizableWeights(model, analysis.provider) : analysis.weights;
+  const infos = prunes ? quantizableWeights(model, analysis.provider) : analysis.weights;
   const assignment = assignDtypes(analysis, infos, level, pins);
   const quantized = quantizeModel(model, assignment.dtypes, { provider: analysis.provider, ranges: anyRanges });
   const weights: WeightPlan[] = quantized.weights.map((w) => {
@@ -104,10 +129,12 @@ export async function buildStructure(
       ...(reason === undefined ? {} : { reason }),
     };
   });
+  // The writer lists constant nodes first, and the order decides what is live at once.
+  quantized.model.graph.nodes = listConstantNodesFirst(quantized.model.graph);
   const relaxed = relaxDims(quantized.model);
+  if (relaxed) relaxed.graph.nodes = listConstantNodesFirst(relaxed.graph);
   const plain = prepareEstimate(quantized.model);
   const prepared = relaxed ? pickLower(plain, prepareEstimate(relaxed), analysis) : { prepared: plain, relaxed: false };
-  const noise = expectedNoise(analysis, assignment, ratio, method);
   return {
     id: `${level.id}@${Math.round(ratio * 100)}`,
     label: structureLabel(level, ratio),
@@ -119,8 +146,9 @@ export async function buildStructure(
     weights,
     relaxDims: prepared.relaxed,
     fileBytes: overheadBytes(analysis) + weights.reduce((sum, w) => sum + w.bytesAfter, 0),
-    damage: noise === 0 ? { band: 'none', sqnrDb: null } : damageFromSqnr(-10 * Math.log10(noise)),
+    damage: expectedDamage(analysis, level, ratio, method, pins),
     prepared: prepared.prepared,
+    estimates: new Map(),
   };
 }
 
@@ -151,7 +179,12 @@ export function candidateAt(
   budgetBytes: number,
 ): Candidate {
   const session = { memoryPattern: false };
-  const estimate = structure.prepared.estimate({ provider: analysis.provider, batch, dims, levers: session });
+  const key = `${batch}|${JSON.stringify(dims)}`;
+  let estimate = structure.estimates.get(key);
+  if (!estimate) {
+    estimate = structure.prepared.estimate({ provider: analysis.provider, batch, dims, levers: session });
+    structure.estimates.set(key, estimate);
+  }
   const plan: Plan = {
     provider: analysis.provider,
     batch,

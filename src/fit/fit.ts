@@ -76,7 +76,7 @@ export async function fitModel(request: FitRequest): Promise<FitReport> {
     const analysis = new Analysis(model, provider, split !== null);
     const planner = new Planner(analysis);
     const allPins: Pins = { ...pins, provider, dims: { ...request.dataset?.dims, ...pins.dims } };
-    const view = await planner.solve(budgetBytes, allPins);
+    const view = planner.solve(budgetBytes, allPins);
     reasons.push(...view.reasons);
     const dims = allPins.dims ?? {};
     const planned = view.proposal ?? view.smallest;
@@ -127,7 +127,7 @@ export async function fitModel(request: FitRequest): Promise<FitReport> {
     const run = async (candidate: Candidate): Promise<void> => {
       excluded.add(candidate.id);
       const label = planner.labelOf(candidate);
-      const structure = await planner.structureOf(candidate, allPins);
+      const structure = planner.structureOf(candidate, allPins);
       const record: FitReport['tried'][number] = {
         id: candidate.id,
         label,
@@ -162,7 +162,7 @@ export async function fitModel(request: FitRequest): Promise<FitReport> {
         signal?.throwIfAborted();
         const done = best as Attempt | null;
         if (done && bandRank(done.quality?.damage.band ?? 'none') <= goodEnough) break;
-        const candidate = await planner.propose(budgetBytes / correction, allPins, excluded);
+        const candidate = planner.propose(budgetBytes / correction, allPins, excluded);
         if (!candidate) break;
         await run(candidate);
       }

@@ -1,10 +1,11 @@
-import type { Candidate, Damage, Dtype, Pins, PlanView, Reason } from '../contract/types.js';
+import type { Candidate, Damage, Dtype, Pins, PlanView, PruneMethod, Reason } from '../contract/types.js';
 import { dtypes } from '../contract/types.js';
 import type { PreparedEstimate } from '../memory/estimate.js';
 import { prepareEstimate } from '../memory/estimate.js';
 import type { Analysis } from './analysis.js';
 import type { Structure } from './candidate.js';
-import { buildStructure, candidateAt, structureLabel, verdictFor } from './candidate.js';
+import { buildStructure, candidateAt, expectedDamage, structureLabel, verdictFor } from './candidate.js';
+import type { Level } from './levels.js';
 import { levelOf, levelsFor } from './levels.js';
 
 /** Ratios tried when none is pinned; beyond 60 % one-shot pruning is seldom worth its damage. */
@@ -17,8 +18,10 @@ function damageKey(damage: Damage): number {
   return damage.sqnrDb === null ? -1000 : -damage.sqnrDb;
 }
 
-export function byDamage(a: Candidate, b: Candidate): number {
-  return damageKey(a.damage) - damageKey(b.damage) || a.estimate.peakBytes - b.estimate.peakBytes;
+interface Spec {
+  level: Level;
+  ratio: number;
+  damage: Damage;
 }
 
 /**
@@ -28,6 +31,7 @@ export function byDamage(a: Candidate, b: Candidate): number {
 export class Planner {
   readonly analysis: Analysis;
   private readonly structures = new Map<string, Structure>();
+  private readonly specsByPins = new Map<string, Spec[]>();
   private baseline: PreparedEstimate | null = null;
 
   constructor(analysis: Analysis) {
@@ -35,12 +39,11 @@ export class Planner {
   }
 
   /** Builds every structure the default pins need, so that later solves are quick. Yields between them. */
-  async warmUp(): Promise<void> {
-    for (const level of levelsFor(this.analysis, {})) {
-      for (const ratio of this.ratios({})) {
-        await this.structure(level.id, level, ratio, {});
-        await new Promise((resolve) => setImmediate(resolve));
-      }
+  async warmUp(stop: () => boolean): Promise<void> {
+    for (const { level, ratio } of this.specs({})) {
+      if (stop()) return;
+      this.structure(level, ratio, {});
+      await new Promise((resolve) => setTimeout(resolve, 1));
     }
   }
 
@@ -49,33 +52,59 @@ export class Planner {
     return this.analysis.classes.length > 0 ? ratioGrid : [0];
   }
 
-  private async structure(
-    key: string,
-    level: ReturnType<typeof levelOf>,
-    ratio: number,
-    pins: Pins,
-  ): Promise<Structure> {
-    const method = pins.pruneMethod ?? (this.analysis.hasSamples ? 'repair' : 'magnitude');
-    const pinned = JSON.stringify([pins.weights ?? {}, pins.classes ?? {}]);
-    const id = `${key}@${ratio}@${method}@${pinned}`;
-    let structure = this.structures.get(id);
+  private method(pins: Pins): PruneMethod {
+    return pins.pruneMethod ?? (this.analysis.hasSamples ? 'repair' : 'magnitude');
+  }
+
+  /** What may be tried, least expected damage first. Nothing is built for it. */
+  private specs(pins: Pins): Spec[] {
+    const key = JSON.stringify([pins.pruneRatio, pins.pruneMethod, pins.dtype, pins.weights, pins.classes]);
+    let specs = this.specsByPins.get(key);
+    if (!specs) {
+      specs = levelsFor(this.analysis, pins).flatMap((level) =>
+        this.ratios(pins).map((ratio) => ({
+          level,
+          ratio,
+          damage: expectedDamage(this.analysis, level, ratio, this.method(pins), pins),
+        })),
+      );
+      specs.sort((a, b) => damageKey(a.damage) - damageKey(b.damage) || a.ratio - b.ratio);
+      this.specsByPins.set(key, specs);
+    }
+    return specs;
+  }
+
+  private structureKey(level: Level, ratio: number, pins: Pins): string {
+    return JSON.stringify([level.id, ratio, this.method(pins), pins.weights, pins.classes]);
+  }
+
+  private structure(level: Level, ratio: number, pins: Pins): Structure {
+    const key = this.structureKey(level, ratio, pins);
+    let structure = this.structures.get(key);
     if (!structure) {
-      structure = await buildStructure(this.analysis, level, ratio, method, pins);
-      this.structures.set(id, structure);
+      structure = buildStructure(this.analysis, level, ratio, this.method(pins), pins);
+      this.structures.set(key, structure);
     }
     return structure;
   }
 
-  /** Every candidate the pins allow, at one batch. */
-  async candidates(pins: Pins, batch: number, budgetBytes: number): Promise<Candidate[]> {
-    const all: Candidate[] = [];
-    for (const level of levelsFor(this.analysis, pins)) {
-      for (const ratio of this.ratios(pins)) {
-        const structure = await this.structure(level.id, level, ratio, pins);
-        all.push(candidateAt(this.analysis, structure, batch, pins.dims ?? {}, budgetBytes));
-      }
-    }
-    return all;
+  private at(structure: Structure, batch: number, pins: Pins, budgetBytes: number): Candidate {
+    return candidateAt(this.analysis, structure, batch, pins.dims ?? {}, budgetBytes);
+  }
+
+  /** The candidates built so far for these pins, at one batch. */
+  private built(pins: Pins, batch: number, budgetBytes: number): Candidate[] {
+    return this.specs(pins)
+      .map(({ level, ratio }) => this.structures.get(this.structureKey(level, ratio, pins)))
+      .filter((structure) => structure !== undefined)
+      .map((structure) => this.at(structure, batch, pins, budgetBytes));
+  }
+
+  /** The smallest reachable peak: the harshest ratio of every level, and whatever else was built. */
+  private smallest(pins: Pins, batch: number, budgetBytes: number): Candidate {
+    const harshest = Math.max(...this.ratios(pins));
+    for (const level of levelsFor(this.analysis, pins)) this.structure(level, harshest, pins);
+    return this.built(pins, batch, budgetBytes).reduce((a, b) => (b.estimate.peakBytes < a.estimate.peakBytes ? b : a));
   }
 
   baselineAt(batch: number, dims: Record<string, number>): ReturnType<PreparedEstimate['estimate']> {
@@ -88,16 +117,13 @@ export class Planner {
    *
    * @param budgetBytes bytes the model may add
    */
-  async solve(budgetBytes: number, pins: Pins): Promise<PlanView> {
+  solve(budgetBytes: number, pins: Pins): PlanView {
     const started = performance.now();
     const { analysis } = this;
-    const firstBatch = pins.batch ?? 1;
-    const all = (await this.candidates(pins, firstBatch, budgetBytes)).sort(byDamage);
-    const proposal = await this.propose(budgetBytes, pins, new Set());
-    const smallest = all.reduce((a, b) => (b.estimate.peakBytes < a.estimate.peakBytes ? b : a));
+    const proposal = this.propose(budgetBytes, pins, new Set());
+    const smallest = this.smallest(pins, pins.batch ?? 1, budgetBytes);
     const shown = proposal ?? smallest;
     const baseline = this.baselineAt(shown.plan.batch, pins.dims ?? {});
-    const atBatch = shown.plan.batch === firstBatch ? all : await this.candidates(pins, shown.plan.batch, budgetBytes);
     return {
       budgetBytes,
       baseline: {
@@ -109,10 +135,10 @@ export class Planner {
       smallest,
       reasons: this.reasons(proposal, smallest, pins),
       charts: {
-        prune: await this.pruneChart(shown, pins, budgetBytes),
-        dtypes: await this.dtypeChart(shown, pins, budgetBytes),
-        batches: await this.batchChart(shown, pins, budgetBytes),
-        tradeoff: tradeoff(atBatch, shown),
+        prune: this.pruneChart(shown, pins, budgetBytes),
+        dtypes: this.dtypeChart(shown, pins, budgetBytes),
+        batches: this.batchChart(shown, pins, budgetBytes),
+        tradeoff: tradeoff(this.built(pins, shown.plan.batch, budgetBytes), shown),
       },
       solveMs: performance.now() - started,
     };
@@ -123,16 +149,15 @@ export class Planner {
    *
    * @param exclude ids not to propose again (tried and failed)
    */
-  async propose(budgetBytes: number, pins: Pins, exclude: ReadonlySet<string>): Promise<Candidate | null> {
-    const all = (await this.candidates(pins, pins.batch ?? 1, budgetBytes))
-      .sort(byDamage)
-      .filter((c) => !exclude.has(c.id));
-    const best =
-      all.find((c) => c.verdict === 'fits') ??
-      all.find((c) => c.verdict === 'tight' || c.verdict === 'cannot-tell') ??
-      null;
-    if (!best || pins.batch !== undefined || this.analysis.summary.batchDimension === null) return best;
-    return this.largestBatch(best, budgetBytes, pins);
+  propose(budgetBytes: number, pins: Pins, exclude: ReadonlySet<string>): Candidate | null {
+    let tight: Candidate | null = null;
+    for (const { level, ratio } of this.specs(pins)) {
+      const candidate = this.at(this.structure(level, ratio, pins), pins.batch ?? 1, pins, budgetBytes);
+      if (exclude.has(candidate.id)) continue;
+      if (candidate.verdict === 'fits') return this.withLargestBatch(candidate, budgetBytes, pins);
+      if (candidate.verdict !== 'does-not-fit') tight ??= candidate;
+    }
+    return tight && this.withLargestBatch(tight, budgetBytes, pins);
   }
 
   /** How a candidate is named on screen. */
@@ -140,17 +165,20 @@ export class Planner {
     return labelOf(candidate.id.split('@')[0], candidate.plan.pruneRatio);
   }
 
-  async structureOf(candidate: Candidate, pins: Pins): Promise<Structure> {
-    const level = levelsFor(this.analysis, pins).find((l) => candidate.id.startsWith(`${l.id}@`)) ?? levelOf('fp32');
-    return this.structure(level.id, level, candidate.plan.pruneRatio, pins);
+  structureOf(candidate: Candidate, pins: Pins): Structure {
+    const [levelId] = candidate.id.split('@');
+    const level = levelsFor(this.analysis, pins).find((l) => l.id === levelId) ?? levelOf('fp32');
+    return this.structure(level, candidate.plan.pruneRatio, pins);
   }
 
-  private async largestBatch(candidate: Candidate, budgetBytes: number, pins: Pins): Promise<Candidate> {
-    const structure = await this.structureOf(candidate, pins);
+  /** Raises the batch, unless it is pinned or the model's is fixed, as far as the verdict stays. */
+  private withLargestBatch(candidate: Candidate, budgetBytes: number, pins: Pins): Candidate {
+    if (pins.batch !== undefined || this.analysis.summary.batchDimension === null) return candidate;
+    const structure = this.structureOf(candidate, pins);
     let best = candidate;
     for (const batch of batchSteps) {
       if (batch <= best.plan.batch) continue;
-      const next = candidateAt(this.analysis, structure, batch, pins.dims ?? {}, budgetBytes);
+      const next = this.at(structure, batch, pins, budgetBytes);
       if (next.verdict !== candidate.verdict) break;
       best = next;
     }
@@ -177,24 +205,24 @@ export class Planner {
     return reasons;
   }
 
-  private async pruneChart(shown: Candidate, pins: Pins, budgetBytes: number): Promise<PlanView['charts']['prune']> {
+  private pruneChart(shown: Candidate, pins: Pins, budgetBytes: number): PlanView['charts']['prune'] {
     if (this.analysis.classes.length === 0) return [];
-    const { level } = await this.structureOf(shown, pins);
+    const { level } = this.structureOf(shown, pins);
     const points = [];
     for (const ratio of chartRatios) {
-      const structure = await this.structure(level.id, level, ratio, pins);
-      const c = candidateAt(this.analysis, structure, shown.plan.batch, pins.dims ?? {}, budgetBytes);
+      const structure = this.structure(level, ratio, pins);
+      const c = this.at(structure, shown.plan.batch, pins, budgetBytes);
       points.push({ ratio, peakBytes: c.estimate.peakBytes, fileBytes: c.fileBytes, damage: c.damage });
     }
     return points;
   }
 
-  private async dtypeChart(shown: Candidate, pins: Pins, budgetBytes: number): Promise<PlanView['charts']['dtypes']> {
+  private dtypeChart(shown: Candidate, pins: Pins, budgetBytes: number): PlanView['charts']['dtypes'] {
     const rows: PlanView['charts']['dtypes'] = [];
     for (const dtype of dtypes) {
       const level = levelOf(dtype);
-      const structure = await this.structure(level.id, level, shown.plan.pruneRatio, { ...pins, dtype });
-      const c = candidateAt(this.analysis, structure, shown.plan.batch, pins.dims ?? {}, budgetBytes);
+      const structure = this.structure(level, shown.plan.pruneRatio, { ...pins, dtype });
+      const c = this.at(structure, shown.plan.batch, pins, budgetBytes);
       const why = this.analysis.whyNot(dtype);
       rows.push({
         dtype,
@@ -209,10 +237,10 @@ export class Planner {
     return rows;
   }
 
-  private async batchChart(shown: Candidate, pins: Pins, budgetBytes: number): Promise<PlanView['charts']['batches']> {
-    const structure = await this.structureOf(shown, pins);
+  private batchChart(shown: Candidate, pins: Pins, budgetBytes: number): PlanView['charts']['batches'] {
+    const structure = this.structureOf(shown, pins);
     return batchSteps.map((batch) => {
-      const c = candidateAt(this.analysis, structure, batch, pins.dims ?? {}, budgetBytes);
+      const c = this.at(structure, batch, pins, budgetBytes);
       return { batch, peakBytes: c.estimate.peakBytes, fits: c.estimate.peakBytes <= budgetBytes };
     });
   }

@@ -126,7 +126,7 @@ export class Workspace {
 
 /** Removes work folders left by processes that no longer run (power cut, kill −9). */
 export function sweepWork(parent: string): void {
-  let names: string[] = [];
+  let names: string[];
   try {
     names = readdirSync(parent);
   } catch {
