@@ -1,0 +1,82 @@
+import type { LineConfiguration } from './chart.svelte.js';
+import type { Palette } from './palette.js';
+
+type Options = NonNullable<LineConfiguration['options']>;
+
+export interface AxisWords {
+  title: string;
+  tick: (value: number) => string;
+}
+
+/** Options that all charts share: thin lines, few ticks, the page's own type. */
+export function chartOptions(
+  palette: Palette,
+  words: { x: AxisWords; y: AxisWords; tooltip: (x: number, y: number, set: number) => string },
+  extra: { x?: object; y?: object; onClick?: Options['onClick'] } = {},
+): Options {
+  const axis = (axisWords: AxisWords) => ({
+    border: { display: false },
+    grid: { color: palette.line, lineWidth: 1, drawTicks: false },
+    ticks: {
+      color: palette.ink2,
+      font: { family: palette.font, size: 11 },
+      maxTicksLimit: 6,
+      padding: 6,
+      maxRotation: 0,
+      callback: (value: number | string) => axisWords.tick(Number(value)),
+    },
+    title: {
+      display: axisWords.title !== '',
+      text: axisWords.title,
+      color: palette.ink2,
+      font: { family: palette.font, size: 11 },
+    },
+  });
+  return {
+    responsive: true,
+    maintainAspectRatio: false,
+    interaction: { mode: 'nearest', axis: 'x', intersect: false },
+    onClick: extra.onClick ?? (() => undefined),
+    plugins: {
+      tooltip: {
+        backgroundColor: palette.ink,
+        titleColor: palette.surface,
+        bodyColor: palette.surface,
+        bodyFont: { family: palette.font, size: 12 },
+        displayColors: false,
+        padding: 8,
+        cornerRadius: 6,
+        callbacks: {
+          title: () => '',
+          label: (item) => words.tooltip(item.parsed.x ?? 0, item.parsed.y ?? 0, item.datasetIndex),
+        },
+      },
+    },
+    scales: {
+      x: { type: 'linear', ...axis(words.x), grid: { display: false }, ...extra.x },
+      y: { type: 'linear', beginAtZero: true, ...axis(words.y), ...extra.y },
+    },
+  };
+}
+
+/** The budget as a dashed line over the whole width. */
+export function budgetSet(palette: Palette, fromX: number, toX: number, budgetBytes: number, label: string) {
+  return {
+    type: 'line' as const,
+    label,
+    data: [
+      { x: fromX, y: budgetBytes },
+      { x: toX, y: budgetBytes },
+    ],
+    borderColor: palette.ink,
+    borderWidth: 1.5,
+    borderDash: [5, 4],
+    pointRadius: 0,
+    pointHitRadius: 0,
+    fill: false as const,
+  };
+}
+
+export function translucent(color: string, percent: number): string {
+  return `color-mix(in srgb, ${color} ${percent}%, transparent)`;
+}

@@ -1,0 +1,103 @@
+import type { adjustEn } from './adjust.en.js';
+import type { Formats } from './format.js';
+
+type AdjustWords = ReturnType<typeof adjustEn>;
+
+export const adjustZhCN = ({ bytes, bytesExact, count, percent, decimal }: Formats): AdjustWords => ({
+  title: '调整',
+  tabs: { memory: '内存', prune: '剪枝', numbers: '数值', batch: '批', tradeoff: '取舍' },
+  pin: '由你设定',
+  unpin: '恢复 Snug 的选择',
+  unpinOne: (what) => `让 Snug 选择${what}`,
+  unpinAll: '恢复 Snug 的选择',
+  snugChose: 'Snug 的选择',
+  more: (what) => `${what}：增加`,
+  less: (what) => `${what}：减少`,
+  nodeAxis: '按运行顺序的层',
+  memoryAxis: '内存',
+  budgetLine: '预算',
+  noData: '这个模型没有可画的内容。',
+
+  memory: {
+    intro: '哪些东西必须同时在内存里，以及在什么时候。',
+    provider: '运行于',
+    dims: '输入的大小',
+    dim: (name) => `“${name}” 的大小`,
+    chart: '一次运行中的内存',
+    chartLabel: (peak, node, nodes) => `一次运行共 ${count(nodes)} 步，内存最高点在 ${node}，为 ${bytes(peak)}。`,
+    columns: { node: '步骤', operator: '算子', live: '占用' },
+    top: '峰值时最大的',
+    topColumns: { name: '名称', kind: '类别', size: '大小' },
+    kinds: { weight: '权重', activation: '激活值', cache: '缓存' },
+  },
+
+  prune: {
+    intro: '移除整个神经元、通道和注意力头，文件和内存都会真正变小；只置零则什么也省不下。',
+    ratio: '剪枝比例',
+    method: '剪掉哪些',
+    methodHelp: {
+      random: '随意选取，作为对照。',
+      magnitude: '先剪权重最小的。',
+      repair: '先剪最小的，再重新拟合下一层来弥补。需要样本。',
+    },
+    needsSamples: '需要样本',
+    memoryChart: '内存峰值与剪枝比例',
+    memoryLabel: (from, to, ratio) =>
+      `内存峰值随剪枝比例变化：不剪枝 ${bytes(from)}，剪 ${percent(ratio)} 时 ${bytes(to)}。`,
+    damageChart: '预期损失与剪枝比例',
+    damageLabel: (points) =>
+      `预期损失随剪枝比例变化：${points.map((p) => `${percent(p.ratio)} 时${p.band}`).join('，')}。`,
+    ratioAxis: '剪枝比例',
+    columns: { ratio: '剪枝', memory: '内存峰值', file: '文件', damage: '预期损失' },
+    widths: '每组的宽度',
+    widthsColumns: { group: '组', before: '之前', after: '之后' },
+    widthOf: (name) => `${name} 的宽度`,
+    noWidths: '这个方案不剪枝。',
+  },
+
+  numbers: {
+    intro: '每个权重用更少的位。真正省下多少，取决于由什么来运行。',
+    choose: '数值格式',
+    auto: 'Snug 的选择',
+    columns: { format: '格式', memory: '内存峰值', file: '文件', damage: '预期损失', speed: '速度' },
+    speed: (ratio) => `${decimal(ratio, 1)}×`,
+    notHere: '这里不可用',
+    map: '按格式和大小看权重',
+    mapHelp: '宽度：之前的字节数；填充高度：剩下的字节数。',
+    mapLabel: (before, after, formats) =>
+      `权重从 ${bytes(before)} 变为 ${bytes(after)}：${formats.map((f) => `${f.name}占 ${percent(f.share)}`).join('，')}。`,
+    layer: (name, format, before, after) => `${name}：${format}，${bytesExact(before)} → ${bytesExact(after)}`,
+    layerColumns: { weight: '权重', shape: '形状', format: '格式', before: '之前', after: '之后' },
+    perLayer: '每个权重的格式',
+    formatOf: (name) => `${name} 的格式`,
+    showAll: (n) => `显示全部 ${count(n)} 个`,
+  },
+
+  batch: {
+    intro: '一次同时运行多少个输入。激活值随之增长，权重不会。',
+    size: '批大小',
+    none: '这个模型没有批维度，一次只运行一个输入。',
+    chart: '内存峰值与批大小',
+    chartLabel: (largest, budget) =>
+      largest === null
+        ? `没有批大小能放进 ${bytes(budget)}。`
+        : `内存峰值随批大小变化：${bytes(budget)} 最多放得下批大小 ${count(largest)}。`,
+    axis: '批大小',
+    columns: { batch: '批大小', memory: '内存峰值', fits: '是否放得下' },
+    fits: '放得下',
+    over: '太大',
+    largest: (batch) => `放得下的最大批：${count(batch)}`,
+  },
+
+  tradeoff: {
+    intro: '所有值得考虑的方案：越靠左内存越少，越靠上答案越好。选一个，预算就设为它所需的大小。',
+    chart: '内存峰值与质量',
+    chartLabel: (n, chosen, size) => `${count(n)} 个方案的内存峰值与质量；选中的是 ${chosen}，${bytes(size)}。`,
+    chartLabelNone: (n) => `${count(n)} 个方案的内存峰值与质量；没有选中的。`,
+    qualityAxis: '输出与误差之比，dB',
+    columns: { plan: '方案', memory: '内存峰值', damage: '预期损失', use: '采用' },
+    chosen: '已选',
+    use: (size) => `用 ${bytes(size)}`,
+    unchanged: '不变',
+  },
+});

@@ -1,0 +1,358 @@
+import type { Dtype, DamageBand, JobPhase, Provider, PruneMethod, Verdict } from '../../src/contract/types.js';
+import type { PartName } from '../view/bar.js';
+import { adjustEn } from './adjust.en.js';
+import { errorsEn } from './errors.en.js';
+import { createFormats } from './format.js';
+
+const format = createFormats('en');
+const { bytes, bytesPair, count, percent } = format;
+const plural = new Intl.PluralRules('en');
+const items = (n: number, one: string, many: string): string =>
+  `${count(n)} ${plural.select(n) === 'one' ? one : many}`;
+
+const dtype: Record<Dtype, string> = {
+  fp32: '32-bit float',
+  fp16: '16-bit float',
+  int8: '8-bit weights',
+  'int8-dynamic': '8-bit, dynamic',
+  'int8-static': '8-bit, calibrated',
+  int4: '4-bit weights',
+};
+const damage: Record<DamageBand, string> = {
+  none: 'none',
+  negligible: 'negligible',
+  small: 'small',
+  moderate: 'moderate',
+  large: 'large',
+  severe: 'severe',
+  unknown: 'not known yet',
+};
+const provider: Record<Provider, string> = {
+  cpu: 'CPU',
+  cuda: 'CUDA',
+  dml: 'DirectML',
+  webgpu: 'WebGPU',
+  coreml: 'Core ML',
+};
+const part: Record<PartName, string> = {
+  weights: 'Weights',
+  activations: 'Activations',
+  cache: 'Cache',
+  workspace: 'Workspace',
+  runtime: 'Runtime',
+};
+const partHelp: Record<PartName, string> = {
+  weights: 'the trained numbers of the model',
+  activations: 'values that live between layers while it runs',
+  cache: 'keys and values a decoder remembers',
+  workspace: 'scratch space single layers ask for',
+  runtime: 'what ONNX Runtime itself takes',
+};
+const verdict: Record<Verdict, string> = {
+  fits: 'Fits',
+  tight: 'Tight',
+  'does-not-fit': 'Does not fit',
+  'cannot-tell': 'Can’t tell',
+};
+const phase: Record<JobPhase, string> = {
+  reading: 'Reading the model',
+  planning: 'Choosing the plan',
+  pruning: 'Pruning',
+  quantizing: 'Shrinking weights',
+  writing: 'Writing the file',
+  checking: 'Checking that it runs',
+  comparing: 'Comparing answers',
+};
+const method: Record<PruneMethod, string> = {
+  random: 'Random',
+  magnitude: 'Smallest first',
+  repair: 'With repair',
+};
+
+export const en = {
+  format,
+  dtype,
+  damage,
+  provider,
+  part,
+  partHelp,
+  verdict,
+  phase,
+  method,
+  adjust: adjustEn(format),
+  error: errorsEn(format),
+
+  app: {
+    name: 'Snug',
+    language: 'Language',
+    theme: 'Appearance',
+    themes: { auto: 'Like the system', light: 'Light', dark: 'Dark' },
+    back: 'Another model',
+    close: 'Close',
+    dismiss: 'Dismiss',
+    table: 'Show as a table',
+    privacy: 'Your models never leave this computer.',
+    version: (version: string, runtime: string): string => `Snug ${version} · ONNX Runtime ${runtime}`,
+    listJoin: (list: string[]): string => list.join(', '),
+  },
+
+  drop: {
+    title: 'Drop a model here',
+    hint: 'An .onnx file, a folder, or a model with its data files',
+    choose: 'Choose a file',
+    chooseFolder: 'Choose a folder',
+    release: 'Let go to open it',
+    opening: (name: string): string => `Opening ${name}…`,
+    oneAtATime: 'Those are several models. Drop one at a time.',
+    samples: 'Or try a sample',
+    withData: 'with samples',
+    sample: (name: string, size: number): string => `${name}, ${bytes(size)}`,
+    recent: 'Recent',
+    recentMissing: 'file is gone',
+    recentNone: 'Models you open will be listed here.',
+  },
+
+  hardware: {
+    title: 'Memory to plan for',
+    reading: 'Reading the GPU…',
+    device: 'Device',
+    reread: 'Read again',
+    thisComputer: 'Plan for',
+    here: 'This computer',
+    other: 'Other',
+    otherTitle: 'Plan for another GPU',
+    otherSize: 'Memory of the other GPU',
+    gigabytes: (n: number): string => `${count(n)} GB`,
+    ramName: (cpu: string): string => `This computer’s memory (${cpu})`,
+    manualName: (total: number): string => `A GPU with ${bytes(total)}`,
+    totalFree: (total: number, free: number): string => `${bytes(total)}, ${bytes(free)} free now`,
+    totalOnly: (total: number): string => `${bytes(total)}`,
+    unknownSize: 'Memory size not known',
+    shared: 'shared with the system',
+    source: (source: string, confidence: string): string =>
+      confidence === 'guessed' ? `Guessed from ${source}. Enter the size if you know it.` : `Read from ${source}`,
+    entered: 'Entered by you',
+    ramSource: 'Read from the operating system',
+    none: 'No GPU memory found. Snug plans for this computer’s memory instead; pick another size if you plan for a GPU elsewhere.',
+    failed: 'The GPU could not be read. Enter its memory below.',
+  },
+
+  bar: {
+    others: 'Others use',
+    kept: 'Kept free',
+    free: 'Free',
+    budget: 'Budget',
+    budgetMark: (value: number): string => `Budget: ${bytes(value)}`,
+    budgetField: 'Budget',
+    unit: 'Unit',
+    budgetFrom: (value: number): string => `Snug’s choice: ${bytes(value)}, all that is free but a reserve`,
+    beyond: (value: number): string => `Budget ${bytes(value)}`,
+    cut: (total: number): string => `Drawn at the model’s own size; the whole device has ${bytes(total)}.`,
+    now: 'As it is',
+    snug: 'With Snug',
+    smallest: 'Smallest',
+    before: 'Before',
+    predicted: 'Predicted',
+    measured: 'Measured',
+    measuredPart: 'Measured peak',
+    device: 'Now',
+    over: 'Over the budget',
+    share: (name: string, size: number, share: number): string => `${name}: ${bytes(size)}, ${percent(share)}`,
+    largest: (list: { name: string; size: number }[]): string =>
+      `largest: ${list.map((each) => `${each.name} (${bytes(each.size)})`).join(', ')}`,
+    label: (rows: { name: string; size: number }[], budget: number | null): string =>
+      `Memory. ${rows.map((row) => `${row.name}: ${bytes(row.size)}`).join('. ')}.${
+        budget === null ? '' : ` Budget: ${bytes(budget)}.`
+      }`,
+    deviceLabel: (total: number, others: number | null, kept: number): string =>
+      `Memory of ${bytes(total)}: ${others === null ? '' : `others use ${bytes(others)}, `}${bytes(
+        total - (others ?? 0) - kept,
+      )} can be used, ${bytes(kept)} is kept free.`,
+    more: 'More budget',
+    less: 'Less budget',
+  },
+
+  plan: {
+    parameters: (n: number): string => `${format.compact(n)} parameters`,
+    kind: (kind: string): string => kind,
+    verdictFits: (need: number, budget: number, batch: number | null): string => {
+      const [n, b] = bytesPair(need, budget);
+      return `Fits as it is: needs ${n}${atBatch(batch)} of the ${b} you can use.`;
+    },
+    verdictTight: (need: number, budget: number, batch: number | null): string => {
+      const [n, b] = bytesPair(need, budget);
+      return `Tight: needs ${n}${atBatch(batch)}, ${b} can be used.`;
+    },
+    verdictNot: (need: number, budget: number, batch: number | null): string => {
+      const [n, b] = bytesPair(need, budget);
+      return `Does not fit: needs ${n}${atBatch(batch)}, ${b} can be used.`;
+    },
+    verdictUnknown: (reason: string): string => `Can’t tell how much it needs: ${reason}`,
+    nothingToDo: 'Nothing to do.',
+    nothingToDoMore: (spare: number): string => `${bytes(spare)} stays free while it runs.`,
+    wouldFit: 'Snug would make it fit',
+    wouldFitDo: 'Snug would do this',
+    couldStill: 'Snug could still make it smaller',
+    spare: (need: number, budget: number): string => {
+      const [n, b] = bytesPair(need, budget);
+      return `${n} of ${b}, ${bytes(Math.max(0, budget - need))} to spare`;
+    },
+    /** Parts of the plan as one sentence. */
+    sentence: (parts: string[]): string => {
+      const joined = parts.join(', ');
+      return `${joined.charAt(0).toUpperCase()}${joined.slice(1)}.`;
+    },
+    sentenceUnchanged: 'nothing changed',
+    sentenceDtype: (name: string, share: number): string =>
+      share > 0.995 ? `${name} everywhere` : `${name} for ${percent(share)}`,
+    sentenceRest: (name: string): string => `${name} for the rest`,
+    sentencePruned: (ratio: number): string => `${percent(ratio)} pruned`,
+    sentenceNotPruned: 'nothing pruned',
+    sentenceBatch: (batch: number): string => `batch ${count(batch)}`,
+    sentenceProvider: (name: string): string => `on ${name}`,
+    factMemory: 'Peak memory',
+    factFile: 'File',
+    factDamage: 'Expected damage',
+    factBatch: 'Batch',
+    factFormat: 'Format',
+    damageDb: (band: string, db: number | null): string =>
+      db === null ? band : `${band} (${format.decimal(db, 0)} dB)`,
+    ofBudget: (need: number, budget: number): string => bytesPair(need, budget).join(' of '),
+    toSpare: (size: number): string => `${bytes(size)} to spare`,
+    tooMuch: (size: number): string => `${bytes(size)} too much`,
+    db: (db: number): string => `${format.decimal(db, 0)} dB`,
+    damageMeasured: 'the check will measure it',
+    damageHelp:
+      'How far the answers are expected to move: the strength of the original output over the error, in decibels. Higher is better; the check measures it.',
+    make: 'Make it snug',
+    makeAnyway: 'Make it smaller anyway',
+    halfBudget: (size: number): string => `See what Snug does in half of that, ${bytes(size)}`,
+    adjust: 'Adjust',
+    adjustClose: 'Close adjustments',
+    how: 'How we worked this out',
+    solving: 'Working it out…',
+    solvedIn: (ms: number): string => `Worked out in ${format.ms(ms)}.`,
+    nothingFits: (budget: number): string => `Nothing Snug knows fits ${bytes(budget)}.`,
+    smallest: (size: number): string => `The smallest it can reach is ${bytes(size)}.`,
+    raise: (size: number): string => `Use ${bytes(size)} instead`,
+    unpin: 'Back to Snug’s choice',
+    unpinWhy: 'Your own settings stand in the way.',
+    pinned: 'Set by you',
+    data: {
+      none: 'No samples of yours yet',
+      why: 'With a few hundred inputs like your real ones Snug can repair what pruning removes, calibrate 8-bit ranges, and measure how many answers change. Without them it can only check with random inputs.',
+      attach: 'Add samples',
+      replace: 'Replace',
+      attached: (name: string, samples: number): string => `${items(samples, 'sample', 'samples')} from ${name}`,
+      formats: '.npy, .npz or text',
+      attaching: 'Reading the samples…',
+    },
+    worked: {
+      needs: (size: number, provider: string): string =>
+        `As it is, the model needs ${bytes(size)} on ${provider} at its peak.`,
+      range: (low: number, high: number): string => `The estimate is sure of ${bytes(low)} to ${bytes(high)}.`,
+      phases: (load: number, cold: number, warm: number): string =>
+        `Loading ${bytes(load)}, first run ${bytes(cold)}, later runs ${bytes(warm)}; the largest counts.`,
+      budget: (free: number, kept: number, budget: number): string =>
+        `${bytes(free)} is free; ${bytes(kept)} is kept free, which leaves ${bytes(budget)}.`,
+      budgetOwn: (budget: number): string => `You set the budget to ${bytes(budget)}.`,
+      units: '1 GB is 1,000,000,000 bytes.',
+      unknown: (list: string[]): string => `Sizes that could not be worked out: ${list.join(', ')}.`,
+    },
+  },
+
+  reason: {
+    alreadyFits: 'It already fits, so the least damaging plan is to change nothing.',
+    chosen: 'Of all plans that fit, this one is expected to change the answers least.',
+    pinned: (what: string): string => `Set by you: ${what}.`,
+    noSamples: 'No samples given: nothing that needs calibration was considered.',
+    stayedLarge: (weight: string, why: string): string => `${weight} stays as it is: ${why}`,
+    assumed: (name: string, value: number): string => `${name} was taken as ${count(value)}, since nobody gave it.`,
+    fellBack: (node: string, operator: string, where: string): string =>
+      `${node} (${operator}) ran on ${where}, not on the GPU.`,
+    candidateFailed: (id: string, why: string): string => `A plan was dropped (${id}): ${why}`,
+    blocked: (what: string, name: string, size: number): string => `Held up by ${what} of ${name}: ${bytes(size)}.`,
+    blockedWhat: { weights: 'the weights', activations: 'the activations', cache: 'the cache' },
+  },
+
+  working: {
+    title: (name: string): string => `Making ${name} snug`,
+    progress: 'Progress',
+    elapsed: 'Elapsed',
+    left: 'Left',
+    leftAbout: (seconds: number): string =>
+      seconds < 90
+        ? `about ${count(Math.max(5, Math.round(seconds / 5) * 5))} s`
+        : `about ${items(Math.round(seconds / 60), 'minute', 'minutes')}`,
+    stop: 'Stop',
+    stopping: 'Stopping…',
+    originalSafe: 'Your original is only read, never written.',
+    weights: (done: number, total: number): string => `${count(done)} of ${items(total, 'weight', 'weights')}`,
+    nodes: (done: number, total: number): string => `${count(done)} of ${items(total, 'node', 'nodes')}`,
+    samples: (done: number, total: number): string => `${count(done)} of ${items(total, 'sample', 'samples')}`,
+    runs: (done: number, total: number): string => `${count(done)} of ${items(total, 'run', 'runs')}`,
+    bytes: (done: number, total: number): string => `${bytes(done)} of ${bytes(total)}`,
+    percent: (share: number): string => `${percent(share)} done`,
+    finished: 'Finished',
+    stoppedNothing: 'Stopped. Nothing was changed.',
+    stoppedKept: 'Stopped. The best so far was kept.',
+    failedKept: 'It did not finish, but the best so far was kept.',
+    pending: 'to do',
+    now: 'now',
+    done: 'done',
+  },
+
+  result: {
+    fits: (size: number, budget: number): string => {
+      const [s, b] = bytesPair(size, budget);
+      return `Fits: ${s} measured, ${b} allowed.`;
+    },
+    fitsPredicted: (size: number, budget: number): string => {
+      const [s, b] = bytesPair(size, budget);
+      return `Fits by prediction: ${s} of ${b}. It was not measured.`;
+    },
+    doesNotFit: (size: number, budget: number): string => {
+      const [s, b] = bytesPair(size, budget);
+      return `Does not fit: ${s} measured, ${b} allowed.`;
+    },
+    noOutput: 'No file was written.',
+    column: { measure: 'Measure', before: 'Before', after: 'After', predicted: 'Predicted', note: 'Note' },
+    memory: 'Peak memory',
+    file: 'File',
+    parameters: 'Parameters',
+    speed: 'Time per run',
+    answers: 'Answers',
+    batch: (batch: number): string => `batch ${count(batch)}`,
+    within: (share: number): string => `${percent(Math.abs(share))} ${share > 0 ? 'above' : 'below'} the prediction`,
+    exact: 'as predicted',
+    smaller: (share: number): string => `${percent(share)} smaller`,
+    larger: (share: number): string => `${percent(share)} larger`,
+    faster: (ratio: number): string => `${format.decimal(ratio, 1)}× faster`,
+    slower: (ratio: number): string => `${format.decimal(1 / ratio, 1)}× slower`,
+    sameSpeed: 'about the same speed',
+    same: (share: number): string => `${percent(share, 1)} the same`,
+    close: (db: number): string => `${format.decimal(db, 0)} dB`,
+    onSamples: (n: number): string => `on ${count(n)} of your samples`,
+    onRandom: 'with random inputs; not a measure of accuracy',
+    notCompared: 'not compared',
+    estimated: 'estimated',
+    show: 'Show in folder',
+    download: 'Download the model',
+    reportHtml: 'Save report',
+    reportJson: 'Save plan as JSON',
+    again: 'Start again',
+    adjust: 'Change the plan',
+    layers: 'What changed, layer by layer',
+    live: 'Memory while it runs',
+    tried: 'Plans tried',
+    triedColumns: { plan: 'Plan', predicted: 'Predicted', measured: 'Measured', outcome: 'Outcome' },
+    notes: 'Worth knowing',
+    took: (seconds: number): string => `Took ${format.clock(seconds * 1000)}.`,
+    widths: 'Layers made narrower',
+    fallbacks: (n: number): string => `${items(n, 'node', 'nodes')} ran on the CPU`,
+  },
+};
+
+function atBatch(batch: number | null): string {
+  return batch === null ? '' : ` for batch ${count(batch)}`;
+}

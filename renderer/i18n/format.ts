@@ -1,0 +1,106 @@
+const byteSteps = [
+  { from: 1e9, size: 1e9, unit: 'GB' },
+  { from: 1e6, size: 1e6, unit: 'MB' },
+  { from: 0, size: 1e3, unit: 'kB' },
+] as const;
+
+type ByteStep = (typeof byteSteps)[number];
+
+/** Numbers, sizes and times in one locale. Sizes are decimal (1 GB = 10^9 bytes), the unit always written. */
+export interface Formats {
+  /** "6.4 GB", "347 MB", "12 kB". */
+  bytes(bytes: number): string;
+  /** Two sizes that differ never print the same: digits are added until they do not. */
+  bytesPair(a: number, b: number): [string, string];
+  /** Three significant digits or more, for tables and tooltips. */
+  bytesExact(bytes: number): string;
+  count(value: number): string;
+  /** 86 M, 1.8 M, 171 k. */
+  compact(value: number): string;
+  /** `share` 0…1. */
+  percent(share: number, digits?: number): string;
+  decimal(value: number, digits?: number): string;
+  ms(value: number): string;
+  /** 0:07, 12:31, 1:02:09. */
+  clock(ms: number): string;
+  date(epochMs: number): string;
+}
+
+function stepFor(bytes: number): ByteStep {
+  // 999.6 MB would print as "1,000 MB": take the larger unit from there on.
+  return byteSteps.find((step) => Math.abs(bytes) >= step.from * 0.9995) ?? byteSteps[2];
+}
+
+function digitsFor(value: number, step: ByteStep): number {
+  if (step.unit === 'GB') return value < 100 ? 1 : 0;
+  return step.unit === 'MB' && value < 10 ? 1 : 0;
+}
+
+export function createFormats(locale: string): Formats {
+  const cache = new Map<string, Intl.NumberFormat>();
+  const number = (options: Intl.NumberFormatOptions): Intl.NumberFormat => {
+    const key = JSON.stringify(options);
+    const known = cache.get(key);
+    if (known !== undefined) return known;
+    const made = new Intl.NumberFormat(locale, options);
+    cache.set(key, made);
+    return made;
+  };
+  const fixed = (value: number, digits: number): string =>
+    number({ minimumFractionDigits: digits, maximumFractionDigits: digits }).format(value);
+  const sized = (bytes: number, extra: number): string => {
+    const step = stepFor(bytes);
+    const value = bytes / step.size;
+    return `${fixed(value, digitsFor(Math.abs(value), step) + extra)}\u00a0${step.unit}`;
+  };
+
+  return {
+    bytes: (bytes) => sized(bytes, 0),
+    bytesPair(a, b) {
+      for (let extra = 0; extra < 3; extra += 1) {
+        const pair: [string, string] = [sized(a, extra), sized(b, extra)];
+        if (a === b || pair[0] !== pair[1]) return pair;
+      }
+      return [sized(a, 3), sized(b, 3)];
+    },
+    bytesExact(bytes) {
+      const step = stepFor(bytes);
+      const value = bytes / step.size;
+      return `${fixed(value, Math.abs(value) < 10 ? 2 : Math.abs(value) < 100 ? 1 : 0)}\u00a0${step.unit}`;
+    },
+    count: (value) => number({ maximumFractionDigits: 0 }).format(value),
+    compact(value) {
+      const [size, unit] = value >= 1e9 ? [1e9, 'B'] : value >= 1e6 ? [1e6, 'M'] : value >= 1e3 ? [1e3, 'k'] : [1, ''];
+      const scaled = value / size;
+      const text = fixed(scaled, size > 1 && scaled < 10 ? 1 : 0);
+      return unit === '' ? text : `${text}\u00a0${unit}`;
+    },
+    percent: (share, digits = 0) =>
+      number({ style: 'percent', minimumFractionDigits: digits, maximumFractionDigits: digits }).format(share),
+    decimal: fixedDecimal,
+    ms: (value) =>
+      value >= 1000
+        ? `${fixed(value / 1000, 2)}\u00a0s`
+        : `${fixed(value, value < 10 ? 2 : value < 100 ? 1 : 0)}\u00a0ms`,
+    clock(ms) {
+      const seconds = Math.floor(ms / 1000);
+      const two = (value: number): string => String(value).padStart(2, '0');
+      const hours = Math.floor(seconds / 3600);
+      const minutes = Math.floor(seconds / 60) % 60;
+      return hours > 0 ? `${hours}:${two(minutes)}:${two(seconds % 60)}` : `${minutes}:${two(seconds % 60)}`;
+    },
+    date(epochMs) {
+      const days = Math.round((startOfDay(epochMs) - startOfDay(Date.now())) / 86_400_000);
+      if (days > -7) return new Intl.RelativeTimeFormat(locale, { numeric: 'auto' }).format(days, 'day');
+      return new Intl.DateTimeFormat(locale, { dateStyle: 'medium' }).format(epochMs);
+    },
+  };
+
+  function fixedDecimal(value: number, digits = 1): string {
+    return fixed(value, digits);
+  }
+}
+
+function startOfDay(epochMs: number): number {
+  return new Date(epochMs).setHours(0, 0, 0, 0);
+}

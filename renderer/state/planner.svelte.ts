@@ -1,0 +1,121 @@
+import type { OpenModel, SnugApi } from '../../src/contract/api.js';
+import type { ErrorReport } from '../../src/contract/errors.js';
+import type { Pins, PlanRequest, PlanView } from '../../src/contract/types.js';
+import type { HardwareStore } from './hardware.svelte.js';
+
+export type PinName = keyof Pins;
+
+/**
+ * The plan as the user shapes it. Every change asks the engine again, at most once per frame and one request
+ * at a time; what was asked meanwhile is answered by the newest request only.
+ */
+export class Planner {
+  readonly #api: SnugApi;
+  readonly #hardware: HardwareStore;
+  model: OpenModel | null = $state.raw(null);
+  pins: Pins = $state.raw({});
+  /** The user's own budget; null = Snug's choice. */
+  ownBudgetBytes: number | null = $state(null);
+  view: PlanView | null = $state.raw(null);
+  error: ErrorReport | null = $state.raw(null);
+  solving = $state(false);
+
+  readonly budgetBytes: number = $derived.by(() => this.ownBudgetBytes ?? this.#hardware.defaultBudgetBytes);
+  readonly pinCount: number = $derived(Object.keys(this.pins).length + (this.ownBudgetBytes === null ? 0 : 1));
+
+  #frame = 0;
+  #running = false;
+  #wanted = false;
+  #generation = 0;
+
+  constructor(api: SnugApi, hardware: HardwareStore) {
+    this.#api = api;
+    this.#hardware = hardware;
+  }
+
+  /** Starts over with a model just opened. */
+  open(model: OpenModel): Promise<void> {
+    this.#generation += 1;
+    this.model = model;
+    this.pins = {};
+    this.ownBudgetBytes = null;
+    this.view = null;
+    this.error = null;
+    return this.solve();
+  }
+
+  /** The same model with samples attached: pins stay. */
+  refresh(model: OpenModel): Promise<void> {
+    this.model = model;
+    return this.solve();
+  }
+
+  pin<K extends PinName>(name: K, value: Pins[K]): void {
+    this.pins = { ...this.pins, [name]: value };
+    this.#soon();
+  }
+
+  unpin(name: PinName): void {
+    const rest = { ...this.pins };
+    delete rest[name];
+    this.pins = rest;
+    this.#soon();
+  }
+
+  unpinAll(): void {
+    this.pins = {};
+    this.ownBudgetBytes = null;
+    this.#soon();
+  }
+
+  setBudget(bytes: number | null): void {
+    this.ownBudgetBytes = bytes;
+    this.#soon();
+  }
+
+  isPinned(name: PinName): boolean {
+    return this.pins[name] !== undefined;
+  }
+
+  /** The request as the controls stand now; null without a model. */
+  request(): PlanRequest | null {
+    if (this.model === null) return null;
+    const provider = this.pins.provider ?? this.#hardware.device?.providers[0];
+    return {
+      modelId: this.model.modelId,
+      budgetBytes: this.budgetBytes,
+      pins: provider === undefined ? { ...this.pins } : { ...this.pins, provider },
+    };
+  }
+
+  async solve(): Promise<void> {
+    this.#wanted = true;
+    if (this.#running) return;
+    this.#running = true;
+    this.solving = true;
+    while (this.#wanted) {
+      this.#wanted = false;
+      const request = this.request();
+      if (request === null) break;
+      const generation = this.#generation;
+      const reply = await this.#api.plan(request);
+      if (generation !== this.#generation) continue; // an answer about a model no longer open
+      if (reply.ok) {
+        this.view = reply.value;
+        this.error = null;
+      } else {
+        this.error = reply.error;
+      }
+    }
+    this.solving = false;
+    this.#running = false;
+  }
+
+  #soon(): void {
+    if (this.#frame !== 0) return;
+    this.#frame = requestAnimationFrame(() => {
+      this.#frame = 0;
+      void this.solve();
+    });
+  }
+}

@@ -1,0 +1,177 @@
+import type { DoorInfo, OpenModel, RecentModel, SampleModel, SnugApi } from '../../src/contract/api.js';
+import type { ErrorReport, Result } from '../../src/contract/errors.js';
+import type { FitReport } from '../../src/contract/types.js';
+import { i18n } from '../i18n/locale.svelte.js';
+import { announcer } from './announcer.svelte.js';
+import { HardwareStore } from './hardware.svelte.js';
+import { Job, type JobEnd } from './job.svelte.js';
+import { Planner } from './planner.svelte.js';
+
+export type Screen = 'drop' | 'plan' | 'working' | 'result';
+/** Why a result is shown although the work did not run to its end. */
+export type Ending = 'done' | 'stopped' | 'failed';
+
+/** All that the page knows: which screen, which model, which job. One instance, made by App. */
+export class Session {
+  screen: Screen = $state('drop');
+  /** False until the first change of screen, so that opening the page moves no focus. */
+  moved = $state(false);
+  info: DoorInfo | null = $state.raw(null);
+  samples: SampleModel[] = $state.raw([]);
+  recent: RecentModel[] | null = $state.raw(null);
+  /** Name of what is being opened; null when nothing is. */
+  opening: string | null = $state(null);
+  attaching = $state(false);
+  error: ErrorReport | null = $state.raw(null);
+  notice: string | null = $state(null);
+  drawerOpen = $state(false);
+  job: Job | null = $state.raw(null);
+  report: FitReport | null = $state.raw(null);
+  reportJobId: string | null = $state(null);
+  ending: Ending = $state('done');
+
+  readonly api: SnugApi;
+  readonly hardware: HardwareStore;
+  readonly planner: Planner;
+
+  constructor(api: SnugApi) {
+    this.api = api;
+    this.hardware = new HardwareStore(api);
+    this.planner = new Planner(api, this.hardware);
+  }
+
+  /** Asks for everything the first screen shows; nothing waits for anything else. Returns the unsubscriber. */
+  start(): () => void {
+    void this.hardware.load();
+    void this.api.info().then((reply) => {
+      if (!reply.ok) return;
+      this.info = reply.value;
+      i18n.suggest(reply.value.languages);
+    });
+    void this.api.samples().then((reply) => {
+      if (reply.ok) this.samples = reply.value;
+    });
+    void this.#loadRecent();
+    return this.api.onJobEvent((event) => this.job?.take(event));
+  }
+
+  openFiles(files: File[]): Promise<void> {
+    const models = files.filter((file) => file.name.toLowerCase().endsWith('.onnx'));
+    if (models.length > 1) {
+      this.error = null;
+      this.notice = i18n.t.drop.oneAtATime;
+      announcer.say(this.notice);
+      return Promise.resolve();
+    }
+    return this.#open(models[0]?.name ?? files[0]?.name ?? '', () => this.api.openFiles(files));
+  }
+
+  openSample(sample: SampleModel): Promise<void> {
+    return this.#open(sample.name, () => this.api.openSample(sample.id));
+  }
+
+  openRecent(recent: RecentModel): Promise<void> {
+    return this.#open(recent.name, () => this.api.openRecent(recent.id));
+  }
+
+  chooseModel(): Promise<void> {
+    return this.#open('', () => this.api.chooseModel());
+  }
+
+  async attach(files: File[]): Promise<void> {
+    const model = this.planner.model;
+    if (model === null || files.length === 0) return;
+    this.attaching = true;
+    this.error = null;
+    const reply = await this.api.attachData(model.modelId, files);
+    this.attaching = false;
+    if (!reply.ok) {
+      this.error = reply.error;
+      return;
+    }
+    if (reply.value.data !== null) {
+      announcer.say(i18n.t.plan.data.attached(reply.value.data.name, reply.value.data.samples));
+    }
+    await this.planner.refresh(reply.value);
+  }
+
+  async makeSnug(): Promise<void> {
+    const request = this.planner.request();
+    if (request === null) return;
+    this.error = null;
+    this.notice = null;
+    const job = new Job(this.api, (end) => this.#finish(job, end));
+    this.job = job;
+    this.#go('working');
+    await job.start(request);
+  }
+
+  async save(what: 'model' | 'report-json' | 'report-html'): Promise<void> {
+    if (this.reportJobId === null) return;
+    const reply = await this.api.saveOutput(this.reportJobId, what);
+    if (!reply.ok) this.error = reply.error;
+  }
+
+  backToPlan(): void {
+    this.error = null;
+    this.#go('plan');
+    void this.planner.solve();
+  }
+
+  startAgain(): void {
+    this.error = null;
+    this.notice = null;
+    this.drawerOpen = false;
+    this.#go('drop');
+    // Other programs' memory moves; so does the list of what was opened.
+    void this.hardware.load();
+    void this.#loadRecent();
+  }
+
+  async #open(name: string, ask: () => Promise<Result<OpenModel | null>>): Promise<void> {
+    if (this.opening !== null) return;
+    this.error = null;
+    this.notice = null;
+    this.opening = name;
+    const reply = await ask();
+    if (reply.ok && reply.value !== null) {
+      this.drawerOpen = false;
+      await this.planner.open(reply.value);
+      this.#go('plan');
+    } else if (!reply.ok) {
+      this.error = reply.error;
+    }
+    this.opening = null;
+  }
+
+  #finish(job: Job, end: JobEnd): void {
+    if (this.job !== job) return;
+    const report = end.kind === 'done' ? end.report : end.kind === 'failed' ? end.bestSoFar : end.kept;
+    this.report = report;
+    this.reportJobId = job.jobId;
+    this.ending = end.kind;
+    this.job = null;
+    if (end.kind === 'failed') this.error = end.error;
+    if (report !== null) {
+      this.#go('result');
+      announcer.say(end.kind === 'stopped' ? i18n.t.working.stoppedKept : i18n.t.working.finished);
+      return;
+    }
+    if (end.kind === 'stopped') {
+      this.notice = i18n.t.working.stoppedNothing;
+      announcer.say(this.notice);
+    }
+    this.#go('plan');
+  }
+
+  #go(screen: Screen): void {
+    this.moved = true;
+    this.screen = screen;
+    window.scrollTo(0, 0);
+  }
+
+  async #loadRecent(): Promise<void> {
+    const reply = await this.api.recent();
+    this.recent = reply.ok ? reply.value : [];
+  }
+}

@@ -1,0 +1,36 @@
+import type { ErrorCode } from '../../src/contract/errors.js';
+import type { ErrorAction } from '../i18n/errors.en.js';
+
+/** The one thing worth doing after each failure. A new code does not compile until it has one. */
+export const errorAction: Record<ErrorCode, ErrorAction> = {
+  E_USAGE: 'choose',
+  E_BAD_REQUEST: 'copy',
+  E_NOT_FOUND: 'choose',
+  E_NOT_ONNX: 'choose',
+  E_TRUNCATED: 'choose',
+  E_MALFORMED: 'choose',
+  E_TOO_COSTLY: 'choose',
+  E_OPSET_TOO_NEW: 'choose',
+  E_UNKNOWN_OPERATOR: 'choose',
+  E_EXTERNAL_MISSING: 'choose',
+  E_EXTERNAL_OUTSIDE: 'choose',
+  E_FILE_CHANGED: 'retry',
+  E_DISK_FULL: 'retry',
+  E_NO_PERMISSION: 'retry',
+  E_EXISTS: 'retry',
+  E_SAME_FILE: 'retry',
+  E_WRITE_FAILED: 'retry',
+  E_DATA_FORMAT: 'data',
+  E_DATA_SHAPE: 'data',
+  E_DIMENSION: 'adjust',
+  E_PROVIDER: 'adjust',
+  E_MODEL_REJECTED: 'choose',
+  E_RUN_FAILED: 'retry',
+  E_OUT_OF_MEMORY: 'raise-budget',
+  E_ENGINE_KILLED: 'retry',
+  E_ENGINE_CRASHED: 'retry',
+  E_CANCELLED: 'retry',
+  E_NOTHING_FITS: 'raise-budget',
+  E_NOT_SUPPORTED: 'adjust',
+  E_INTERNAL: 'copy',
+};

@@ -1,0 +1,180 @@
+import type { OpenModel, RecentModel, SampleModel } from '../../src/contract/api.js';
+import type { ErrorReport } from '../../src/contract/errors.js';
+import type { Dtype, HardwareReading, ModelSummary } from '../../src/contract/types.js';
+
+/** One weight of the fake model: what it is and what it could become. */
+export interface FakeWeight {
+  name: string;
+  operator: string;
+  dims: number[];
+}
+
+/** Everything the fake bridge answers from. Plain data: it crosses into the page. */
+export interface Scenario {
+  hardware: HardwareReading | ErrorReport;
+  /** Milliseconds before the hardware answers. */
+  hardwareDelayMs: number;
+  samples: SampleModel[];
+  recent: RecentModel[];
+  languages: string[];
+  door: 'desktop' | 'browser';
+  model: OpenModel;
+  weights: FakeWeight[];
+  /** Activation bytes of one sample; the peak grows with the batch. */
+  activationBytesPerSample: number;
+  cacheBytes: number;
+  workspaceBytes: number;
+  runtimeBytes: number;
+  defaultBatch: number;
+  dtypeNotes: Partial<Record<Dtype, string>>;
+  refused: Partial<Record<Dtype, string>>;
+  /** Errors by method: the next call fails with it. */
+  failures: Partial<Record<'openFiles' | 'openSample' | 'attachData' | 'plan' | 'startFit' | 'job', ErrorReport>>;
+  /** Milliseconds between progress events; the job does not move while this is negative. */
+  stepMs: number;
+  keepOnCancel: boolean;
+  planDelayMs: number;
+}
+
+export const laptop: HardwareReading = {
+  gpus: [
+    {
+      id: 'nvidia-0',
+      name: 'NVIDIA GeForce RTX 3060',
+      vendor: 'nvidia',
+      totalBytes: 12e9,
+      freeBytes: 9.1e9,
+      shared: false,
+      source: 'NVIDIA driver (nvidia-smi)',
+      confidence: 'measured',
+      providers: ['cuda', 'cpu'],
+      readAt: 1_763_700_000_000,
+      notes: [],
+    },
+    {
+      id: 'intel-0',
+      name: 'Intel Iris Xe',
+      vendor: 'intel',
+      totalBytes: 8e9,
+      freeBytes: 6.2e9,
+      shared: true,
+      source: 'Windows registry',
+      confidence: 'guessed',
+      providers: ['webgpu', 'cpu'],
+      readAt: 1_763_700_000_000,
+      notes: [],
+    },
+  ],
+  ram: { totalBytes: 32e9, freeBytes: 18.4e9 },
+  cpu: { name: 'AMD Ryzen 7 5800H', cores: 16 },
+  platform: 'linux',
+};
+
+export const noGpu: HardwareReading = { ...laptop, gpus: [] };
+
+function vitWeights(): FakeWeight[] {
+  const weights: FakeWeight[] = [{ name: 'embeddings.patch.weight', operator: 'Conv', dims: [768, 3, 16, 16] }];
+  for (let block = 0; block < 12; block += 1) {
+    const name = `encoder.layer.${block}`;
+    for (const part of ['query', 'key', 'value', 'output']) {
+      weights.push({ name: `${name}.attention.${part}.weight`, operator: 'MatMul', dims: [768, 768] });
+    }
+    weights.push({ name: `${name}.mlp.fc1.weight`, operator: 'MatMul', dims: [768, 3072] });
+    weights.push({ name: `${name}.mlp.fc2.weight`, operator: 'MatMul', dims: [3072, 768] });
+  }
+  weights.push({ name: 'classifier.weight', operator: 'Gemm', dims: [1000, 768] });
+  return weights;
+}
+
+const vitSummary: ModelSummary = {
+  name: 'vit-b.onnx',
+  path: 'vit-b.onnx',
+  fileBytes: 347_000_000,
+  inputs: [{ name: 'pixel_values', dtype: 'float32', dims: ['batch', 3, 224, 224] }],
+  outputs: [{ name: 'logits', dtype: 'float32', dims: ['batch', 1000] }],
+  opset: { 'ai.onnx': 17 },
+  irVersion: 8,
+  producer: 'pytorch 2.9.0',
+  parameters: 86_567_656,
+  weightBytes: 346_270_624,
+  operators: { MatMul: 96, Add: 120, LayerNormalization: 25, Softmax: 12, Conv: 1 },
+  dimensions: ['batch'],
+  batchDimension: 'batch',
+  kind: 'image classifier',
+  externalFiles: [],
+  warnings: [],
+};
+
+/** A vision transformer whose activations do not fit a 4 GB budget: the main story. */
+export const vit: Scenario = {
+  hardware: laptop,
+  hardwareDelayMs: 20,
+  samples: [
+    { id: 'digits-vit', name: 'digits-vit', fileBytes: 7_230_000, hasData: true },
+    { id: 'digits-resnet', name: 'digits-resnet', fileBytes: 3_260_000, hasData: true },
+    { id: 'digits-mlp', name: 'digits-mlp', fileBytes: 676_000, hasData: true },
+  ],
+  recent: [
+    { id: 'r1', name: 'vit-b.onnx', verdict: 'fits', openedAt: Date.now() - 86_400_000, missing: false },
+    {
+      id: 'r2',
+      name: 'bert-base-uncased.onnx',
+      verdict: 'does-not-fit',
+      openedAt: Date.now() - 3 * 86_400_000,
+      missing: false,
+    },
+    { id: 'r3', name: 'old-export.onnx', verdict: 'tight', openedAt: Date.now() - 40 * 86_400_000, missing: true },
+  ],
+  languages: ['en-US'],
+  door: 'desktop',
+  model: { modelId: 'm1', summary: vitSummary, data: null },
+  weights: vitWeights(),
+  activationBytesPerSample: 88_000_000,
+  cacheBytes: 0,
+  workspaceBytes: 210_000_000,
+  runtimeBytes: 180_000_000,
+  defaultBatch: 64,
+  dtypeNotes: { fp16: 'Half the bytes; activations are half as large too.' },
+  refused: { 'int8-dynamic': 'Runs on the CPU under CUDA, so nothing would stay on the GPU.' },
+  failures: {},
+  stepMs: 15,
+  keepOnCancel: false,
+  planDelayMs: 0,
+};
+
+/** A model far smaller than any GPU: it fits as it is and the bar must still show something. */
+export const digits: Scenario = {
+  ...vit,
+  model: {
+    modelId: 'm2',
+    summary: {
+      ...vitSummary,
+      name: 'digits-mlp.onnx',
+      path: 'digits-mlp.onnx',
+      fileBytes: 676_000,
+      inputs: [{ name: 'image', dtype: 'float32', dims: ['batch', 1, 8, 8] }],
+      parameters: 167_178,
+      weightBytes: 668_712,
+    },
+    data: { name: 'digits-calibration.npy', samples: 100 },
+  },
+  weights: [
+    { name: 'fc1.weight', operator: 'Gemm', dims: [512, 64] },
+    { name: 'fc2.weight', operator: 'Gemm', dims: [256, 512] },
+    { name: 'fc3.weight', operator: 'Gemm', dims: [10, 256] },
+  ],
+  activationBytesPerSample: 6_000,
+  workspaceBytes: 0,
+  runtimeBytes: 40_000,
+  defaultBatch: 32,
+};
+
+export function failure(code: ErrorReport['code'], params: ErrorReport['params'] = {}): ErrorReport {
+  return {
+    code,
+    message: 'What happened, in English.',
+    action: 'What to do.',
+    params,
+    details: '[ONNXRuntimeError] : 6 : RUNTIME_EXCEPTION : /onnxruntime/core/framework/bfc_arena.cc:376',
+  };
+}
