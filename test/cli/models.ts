@@ -1,0 +1,40 @@
+import { makeNode } from '../../src/onnx/graph.js';
+import type { Model } from '../../src/onnx/model.js';
+import { DataType } from '../../src/onnx/model.js';
+import { float32Tensor } from '../../src/onnx/tensor.js';
+
+/** `layers` square MatMuls with Relu between them on a `[batch, width]` input. */
+export function matMulChain(layers: number, width: number): Model {
+  const weights = Array.from({ length: layers }, (_, layer) => {
+    const values = Float32Array.from({ length: width * width }, (_, i) => Math.sin(i * 0.7 + layer) / Math.sqrt(width));
+    return float32Tensor(`w${layer}`, [width, width], values);
+  });
+  const nodes = weights.flatMap((w, layer) => [
+    makeNode('MatMul', [layer === 0 ? 'x' : `r${layer - 1}`, w.name], [`m${layer}`], undefined, {
+      name: `matmul${layer}`,
+    }),
+    makeNode('Relu', [`m${layer}`], [layer === layers - 1 ? 'y' : `r${layer}`], undefined, { name: `relu${layer}` }),
+  ]);
+  return {
+    irVersion: 8,
+    producerName: 'snug-test',
+    producerVersion: '',
+    domain: '',
+    modelVersion: 0,
+    docString: '',
+    opsets: new Map([['', 17]]),
+    graph: {
+      name: 'chain',
+      nodes,
+      initializers: new Map(weights.map((w) => [w.name, w])),
+      sparseInitializers: [],
+      inputs: [{ name: 'x', dataType: DataType.FLOAT, dims: ['batch', width] }],
+      outputs: [{ name: 'y', dataType: DataType.FLOAT, dims: ['batch', width] }],
+      valueInfo: new Map(),
+    },
+    metadata: new Map(),
+    functions: [],
+    unknown: [],
+    source: null,
+  };
+}
