@@ -1,0 +1,172 @@
+import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { createRuntime, type RuntimeOptions } from '../../../src/runtime/client.js';
+import type { Feeds, Runtime, SessionSpec } from '../../../src/runtime/types.js';
+import { onnxModel, type TestGraph } from './model.js';
+
+const size = 1024;
+let folder: string;
+let runtimes: Runtime[] = [];
+let started: number[] = [];
+
+beforeAll(() => {
+  folder = mkdtempSync(path.join(tmpdir(), 'snug-test-'));
+});
+afterAll(() => rmSync(folder, { recursive: true }));
+afterEach(async () => {
+  await Promise.all(runtimes.map((runtime) => runtime.close()));
+  // Nothing outlives its runtime.
+  for (const pid of started) expect(() => process.kill(pid, 0)).toThrow('ESRCH');
+  runtimes = [];
+  started = [];
+});
+
+function runtime(options: RuntimeOptions = {}): Runtime {
+  const created = createRuntime({ onProcess: (pid) => started.push(pid), threads: 1, ...options });
+  runtimes.push(created);
+  return created;
+}
+
+function spec(name: string, graph: TestGraph): SessionSpec {
+  const modelPath = path.join(folder, `${name}.onnx`);
+  writeFileSync(modelPath, onnxModel(graph));
+  return { modelPath, provider: 'cpu' };
+}
+
+const relu: TestGraph = {
+  nodes: [{ operator: 'Relu', inputs: ['x'], outputs: ['y'] }],
+  inputs: { x: ['batch', 2] },
+  outputs: { y: ['batch', 2] },
+};
+
+/** Repeated products of a matrix with itself: seconds of work, so that it can be interrupted. */
+function slow(): SessionSpec {
+  const nodes = Array.from({ length: 200 }, (_, i) => ({
+    operator: 'MatMul',
+    inputs: [i === 0 ? 'x' : `v${i}`, 'x'],
+    outputs: [`v${i + 1}`],
+  }));
+  return spec('slow', { nodes, inputs: { x: [size, size] }, outputs: { v200: [size, size] } });
+}
+const slowFeeds: Feeds = { x: { dtype: 'float32', dims: [size, size], data: new Float32Array(size * size) } };
+const x = (...values: number[]): Feeds => ({
+  x: { dtype: 'float32', dims: [values.length / 2, 2], data: Float32Array.from(values) },
+});
+const code = (value: string): unknown => expect.objectContaining({ code: value });
+
+/** The process's own memory shows that it has begun to work on the model. */
+const soon = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, 150));
+
+describe('a session in a process of its own', () => {
+  it('runs and describes the model', async () => {
+    const session = await runtime().open(spec('relu', relu));
+    expect(session.inputs).toEqual([{ name: 'x', dtype: 'float32', dims: ['batch', 2] }]);
+    const { y } = await session.run(x(-1, 2, 3, -4), ['y']);
+    expect(y).toEqual({ dtype: 'float32', dims: [2, 2], data: Float32Array.of(0, 2, 3, 0) });
+    await session.close();
+    await expect(session.run(x(1, 2))).rejects.toEqual(code('E_BAD_REQUEST'));
+  });
+
+  it('says so when it is killed from outside, idle or at work', async () => {
+    const session = await runtime().open(slow());
+    const running = session.run(slowFeeds);
+    await soon();
+    process.kill(started[0] ?? 0, 'SIGKILL');
+    await expect(running).rejects.toEqual(code('E_ENGINE_KILLED'));
+    await expect(session.run(slowFeeds)).rejects.toEqual(code('E_ENGINE_KILLED'));
+  });
+
+  it.each(['SIGSEGV', 'SIGABRT', 'SIGTRAP'] as const)('says so when it crashes (%s)', async (signal) => {
+    const session = await runtime().open(slow());
+    const running = session.run(slowFeeds);
+    await soon();
+    process.kill(started[0] ?? 0, signal);
+    await expect(running).rejects.toEqual(code('E_ENGINE_CRASHED'));
+  });
+
+  it('ends at once when cancelled', async () => {
+    const controller = new AbortController();
+    const client = runtime({ signal: controller.signal });
+    const session = await client.open(slow());
+    const running = session.run(slowFeeds);
+    const measuring = client.measure(slow(), slowFeeds, { warmRuns: 3, batch: 1 });
+    await soon();
+    controller.abort();
+    await expect(running).rejects.toEqual(code('E_CANCELLED'));
+    await expect(measuring).rejects.toEqual(code('E_CANCELLED'));
+    await expect(client.open(slow())).rejects.toEqual(code('E_CANCELLED'));
+  });
+
+  it('leaves no folder behind', async () => {
+    const before = readdirSync(tmpdir()).filter((name) => name.startsWith('snug-run-'));
+    const client = runtime();
+    await client.measure(spec('relu', relu), x(1, 2), { warmRuns: 1, batch: 1 });
+    await client.close();
+    const after = readdirSync(tmpdir()).filter((name) => name.startsWith('snug-run-') && !before.includes(name));
+    expect(after).toEqual([]);
+  });
+});
+
+describe('what the runtime refuses', () => {
+  const cases: [string, string, () => SessionSpec][] = [
+    ['E_UNKNOWN_OPERATOR', 'an operator nobody knows', () => spec('op', { ...relu, nodes: [{ operator: 'Frobnicate', inputs: ['x'], outputs: ['y'] }] })],
+    ['E_UNKNOWN_OPERATOR', 'a domain nobody knows', () => spec('domain', { ...relu, nodes: [{ operator: 'Frob', domain: 'ai.acme', inputs: ['x'], outputs: ['y'] }] })],
+    ['E_OPSET_TOO_NEW', 'an opset of the future', () => spec('opset', { ...relu, opset: 99 })],
+    ['E_MODEL_REJECTED', 'a cycle', () => spec('cycle', { ...relu, nodes: [{ operator: 'Add', inputs: ['x', 'y'], outputs: ['z'] }, { operator: 'Relu', inputs: ['z'], outputs: ['y'] }] })],
+    ['E_MODEL_REJECTED', 'garbage', () => { writeFileSync(path.join(folder, 'garbage.onnx'), 'no model'); return { modelPath: path.join(folder, 'garbage.onnx'), provider: 'cpu' }; }],
+    ['E_NOT_FOUND', 'a missing file', () => ({ modelPath: path.join(folder, 'none.onnx'), provider: 'cpu' })],
+    ['E_PROVIDER', 'a provider of another system', () => ({ ...spec('relu', relu), provider: process.platform === 'darwin' ? 'dml' : 'coreml' })],
+  ]; // prettier-ignore
+  it.each(cases)('%s for %s', async (expected, _what, make) => {
+    const error: unknown = await runtime()
+      .open(make())
+      .catch((thrown: unknown) => thrown);
+    expect(error).toEqual(code(expected));
+  });
+
+  it('names the operator', async () => {
+    const unknown = spec('op', { ...relu, nodes: [{ operator: 'Frobnicate', inputs: ['x'], outputs: ['y'] }] });
+    await expect(runtime().open(unknown)).rejects.toThrow('Frobnicate');
+  });
+
+  it('E_DATA_SHAPE for data that does not match', async () => {
+    const session = await runtime().open(spec('relu', relu));
+    const wide: Feeds = { x: { dtype: 'float32', dims: [1, 3], data: new Float32Array(3) } };
+    const flat: Feeds = { x: { dtype: 'float32', dims: [2], data: new Float32Array(2) } };
+    const whole: Feeds = { x: { dtype: 'int64', dims: [1, 2], data: new BigInt64Array(2) } };
+    const short: Feeds = { x: { dtype: 'float32', dims: [4, 2], data: new Float32Array(2) } };
+    for (const feeds of [wide, flat, whole, short, {}]) {
+      await expect(session.run(feeds)).rejects.toEqual(code('E_DATA_SHAPE'));
+    }
+    await expect(session.run(x(1, 2), ['z'])).rejects.toEqual(code('E_USAGE'));
+    // The session is still good.
+    expect((await session.run(x(1, 2))).y?.data).toEqual(Float32Array.of(1, 2));
+  });
+
+  it('E_OUT_OF_MEMORY for a tensor no computer holds', async () => {
+    const expand = spec('expand', {
+      nodes: [{ operator: 'Expand', inputs: ['x', 'shape'], outputs: ['y'] }],
+      inputs: { x: [1] },
+      outputs: { y: ['n', 'm'] },
+      weights: { shape: { dims: [2], data: BigInt64Array.of(2n ** 24n, 2n ** 24n) } },
+    });
+    const session = await runtime().open(expand);
+    const feeds: Feeds = { x: { dtype: 'float32', dims: [1], data: new Float32Array(1) } };
+    await expect(session.run(feeds)).rejects.toEqual(code('E_OUT_OF_MEMORY'));
+  });
+});
+
+describe('providers', () => {
+  it('always has the cpu, and only what runs here', async () => {
+    const client = runtime();
+    const found = await client.providers();
+    expect(found).toContain('cpu');
+    for (const provider of found) {
+      const session = await client.open({ ...spec('relu', relu), provider });
+      expect((await session.run(x(-1, 2))).y?.data).toEqual(Float32Array.of(0, 2));
+      await session.close();
+    }
+  });
+});
