@@ -21,6 +21,8 @@ export interface LazyParts<Part extends string> {
 export class Editor {
   /** Value → names of its 8-bit scale and zero point. */
   readonly activationParameters = new Map<string, [string, string]>();
+  /** Graph → value → its codes, scale and zero point quantized at run time. */
+  readonly dynamicInputs = new Map<Graph, Map<string, { codes: string; scale: string; zeroPoint: string }>>();
   private lastKey: object | null = null;
   private lastParts: Record<string, Uint8Array> | null = null;
 

@@ -4,7 +4,9 @@ import { cloneModel, removeDeadNodesAndInitializers, walkGraphs } from '../onnx/
 import type { Model } from '../onnx/model.js';
 import { weightSqnr } from './damage.js';
 import { encodeDequantize, encodeDequantizeBlocks } from './dequantize.js';
+import { encodeConvInteger, encodeMatMulInteger } from './dynamic.js';
 import { Editor } from './editor.js';
+import { convertToFloat16 } from './float16.js';
 import { encodeGather } from './gather.js';
 import { encodeMatMulNBits } from './matmul-nbits.js';
 import { planEncoding, type EncodingPlan } from './plan.js';
@@ -41,7 +43,8 @@ export interface QuantizedWeight {
  * A new model with weights in the number formats asked for. Nothing is quantized yet: the new tensors compute
  * their bytes when a writer asks, one weight at a time. What a weight cannot have on the provider falls back to
  * the next wider format, or stays as it is, with the reason.
- * @param assignment weight name ({@link quantizableWeights}) → format; weights not named stay as they are.
+ * @param assignment weight name ({@link quantizableWeights}) → format; weights not named stay as they are. With any fp16, the
+ *   whole model computes in float16, except around weights that are named fp32.
  * @throws SnugError E_BAD_REQUEST for a name the model has no weight for, or a block size that is no power of two.
  */
 export function quantizeModel(
@@ -92,6 +95,12 @@ export function quantizeModel(
   if (staticSites.length > 0) {
     applyStatic(editor, staticSites);
     for (const { site } of staticSites) dropWeight(site);
+  }
+  if (chosen.some(({ dtype }) => dtype === 'fp16')) {
+    const pinned = sites.filter(
+      (site, index) => chosen[index]!.dtype === 'fp32' && assignment.get(site.name) === 'fp32',
+    );
+    convertToFloat16(editor, new Set(pinned.map((site) => site.tensor.name)));
   }
   removeDeadNodesAndInitializers(clone.graph);
   options.onProgress?.(sites.length, sites.length);
@@ -152,11 +161,19 @@ function applyEncodings(editor: Editor, site: WeightSite, dtype: Dtype, encoding
       case 'DequantizeLinear-blocks':
         encodeDequantizeBlocks(editor, site, uses);
         break;
-      default:
+      case 'MatMulInteger':
+        encodeMatMulInteger(editor, site, uses);
+        break;
+      case 'ConvInteger':
+        encodeConvInteger(editor, site, uses);
+        break;
+      case 'QDQ': // Needs all such weights together: applyStatic.
+      case 'float16':
+      case 'none':
         break;
     }
   }
-  if (!encodings.includes('QDQ')) dropWeight(site);
+  if (!encodings.includes('QDQ') && !encodings.includes('float16')) dropWeight(site);
 }
 
 /** Removes the float weight (and the constant Transposes of it) unless something still reads it. */
