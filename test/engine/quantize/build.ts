@@ -1,8 +1,14 @@
+import { randomUUID } from 'node:crypto';
+import { readdirSync, readFileSync } from 'node:fs';
+import path from 'node:path';
 import * as ort from 'onnxruntime-node';
 import { makeNode } from '../../../src/onnx/graph.js';
 import { DataType, type Attribute, type Graph, type Model, type Node, type Tensor } from '../../../src/onnx/model.js';
 import { elementCount, float32Tensor } from '../../../src/onnx/tensor.js';
+import { readModel } from '../../../src/onnx/read.js';
 import { serializeModel } from '../../../src/onnx/write.js';
+import type { Dataset } from '../../../src/runtime/dataset-types.js';
+import type { Feeds, Runtime, RuntimeTensor } from '../../../src/runtime/types.js';
 
 export interface GraphSpec {
   inputs: Record<string, (number | string)[]>;
@@ -69,31 +75,133 @@ export function weight(name: string, dims: number[], values: Float32Array): Tens
 export interface RunOptions {
   provider?: 'cpu' | 'webgpu';
   level?: 'disabled' | 'basic' | 'extended' | 'all';
+  /** Filled with operator → provider, from a profile written to `folder`. */
+  placement?: Map<string, string>;
+  folder?: string;
 }
 
-/** Runs a model once in this process; outputs by name. Float inputs only unless given as ort tensors. */
+type FeedSpec = Record<string, { dims: number[]; data: Float32Array | BigInt64Array }>;
+
+function ortFeeds(feeds: FeedSpec): Record<string, ort.Tensor> {
+  return Object.fromEntries(
+    Object.entries(feeds).map(([name, { dims, data }]) => {
+      if (elementCount(dims) !== data.length) throw new Error(`feed ${name} does not match its dims`);
+      const tensor =
+        data instanceof BigInt64Array ? new ort.Tensor('int64', data, dims) : new ort.Tensor('float32', data, dims);
+      return [name, tensor];
+    }),
+  );
+}
+
+/** Runs a model once in this process; outputs by name. */
 export async function runModel(
   model: Model,
-  feeds: Record<string, { dims: number[]; data: Float32Array | BigInt64Array }>,
+  feeds: FeedSpec,
   options: RunOptions = {},
 ): Promise<Record<string, Float32Array>> {
+  const { placement, folder } = options;
+  const prefix = path.join(folder ?? '', `profile-${randomUUID()}`);
   const session = await ort.InferenceSession.create(serializeModel(model), {
     executionProviders: [options.provider ?? 'cpu'],
     graphOptimizationLevel: options.level ?? 'all',
     logSeverityLevel: 3,
+    ...(placement === undefined ? {} : { enableProfiling: true, profileFilePrefix: prefix }),
   });
-  const inputs: Record<string, ort.Tensor> = {};
-  for (const [name, { dims, data }] of Object.entries(feeds)) {
-    if (elementCount(dims) !== data.length) throw new Error(`feed ${name} does not match its dims`);
-    inputs[name] =
-      data instanceof BigInt64Array ? new ort.Tensor('int64', data, dims) : new ort.Tensor('float32', data, dims);
-  }
-  const results = await session.run(inputs);
+  const results = await session.run(ortFeeds(feeds));
   const outputs = Object.fromEntries(
     Object.entries(results).map(([name, tensor]) => [name, Float32Array.from(tensor.data as Float32Array)]),
   );
+  if (placement !== undefined && folder !== undefined) {
+    session.endProfiling();
+    for (const file of readdirSync(folder).filter((name) => name.startsWith(path.basename(prefix)))) {
+      const events = JSON.parse(readFileSync(path.join(folder, file), 'utf8')) as {
+        args?: { op_name?: string; provider?: string };
+      }[];
+      for (const { args } of events) {
+        if (args?.op_name !== undefined && args.provider !== undefined) placement.set(args.op_name, args.provider);
+      }
+    }
+  }
   await session.release();
   return outputs;
+}
+
+/** Operator types of the graph onnxruntime would run on the CPU (level extended, in order). */
+export async function optimizedOperators(model: Model, folder: string): Promise<string[]> {
+  const file = path.join(folder, `optimized-${randomUUID()}.onnx`);
+  const session = await ort.InferenceSession.create(serializeModel(model), {
+    graphOptimizationLevel: 'extended',
+    optimizedModelFilePath: file,
+    logSeverityLevel: 3,
+  });
+  await session.release();
+  return readModel(file).graph.nodes.map((candidate) => candidate.opType);
+}
+
+/** Why WebGPU cannot be used here; null when it can. */
+export async function webgpuProblem(): Promise<string | null> {
+  const model = buildModel({
+    inputs: { x: [2] },
+    outputs: ['y'],
+    nodes: [node('Neg', ['x'], 'y')],
+    weights: [],
+  });
+  try {
+    await runModel(model, { x: { dims: [2], data: Float32Array.of(1, 2) } }, { provider: 'webgpu' });
+    return null;
+  } catch (error) {
+    return String(error).split('\n')[0]!.slice(0, 120);
+  }
+}
+
+/** The runtime interface over sessions of this process: enough to calibrate. */
+export function directRuntime(): Runtime {
+  const unused = (): never => {
+    throw new Error('not used by this test');
+  };
+  return {
+    providers: async () => ['cpu'],
+    measure: unused,
+    close: async () => undefined,
+    open: async (spec) => {
+      const session = await ort.InferenceSession.create(spec.modelPath, { logSeverityLevel: 3 });
+      return {
+        inputs: [],
+        outputs: [],
+        run: async (feeds: Feeds, fetches?: string[]) => {
+          const inputs = Object.fromEntries(
+            Object.entries(feeds).map(([name, t]) => [name, new ort.Tensor('float32', t.data as Float32Array, t.dims)]),
+          );
+          const results = fetches === undefined ? await session.run(inputs) : await session.run(inputs, fetches);
+          return Object.fromEntries(
+            Object.entries(results).map(([name, tensor]): [string, RuntimeTensor] => [
+              name,
+              { dtype: 'float32', dims: [...tensor.dims], data: tensor.data as Float32Array },
+            ]),
+          );
+        },
+        close: async () => session.release(),
+      };
+    },
+  };
+}
+
+/** A data set of ready feeds, one sample each. */
+export function listDataset(batches: readonly Record<string, { dims: number[]; data: Float32Array }>[]): Dataset {
+  return {
+    name: 'list',
+    samples: batches.length,
+    dims: {},
+    fixedBatch: 1,
+    feeds: async (start) =>
+      Object.fromEntries(
+        Object.entries(batches[start]!).map(([name, { dims, data }]): [string, RuntimeTensor] => [
+          name,
+          { dtype: 'float32', dims, data },
+        ]),
+      ),
+    close: async () => undefined,
+  };
 }
 
 /** Operator types of the top graph, sorted. */
