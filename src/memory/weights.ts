@@ -1,3 +1,4 @@
+import { getInt } from '../onnx/attribute.js';
 import type { Provider } from '../contract/types.js';
 import { DataType, type Node, type Tensor } from '../onnx/model.js';
 import { operatorKey } from './inplace.js';
@@ -20,16 +21,6 @@ const smallConstant = 127;
 const pad16 = (count: number) => Math.ceil(count / 16) * 16;
 const pad64 = (bytes: number) => Math.ceil(bytes / 64) * 64;
 
-function flag(node: Node, name: string): boolean {
-  const attribute = node.attributes.get(name);
-  return attribute?.type === 'int' && attribute.value !== 0;
-}
-
-function intOf(node: Node, name: string, fallback: number): number {
-  const attribute = node.attributes.get(name);
-  return attribute?.type === 'int' ? attribute.value : fallback;
-}
-
 /** Packed float matrix: columns padded to the kernel's width of 16. */
 function packedFloat(tensor: Tensor, transposed: boolean): number | null {
   if (tensor.dataType !== DataType.FLOAT || tensor.dims.length !== 2) return null;
@@ -48,15 +39,15 @@ function isInteger(tensor: Tensor): boolean {
 
 /** Whether the CPU kernel computes in int8 per block (accuracy level 4), which it packs for. */
 export function packsNBits(node: Node): boolean {
-  return intOf(node, 'accuracy_level', 0) === 4 || intOf(node, 'bits', 4) === 4;
+  return getInt(node, 'accuracy_level', 0) === 4 || getInt(node, 'bits', 4) === 4;
 }
 
 /** Codes as they are; level 4 adds the scales and one sum for each block, columns padded to 16, parts aligned to 64. */
 function packedNBits(node: Node, tensor: Tensor): number | null {
   if (!packsNBits(node)) return null;
-  if (intOf(node, 'accuracy_level', 0) !== 4) return tensor.data.byteLength;
-  const columns = intOf(node, 'N', 1);
-  const blocks = Math.ceil(intOf(node, 'K', 1) / intOf(node, 'block_size', 32));
+  if (getInt(node, 'accuracy_level', 0) !== 4) return tensor.data.byteLength;
+  const columns = getInt(node, 'N', 1);
+  const blocks = Math.ceil(getInt(node, 'K', 1) / getInt(node, 'block_size', 32));
   return tensor.data.byteLength + (columns + pad16(columns)) * blocks * 4 + 2 * 63;
 }
 
@@ -69,10 +60,10 @@ function packedOnCpu(node: Node, index: number, tensor: Tensor): number | null {
   switch (key) {
     case 'MatMul':
     case 'com.microsoft:FusedMatMul':
-      return index === 1 ? packedFloat(tensor, flag(node, 'transB')) : null;
+      return index === 1 ? packedFloat(tensor, getInt(node, 'transB', 0) !== 0) : null;
     case 'Gemm':
     case 'com.microsoft:FusedGemm':
-      return index === 1 ? packedFloat(tensor, flag(node, 'transB')) : null;
+      return index === 1 ? packedFloat(tensor, getInt(node, 'transB', 0) !== 0) : null;
     case 'MatMulInteger':
     case 'com.microsoft:DynamicQuantizeMatMul':
     case 'com.microsoft:MatMulIntegerToFloat':
@@ -80,7 +71,7 @@ function packedOnCpu(node: Node, index: number, tensor: Tensor): number | null {
     case 'QLinearMatMul':
       return index === 3 ? packedMatrix(tensor, false) : null;
     case 'com.microsoft:QGemm':
-      return index === 3 ? packedMatrix(tensor, flag(node, 'transB')) : null;
+      return index === 3 ? packedMatrix(tensor, getInt(node, 'transB', 0) !== 0) : null;
     case 'QLinearConv':
     case 'com.microsoft:QLinearConv':
       return index === 3 ? packedFilters(node, tensor) : null;
@@ -103,7 +94,7 @@ function packedMatrix(tensor: Tensor, transposed: boolean): number | null {
 }
 
 function packedFilters(node: Node, tensor: Tensor): number {
-  const groups = intOf(node, 'group', 1);
+  const groups = getInt(node, 'group', 1);
   const [filters = 0, ...kernel] = tensor.dims;
   const depth = kernel.reduce((product, size) => product * size, 1);
   if (groups > 1 && kernel[0] === 1) return tensor.data.byteLength;

@@ -1,3 +1,4 @@
+import { getInt, getInts } from '../onnx/attribute.js';
 import type { Node } from '../onnx/model.js';
 import type { Shape } from '../onnx/shape.js';
 import { elementCount, tensorByteLength } from '../onnx/tensor.js';
@@ -17,16 +18,6 @@ function dimsOf(shapes: Shapes, value: string | undefined): number[] {
   return (value === undefined ? undefined : shapes.get(value)?.dims) ?? [];
 }
 
-function intOf(node: Node, name: string, fallback: number): number {
-  const attribute = node.attributes.get(name);
-  return attribute?.type === 'int' ? attribute.value : fallback;
-}
-
-function intsOf(node: Node, name: string): readonly number[] {
-  const attribute = node.attributes.get(name);
-  return attribute?.type === 'ints' ? attribute.value : [];
-}
-
 /** Multiply-adds per thread below which the runtime's matrix kernels use fewer threads. */
 const workPerThread = 64 * 1024;
 /** Floats of working buffer per thread of a segmented convolution (128 × 128). */
@@ -36,11 +27,11 @@ const segment = 128 * 128;
 function convolutionScratch(node: Node, shapes: Shapes, threads: number): number[] {
   const [filters = 0, depth = 0, ...kernel] = dimsOf(shapes, node.inputs[1]);
   const output = dimsOf(shapes, node.outputs[0]).slice(2);
-  const groups = intOf(node, 'group', 1);
+  const groups = getInt(node, 'group', 1);
   const pointwise =
     kernel.every((size) => size === 1) &&
-    intsOf(node, 'strides').every((stride) => stride === 1) &&
-    intsOf(node, 'pads').every((pad) => pad === 0);
+    getInts(node, 'strides', []).every((stride) => stride === 1) &&
+    getInts(node, 'pads', []).every((pad) => pad === 0);
   if (pointwise) return [];
   const perGroup = filters / groups;
   const columns = elementCount(output);
@@ -56,11 +47,11 @@ function convolutionScratch(node: Node, shapes: Shapes, threads: number): number
  * unpack the whole matrix.
  */
 function nBitsScratch(node: Node, shapes: Shapes): number[] {
-  const inner = intOf(node, 'K', 1);
-  if (intOf(node, 'accuracy_level', 0) !== 4) {
-    return packsNBits(node) ? [] : [inner * intOf(node, 'N', 0) * 4];
+  const inner = getInt(node, 'K', 1);
+  if (getInt(node, 'accuracy_level', 0) !== 4) {
+    return packsNBits(node) ? [] : [inner * getInt(node, 'N', 0) * 4];
   }
-  const block = intOf(node, 'block_size', 32);
+  const block = getInt(node, 'block_size', 32);
   const rows = elementCount(dimsOf(shapes, node.inputs[0]).slice(0, -1));
   return [rows * Math.ceil(inner / block) * (block + 8) + 63];
 }

@@ -1,3 +1,4 @@
+import { getInt } from './attribute.js';
 import { DataType, type Node } from './model.js';
 import { elementCount } from './tensor.js';
 import { sliceRange } from './shape-ops-layout.js';
@@ -18,11 +19,6 @@ type Evaluate = (evaluation: Evaluation) => KnownData | null;
 
 function knownOf(evaluation: Evaluation, index: number): KnownData | null {
   return evaluation.inputs[index]?.data ?? null;
-}
-
-function intOf(node: Node, name: string, fallback: number): number {
-  const attribute = node.attributes.get(name);
-  return attribute?.type === 'int' ? attribute.value : fallback;
 }
 
 /** Elements picked from `data` by position. */
@@ -141,7 +137,7 @@ const concat: Evaluate = (evaluation) => {
 const shapeOf: Evaluate = ({ node, inputs }) => {
   const dims = inputs[0]?.dims;
   if (!dims) return null;
-  const [first, count] = sliceRange(intOf(node, 'start', 0), intOf(node, 'end', dims.length), 1, dims.length);
+  const [first, count] = sliceRange(getInt(node, 'start', 0), getInt(node, 'end', dims.length), 1, dims.length);
   const part = dims.slice(first, first + count);
   return {
     values: part.map((dim) => dim.size),

@@ -1,4 +1,5 @@
 import { SnugError } from '../contract/errors.js';
+import { getInt, getInts, getString } from './attribute.js';
 import { DataType, type Model, type Node, type Tensor, type TensorData, type ValueInfo } from './model.js';
 import { bindingName, fedInputs } from './shape-bindings.js';
 import { evaluateData, maxKnownElements } from './shape-data.js';
@@ -125,7 +126,6 @@ function declaredValue(
 }
 
 function context(node: Node, opset: number, inputs: (InferredValue | null)[]): RuleContext {
-  const attribute = (name: string) => node.attributes.get(name);
   return {
     node,
     opset,
@@ -135,19 +135,10 @@ function context(node: Node, opset: number, inputs: (InferredValue | null)[]): R
       return value;
     },
     has: (index) => (node.inputs[index] ?? '') !== '',
-    int(name, fallback) {
-      const found = attribute(name);
-      return found?.type === 'int' ? found.value : fallback;
-    },
-    ints(name) {
-      const found = attribute(name);
-      return found?.type === 'ints' ? found.value : undefined;
-    },
-    text(name, fallback) {
-      const found = attribute(name);
-      return found?.type === 'string' ? new TextDecoder().decode(found.value) : fallback;
-    },
-    attribute,
+    int: (name, fallback) => getInt(node, name, fallback),
+    ints: (name) => getInts(node, name, undefined),
+    text: (name, fallback) => getString(node, name, fallback),
+    attribute: (name) => node.attributes.get(name),
   };
 }
 

@@ -2,7 +2,8 @@ import type { Node, Tensor } from '../../onnx/model.js';
 import { rawTensor } from '../../onnx/tensor.js';
 import { DataType } from '../../onnx/model.js';
 import { operatorKey } from '../inplace.js';
-import { intAttribute, is, type GraphEditor } from './editor.js';
+import { getInt } from '../../onnx/attribute.js';
+import { is, type GraphEditor } from './editor.js';
 
 /** Nodes that hand their input through: inference-time Dropout, Identity, Cast to the same type. */
 function eliminatePassThrough(editor: GraphEditor): void {
@@ -10,8 +11,7 @@ function eliminatePassThrough(editor: GraphEditor): void {
     const [from] = node.outputs;
     const [to] = node.inputs;
     if (from === undefined || to === undefined) continue;
-    const idle =
-      is(node, 'Identity', 'Dropout') || (is(node, 'Cast') && intAttribute(node, 'to', 0) === editor.dataType(to));
+    const idle = is(node, 'Identity', 'Dropout') || (is(node, 'Cast') && getInt(node, 'to', 0) === editor.dataType(to));
     const maskUsed = node.outputs.slice(1).some((output) => editor.consumers(output).length > 0);
     if (!idle || maskUsed || editor.outputs.has(from)) continue;
     editor.remove(node);

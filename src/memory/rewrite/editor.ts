@@ -1,5 +1,5 @@
 import { SnugError } from '../../contract/errors.js';
-import { DataType, type Attribute, type Model, type Node, type Tensor } from '../../onnx/model.js';
+import { DataType, type Model, type Node, type Tensor } from '../../onnx/model.js';
 import type { ShapeResult } from '../../onnx/shape.js';
 import { int64Tensor, readNumbers, tensorByteLength } from '../../onnx/tensor.js';
 import { operatorKey } from '../inplace.js';
@@ -172,22 +172,4 @@ export class GraphEditor {
 
 export function is(node: Node | undefined, ...operators: string[]): node is Node {
   return node !== undefined && operators.includes(operatorKey(node));
-}
-
-export function intAttribute(node: Node, name: string, fallback: number): number {
-  const attribute = node.attributes.get(name);
-  return attribute?.type === 'int' ? attribute.value : fallback;
-}
-
-export function intsAttribute(node: Node, name: string): readonly number[] | undefined {
-  const attribute = node.attributes.get(name);
-  return attribute?.type === 'ints' ? attribute.value : undefined;
-}
-
-export function int(value: number): Attribute {
-  return { type: 'int', value };
-}
-
-export function ints(value: readonly number[]): Attribute {
-  return { type: 'ints', value };
 }

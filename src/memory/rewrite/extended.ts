@@ -1,5 +1,6 @@
 import type { Node } from '../../onnx/model.js';
-import { int, intsAttribute, is, type GraphEditor } from './editor.js';
+import { getInts, getString, intAttribute } from '../../onnx/attribute.js';
+import { is, type GraphEditor } from './editor.js';
 
 const microsoft = 'com.microsoft';
 
@@ -140,7 +141,7 @@ function fuseRmsNorm(editor: GraphEditor): void {
       opType: 'SimplifiedLayerNormalization',
       name: `${scale.name}/SimplifiedLayerNormFusion/`,
       inputs: [source, weight],
-      attributes: new Map([['axis', int(-1)]]),
+      attributes: new Map([['axis', intAttribute(-1)]]),
     });
   }
 }
@@ -185,7 +186,7 @@ function fuseSlicesToSplit(editor: GraphEditor): void {
       name: `${last.name}/GatherSliceToSplitFusion/`,
       inputs: [source, editor.integers(`${source}/splits`, sizes)],
       outputs: parts.map(({ user }) => user.outputs[0] ?? ''),
-      attributes: new Map([['axis', int(axis)]]),
+      attributes: new Map([['axis', intAttribute(axis)]]),
     });
   }
 }
@@ -195,7 +196,7 @@ function fuseMatMulTranspose(editor: GraphEditor): void {
   for (const node of editor.ordered()) {
     if (!is(node, 'MatMul', `${microsoft}:FusedMatMul`)) continue;
     const inputs = [...node.inputs];
-    const flags: [string, ReturnType<typeof int>][] = [];
+    const flags: [string, ReturnType<typeof intAttribute>][] = [];
     const gone: Node[] = [];
     for (const [index, flag] of [
       [0, 'transA'],
@@ -203,12 +204,12 @@ function fuseMatMulTranspose(editor: GraphEditor): void {
     ] as const) {
       const transpose = editor.producer(inputs[index]);
       if (!is(transpose, 'Transpose')) continue;
-      const order = intsAttribute(transpose, 'perm');
+      const order = getInts(transpose, 'perm', undefined);
       const rank = editor.dims(transpose.inputs[0])?.length ?? 0;
       const wanted = Array.from({ length: rank }, (_, axis) => (axis < rank - 2 ? axis : 2 * rank - 3 - axis));
       if (rank < 2 || (order ?? wanted).join() !== wanted.join()) continue;
       inputs[index] = transpose.inputs[0] ?? '';
-      flags.push([flag, int(1)]);
+      flags.push([flag, intAttribute(1)]);
       if (editor.onlyConsumer(transpose.outputs[0]) === node) gone.push(transpose);
     }
     if (flags.length === 0) continue;
@@ -233,16 +234,11 @@ function fuseBiasGelu(editor: GraphEditor): void {
     const gelu = editor.onlyConsumer(node.outputs[0]);
     const last = (value: string | undefined) => editor.dims(value)?.at(-1);
     if (bias < 0 || !is(gelu, 'Gelu', `${microsoft}:Gelu`) || last(node.inputs[0]) !== last(node.inputs[1])) continue;
-    if (new TextDecoder().decode(textAttribute(gelu, 'approximate')) === 'tanh') continue;
+    if (getString(gelu, 'approximate', 'none') === 'tanh') continue;
     editor.remove(node, gelu);
     const inputs = [node.inputs[1 - bias] ?? '', node.inputs[bias] ?? ''];
     editor.add({ ...gelu, opType: 'BiasGelu', domain: microsoft, name: 'BiasGelu', inputs, attributes: new Map() });
   }
-}
-
-function textAttribute(node: Node, name: string): Uint8Array {
-  const attribute = node.attributes.get(name);
-  return attribute?.type === 'string' ? attribute.value : new Uint8Array();
 }
 
 /** Residual sum (and bias) before LayerNormalization, when nobody else needs the sum. */

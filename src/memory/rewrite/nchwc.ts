@@ -1,5 +1,6 @@
 import { DataType, type Attribute, type Node } from '../../onnx/model.js';
-import { int, intAttribute, is, type GraphEditor } from './editor.js';
+import { getInt, intAttribute } from '../../onnx/attribute.js';
+import { is, type GraphEditor } from './editor.js';
 
 const domain = 'com.microsoft.nchwc';
 const activations = ['Relu', 'Sigmoid', 'Tanh', 'LeakyRelu', 'Clip', 'HardSigmoid'];
@@ -32,7 +33,7 @@ export class BlockedLayout {
     }
     for (const [original, { value, channels }] of this.blocked) {
       if (this.editor.consumers(original).length === 0 && !this.editor.outputs.has(original)) continue;
-      const attributes = new Map([['channels', int(channels)]]);
+      const attributes = new Map([['channels', intAttribute(channels)]]);
       this.editor.add({
         name: 'ReorderOutput',
         opType: 'ReorderOutput',
@@ -83,7 +84,7 @@ export class BlockedLayout {
     const [output = ''] = node.outputs;
     if (!sizes || sizes.length !== 4 || editor.dataType(weight) !== DataType.FLOAT) return;
     const [filters = 0, depth = 0, height = 1, width = 1] = sizes;
-    const groups = intAttribute(node, 'group', 1);
+    const groups = getInt(node, 'group', 1);
     const depthwise = groups > 1 && depth === 1 && filters === groups;
     const grouped = groups > 1 && !depthwise;
     if (grouped && (depth % block !== 0 || (filters / groups) % block !== 0)) return;
@@ -101,7 +102,7 @@ export class BlockedLayout {
     editor.remove(node);
     const name = `${output}_nchwc`;
     const attributes = new Map(node.attributes);
-    if (depthwise) attributes.set('group', int(this.padded(filters)));
+    if (depthwise) attributes.set('group', intAttribute(this.padded(filters)));
     editor.add({ ...node, opType: 'Conv', domain, name, inputs, outputs: [this.note(output, filters)], attributes });
   }
 

@@ -1,5 +1,6 @@
 import type { Node } from '../../onnx/model.js';
-import { ints, intsAttribute, is, type GraphEditor } from './editor.js';
+import { getInts, intsAttribute } from '../../onnx/attribute.js';
+import { is, type GraphEditor } from './editor.js';
 
 /** Permutation that remains when the given (output) axes are squeezed away. */
 function squeezed(order: readonly number[], axes: readonly number[]): number[] {
@@ -36,7 +37,7 @@ function mergeThroughSqueeze(editor: GraphEditor, transpose: Node, order: readon
   const squeeze = editor.onlyConsumer(transpose.outputs[0]);
   const last = is(squeeze, 'Squeeze') ? editor.onlyConsumer(squeeze.outputs[0]) : undefined;
   const axes = squeeze && constantAxes(editor, squeeze.inputs[1], order.length);
-  const after = is(last, 'Transpose') ? intsAttribute(last, 'perm') : undefined;
+  const after = is(last, 'Transpose') ? getInts(last, 'perm', undefined) : undefined;
   if (!squeeze || !last || !axes || !after) return;
   const middle = squeezed(order, axes);
   const sizes = editor.dims(squeeze.outputs[0]) ?? [];
@@ -54,7 +55,7 @@ function mergeThroughSqueeze(editor: GraphEditor, transpose: Node, order: readon
   editor.update(squeeze, { inputs: [transpose.inputs[0] ?? '', axesInput], outputs: [value] });
   editor.update(last, {
     inputs: [value],
-    attributes: new Map([['perm', ints(after.map((axis) => middle[axis] ?? axis))]]),
+    attributes: new Map([['perm', intsAttribute(after.map((axis) => middle[axis] ?? axis))]]),
   });
 }
 
@@ -64,7 +65,7 @@ function mergeThroughSqueeze(editor: GraphEditor, transpose: Node, order: readon
  */
 export function pushTransposes(editor: GraphEditor): void {
   for (const node of editor.ordered()) {
-    const order = is(node, 'Transpose') ? intsAttribute(node, 'perm') : undefined;
+    const order = is(node, 'Transpose') ? getInts(node, 'perm', undefined) : undefined;
     const [output] = node.outputs;
     const users = editor.consumers(output);
     if (!order || output === undefined || editor.outputs.has(output) || users.length === 0) continue;
