@@ -20,6 +20,8 @@ export class GraphEditor {
   private readonly producers = new Map<string, Node>();
   private readonly users = new Map<string, Set<Node>>();
   private nextIndex = 0;
+  /** Kept until the graph changes: most passes find nothing to do. */
+  private order: Node[] | null = null;
 
   constructor(
     readonly model: Pick<Model, 'graph' | 'opsets'>,
@@ -42,8 +44,11 @@ export class GraphEditor {
 
   /** Nodes in the order the runtime visits them when it optimizes and when it runs. */
   ordered(): Node[] {
-    const nodes = this.nodes();
-    return executionOrder(nodes).flatMap((position) => nodes[position] ?? []);
+    if (this.order === null) {
+      const nodes = this.nodes();
+      this.order = executionOrder(nodes).flatMap((position) => nodes[position] ?? []);
+    }
+    return this.order;
   }
 
   has(node: Node): boolean {
@@ -94,6 +99,7 @@ export class GraphEditor {
   }
 
   remove(...nodes: (Node | undefined)[]): void {
+    this.order = null;
     for (const node of nodes) {
       const index = node === undefined ? undefined : this.indexOf.get(node);
       if (node === undefined || index === undefined) continue;
@@ -161,6 +167,7 @@ export class GraphEditor {
   }
 
   private link(node: Node): void {
+    this.order = null;
     for (const input of node.inputs) {
       if (input === '') continue;
       const users = this.users.get(input) ?? new Set();
