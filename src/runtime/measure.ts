@@ -3,8 +3,10 @@ import path from 'node:path';
 import type { InferenceSession, Tensor } from 'onnxruntime-node';
 import { SnugError } from '../contract/errors.js';
 import type { Measurement } from '../contract/types.js';
+import { readModel } from '../onnx/read.js';
 import { deviceLevel } from './device-memory.js';
 import { readProfile, type Profile, type ProfiledNode } from './profile.js';
+import { sharedWeightExcess } from './shared-weights.js';
 import { createSession, openTiny, runSession, toTensors } from './session.js';
 import type { Feeds, SessionSpec } from './types.js';
 
@@ -27,7 +29,8 @@ export interface MeasureRequest {
  *
  * cpu: peak = the arena's own high-water mark + weights that live outside of it. Weights a kernel has packed
  * are inside the arena's counters (and their originals are gone); all others are kept as they are outside of
- * it, and the profile names their bytes per node (measured with onnxruntime 1.30).
+ * it, and the profile names their bytes per node (measured with onnxruntime 1.30; constants folded at load are
+ * outside too). A weight that several nodes share counts once, see {@link sharedWeightExcess}.
  * Other providers: highest level of {@link deviceLevel} above the one with a one-node session, read after
  * loading and after each run: these providers pool their buffers and keep them between runs, while the moments
  * in between hold what the driver needs to compile kernels. What loading needs for a moment only is not seen.
@@ -70,7 +73,7 @@ export async function measureModel(
   return {
     provider: spec.provider,
     batch,
-    ...(onDevice ? levels.result() : arenaResult(profile)),
+    ...(onDevice ? levels.result() : arenaResult(profile, sharedExcess(profile.nodes, spec.modelPath))),
     latencyMs,
     samplesPerSecond: latencyMs > 0 ? (batch * 1000) / latencyMs : 0,
     placement: placementOf(profile),
@@ -80,8 +83,17 @@ export async function measureModel(
 
 type Memory = Pick<Measurement, 'peakBytes' | 'load' | 'cold' | 'warm' | 'weightsOutsideArenaBytes' | 'method'>;
 
-function arenaResult({ arena, nodes }: Profile): Memory {
-  const outside = weightsOutsideArena(nodes);
+/** Reads the structure of the model again, without its weights; a file only the runtime can read shares none. */
+function sharedExcess(nodes: readonly ProfiledNode[], modelPath: string): number {
+  try {
+    return sharedWeightExcess(nodes, readModel(modelPath).graph);
+  } catch {
+    return 0;
+  }
+}
+
+function arenaResult({ arena, nodes }: Profile, sharedBytes: number): Memory {
+  const outside = weightsOutsideArena(nodes) - sharedBytes;
   const add = (level: number | null): number | null => (level === null ? null : level + outside);
   return {
     peakBytes: (arena.peak ?? 0) + outside,
@@ -150,7 +162,7 @@ async function takeProfile(directory: string): Promise<Profile> {
   return profile;
 }
 
-/** Bytes of weights the runtime keeps outside of its arena: every node's constants that were not packed. */
+/** Bytes of every node's constants that were not packed; a weight of two nodes counts at both. */
 function weightsOutsideArena(nodes: readonly ProfiledNode[]): number {
   return nodes.reduce((sum, node) => sum + (node.provider === cpuProvider ? node.parameterBytes : 0), 0);
 }
