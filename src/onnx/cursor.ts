@@ -36,7 +36,8 @@ export class Cursor {
   field = 0;
   wire = 0;
   position: number;
-  #fieldStart = 0;
+  /** Where the tag of the current field starts. */
+  fieldStart = 0;
   #low = 0;
   #high = 0;
 
@@ -59,7 +60,7 @@ export class Cursor {
   /** Steps to the next field; false at the end of the range. */
   next(): boolean {
     if (this.position >= this.end) return false;
-    this.#fieldStart = this.position;
+    this.fieldStart = this.position;
     this.#varint();
     if (this.#high !== 0) throw malformed('a field number is too large.');
     this.field = this.#low >>> 3;
@@ -197,14 +198,14 @@ export class Cursor {
 
   /** The whole current field (tag included), to be written back unchanged. */
   raw(): Uint8Array {
-    const start = this.#fieldStart;
+    const start = this.fieldStart;
     this.skip();
     return this.source.view(start, this.position - start).slice();
   }
 
   /** Bytes the current field would take as {@link raw}, without reading them. */
   rawLength(): number {
-    const start = this.#fieldStart;
+    const start = this.fieldStart;
     const resume = this.position;
     this.skip();
     const length = this.position - start;

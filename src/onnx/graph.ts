@@ -58,17 +58,21 @@ export function walkGraphs(graph: Graph, visit: (graph: Graph, owner: Node | nul
   }
 }
 
+/** Written for speed: quantizing and pruning ask for thousands of names on graphs with thousands of nodes. */
 function isUsed(graph: Graph, name: string): boolean {
-  let used = false;
-  walkGraphs(graph, (inner) => {
-    used ||=
-      inner.initializers.has(name) ||
-      inner.inputs.some((value) => value.name === name) ||
-      inner.outputs.some((value) => value.name === name) ||
-      inner.sparseInitializers.some((sparse) => sparse.name === name) ||
-      inner.nodes.some((node) => node.name === name || node.outputs.includes(name) || node.inputs.includes(name));
-  });
-  return used;
+  if (graph.initializers.has(name)) return true;
+  for (const node of graph.nodes) {
+    if (node.name === name || node.outputs.includes(name) || node.inputs.includes(name)) return true;
+    if (node.attributes.size === 0) continue;
+    for (const attribute of node.attributes.values()) {
+      for (const body of graphsIn(attribute)) if (isUsed(body, name)) return true;
+    }
+  }
+  return (
+    graph.inputs.some((value) => value.name === name) ||
+    graph.outputs.some((value) => value.name === name) ||
+    graph.sparseInitializers.some((sparse) => sparse.name === name)
+  );
 }
 
 const handedOut = new WeakMap<Graph, Map<string, number>>();

@@ -12,7 +12,7 @@ export interface Limits {
   rank: number;
   /** Distinct external data files. */
   externalFiles: number;
-  /** Structure kept in memory: names, attributes, unknown fields, strings. Never weights. */
+  /** What the structure costs in memory: nodes, names, attributes, unknown fields, strings. Never weights. */
   retainedBytes: number;
 }
 
@@ -23,10 +23,10 @@ export const defaultLimits: Limits = {
   nameBytes: 65_536,
   rank: 64,
   externalFiles: 4096,
-  retainedBytes: 256 * 1024 * 1024,
+  retainedBytes: 512 * 1024 * 1024,
 };
 
-/** Counts what a file asks for while it is parsed. */
+/** Counts what a file asks for while it is parsed; the costs of objects are what V8 takes for them, rounded. */
 export class Budget {
   #nodes = 0;
   #tensors = 0;
@@ -40,12 +40,12 @@ export class Budget {
 
   node(): void {
     if (++this.#nodes > this.limits.nodes) throw tooCostly(`more than ${this.limits.nodes} nodes.`);
-    this.retain(64);
+    this.retain(600);
   }
 
   tensor(): void {
     if (++this.#tensors > this.limits.tensors) throw tooCostly(`more than ${this.limits.tensors} tensors.`);
-    this.retain(128);
+    this.retain(400);
   }
 
   retain(bytes: number): void {
@@ -53,6 +53,11 @@ export class Budget {
     if (this.#retained > this.limits.retainedBytes) {
       throw tooCostly(`its structure without weights is larger than ${this.limits.retainedBytes} bytes.`);
     }
+  }
+
+  /** A piece of bytes kept as it is: the array around it costs more than a short content. */
+  piece(bytes: number): void {
+    this.retain(bytes + 200);
   }
 
   name(bytes: number): void {

@@ -1,9 +1,10 @@
-import { Cursor, decodeText } from './cursor.js';
+import type { Cursor } from './cursor.js';
+import { decodeText } from './cursor.js';
 import { malformed } from './failures.js';
 import type { Attribute, Graph, Tensor } from './model.js';
 import { parseTensor } from './parse-tensor.js';
 import type { ParseContext } from './parse-tensor.js';
-import { MemorySource } from './source.js';
+import type { ByteSource } from './source.js';
 
 /** AttributeProto.AttributeType → field that carries the value. */
 const typeFields = new Map<number, number>([
@@ -30,16 +31,39 @@ interface Values {
   strings: Uint8Array[];
 }
 
-const floatOf = (bytes: Uint8Array, at: number): number =>
-  new DataView(bytes.buffer, bytes.byteOffset + at, 4).getFloat32(0, true);
+function readPiece(cursor: Cursor, context: ParseContext): Uint8Array {
+  const { start, end } = cursor.span();
+  context.budget.piece(end - start);
+  return cursor.source.view(start, end - start).slice();
+}
 
 /**
- * Joins raw fields. The result is what {@link Attribute.raw} holds: every field of the AttributeProto except
- * `name`, and, where the value is a tensor or graph (which may be large or edited in place), except the value,
- * `type` and `doc_string` too.
+ * Byte ranges of fields, neighbours merged. They make up {@link Attribute.raw}: every field of the AttributeProto
+ * except `name`, and, where the value is a tensor or graph (which may be large or edited in place), except the
+ * value, `type` and `doc_string` too.
  */
-function join(parts: Uint8Array[]): Uint8Array {
-  return new Uint8Array(Buffer.concat(parts));
+class Ranges {
+  readonly #ranges: { start: number; end: number }[] = [];
+
+  add(start: number, end: number): void {
+    const last = this.#ranges.at(-1);
+    if (last?.end === start) last.end = end;
+    else this.#ranges.push({ start, end });
+  }
+
+  /** The bytes, copied into one piece; undefined when there are none. */
+  copy(source: ByteSource, context: ParseContext): Uint8Array | undefined {
+    const length = this.#ranges.reduce((sum, range) => sum + range.end - range.start, 0);
+    if (length === 0) return undefined;
+    context.budget.piece(length);
+    const bytes = new Uint8Array(length);
+    let at = 0;
+    for (const { start, end } of this.#ranges) {
+      bytes.set(source.view(start, end - start), at);
+      at += end - start;
+    }
+    return bytes;
+  }
 }
 
 function build(valueField: number, values: Values): Attribute | null {
@@ -95,75 +119,74 @@ export function parseAttribute(
     ints: [],
     strings: [],
   };
-  const raw: Uint8Array[] = [];
-  const described: Uint8Array[] = [];
+  /** All fields but the name; and of these the ones that are neither a tensor or graph, nor type, nor text. */
+  const whole = new Ranges();
+  const rest = new Ranges();
   while (cursor.next()) {
     const { field } = cursor;
-    if (field === 1) {
-      const bytes = cursor.bytes();
-      budget.name(bytes.byteLength);
-      name = decodeText(bytes, true);
-      continue;
-    }
     if (field >= 2 && field <= 11) {
       if (valueField !== 0 && valueField !== field) throw malformed(`attribute "${name}" has two values.`);
       valueField = field;
     }
-    if (field === 5 || field === 10) {
-      values.tensors.push(parseTensor(cursor.message(), context));
-      continue;
-    }
-    if (field === 6 || field === 11) {
-      values.graphs.push(parseGraph(cursor.message()));
-      continue;
-    }
-    if (field === 22 || field === 23) {
-      const resume = cursor.position;
-      parseSparse(cursor.message());
-      cursor.position = resume;
-    }
-    // A packed integer of one byte becomes a number of eight.
-    budget.retain(cursor.rawLength() * (field === 8 ? 9 : 2) + 64);
-    const bytes = cursor.raw();
-    const again = new Cursor(new MemorySource(bytes), 0, bytes.byteLength);
-    again.next();
-    (field === 13 || field === 20 ? described : raw).push(bytes);
+    const start = cursor.fieldStart;
     switch (field) {
+      case 1: {
+        const bytes = cursor.bytes();
+        budget.name(bytes.byteLength);
+        name = decodeText(bytes, true);
+        continue;
+      }
       case 2:
-        values.float = again.float();
+        values.float = cursor.float();
         break;
       case 3:
-        values.int = again.int();
+        values.int = cursor.int();
         break;
       case 4:
-        values.string = again.bytes();
+        values.string = readPiece(cursor, context);
+        break;
+      case 5:
+      case 10:
+        values.tensors.push(parseTensor(cursor.message(), context));
+        break;
+      case 6:
+      case 11:
+        values.graphs.push(parseGraph(cursor.message()));
         break;
       case 7:
-        again.fixed(4, (part) => {
-          for (let at = 0; at < part.byteLength; at += 4) values.floats.push(floatOf(part, at));
+        cursor.fixed(4, (part) => {
+          budget.retain(4 * part.byteLength);
+          const view = new DataView(part.buffer, part.byteOffset, part.byteLength);
+          for (let at = 0; at < part.byteLength; at += 4) values.floats.push(view.getFloat32(at, true));
         });
         break;
       case 8:
-        again.ints((value) => values.ints.push(value));
+        cursor.ints((value) => {
+          budget.retain(16);
+          values.ints.push(value);
+        });
         break;
       case 9:
-        values.strings.push(again.bytes());
+        values.strings.push(readPiece(cursor, context));
         break;
       case 13:
-        docString = decodeText(again.bytes(), false);
+        docString = decodeText(readPiece(cursor, context), false);
         break;
       case 20:
-        typeCode = again.int();
+        typeCode = cursor.int();
         break;
-      case 14:
-      case 15:
-      case 21:
       case 22:
       case 23:
+        parseSparse(cursor.message());
         opaque = true;
         break;
       default:
+        opaque ||= field === 14 || field === 15 || field === 21;
+        cursor.skip();
     }
+    const large = field === 5 || field === 6 || field === 10 || field === 11;
+    whole.add(start, cursor.position);
+    if (!large && field !== 13 && field !== 20) rest.add(start, cursor.position);
   }
   const declared = typeFields.get(typeCode) ?? (typeCode === 0 ? valueField : 0);
   if (valueField !== 0 && declared !== 0 && declared !== valueField) {
@@ -171,20 +194,18 @@ export function parseAttribute(
   }
   // A value of zero or an empty list may be absent from the file, so the declared type decides.
   const attribute = opaque || declared === 0 ? null : build(declared, values);
+  const holdsLarge = values.tensors.length > 0 || values.graphs.length > 0;
   if (attribute === null) {
-    if (values.tensors.length > 0 || values.graphs.length > 0 || declared === 5 || declared === 6) {
+    if (holdsLarge || declared === 5 || declared === 6) {
       throw malformed(`attribute "${name}" has no single value.`, { attribute: name });
     }
-    return { name, attribute: { type: 'opaque', value: null, raw: join([...raw, ...described]) } };
+    const raw = whole.copy(cursor.source, context) ?? new Uint8Array(0);
+    return { name, attribute: { type: 'opaque', value: null, raw } };
   }
   const large = declared === 5 || declared === 6 || declared === 10 || declared === 11;
-  const kept = large ? raw : [...raw, ...described];
+  const raw = (large ? rest : whole).copy(cursor.source, context);
   return {
     name,
-    attribute: {
-      ...attribute,
-      ...(kept.length > 0 ? { raw: join(kept) } : {}),
-      ...(docString === undefined ? {} : { docString }),
-    },
+    attribute: { ...attribute, ...(raw ? { raw } : {}), ...(docString === undefined ? {} : { docString }) },
   };
 }

@@ -21,7 +21,7 @@ export function readText(cursor: Cursor, context: ParseContext): string {
 
 /** Keeps a field Snug does not interpret. */
 export function readUnknown(cursor: Cursor, context: ParseContext): RawField {
-  context.budget.retain(cursor.rawLength() + 64);
+  context.budget.piece(cursor.rawLength());
   return cursor.raw();
 }
 
@@ -72,13 +72,13 @@ function parseType(cursor: Cursor, context: ParseContext): { dataType: number; d
 
 export function parseValueInfo(cursor: Cursor, context: ParseContext): ValueInfo {
   const info: ValueInfo = { name: '', dataType: 0, dims: null };
-  context.budget.retain(64);
+  context.budget.retain(200);
   while (cursor.next()) {
     if (cursor.field === 1) info.name = readName(cursor, context);
     else if (cursor.field === 2) {
       if (info.rawType) throw malformed(`value "${info.name}" has two types.`);
       const { start, end } = cursor.span();
-      context.budget.retain(2 * (end - start));
+      context.budget.piece(2 * (end - start));
       const type = parseType(new Cursor(cursor.source, start, end), context);
       info.dataType = type.dataType;
       info.dims = type.dims;
@@ -187,7 +187,7 @@ export function parseGraph(cursor: Cursor, context: ParseContext, depth: number)
       }
       case 15: {
         const { start, end } = cursor.span();
-        context.budget.retain(end - start + 128);
+        context.budget.piece(end - start);
         const name = parseSparse(new Cursor(cursor.source, start, end), context);
         graph.sparseInitializers.push({ name, raw: cursor.source.view(start, end - start).slice() });
         break;

@@ -157,7 +157,7 @@ export function parseModelFrom(source: ByteSource, limits: Limits, external: Ext
       }
       case 25: {
         const { start, end } = cursor.span();
-        context.budget.retain(end - start + 128);
+        context.budget.piece(end - start);
         const { domain, name } = readFunction(new Cursor(source, start, end), context);
         model.functions.push({ domain, name, raw: source.view(start, end - start).slice() });
         break;

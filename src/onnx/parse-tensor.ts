@@ -104,7 +104,7 @@ function readFields(cursor: Cursor, budget: Budget): TensorFields {
       }
       case Field.STRING_DATA: {
         const bytes = cursor.bytes();
-        budget.retain(bytes.byteLength + 64);
+        budget.piece(bytes.byteLength);
         fields.strings.push(bytes);
         break;
       }
@@ -130,7 +130,7 @@ function readFields(cursor: Cursor, budget: Budget): TensorFields {
         fields.external = cursor.int() === 1;
         break;
       default:
-        budget.retain(cursor.rawLength() + 64);
+        budget.piece(cursor.rawLength());
         fields.unknown.push(cursor.raw());
     }
   }

@@ -8,9 +8,12 @@ export function bodiesOf(node: Node): Graph[] {
   return bodies;
 }
 
+const none: readonly Graph[] = [];
+
+/** Bodies in one attribute. */
 export function graphsIn(attribute: Attribute): readonly Graph[] {
   if (attribute.type === 'graph') return [attribute.value];
-  return attribute.type === 'graphs' ? attribute.value : [];
+  return attribute.type === 'graphs' ? attribute.value : none;
 }
 
 /** Names a body uses but does not define: values captured from the graphs around it. */
