@@ -23,16 +23,17 @@ const workPerThread = 64 * 1024;
 /** Floats of working buffer per thread of a segmented convolution (128 × 128). */
 const segment = 128 * 128;
 
+function isPointwise(node: Node, kernel: readonly number[]): boolean {
+  const all = (name: string, wanted: number) => getInts(node, name, []).every((value) => value === wanted);
+  return kernel.every((size) => size === 1) && all('strides', 1) && all('pads', 0);
+}
+
 /** Working buffer of a float convolution that is not in the blocked layout (im2col, whole or in segments). */
 function convolutionScratch(node: Node, shapes: Shapes, threads: number): number[] {
   const [filters = 0, depth = 0, ...kernel] = dimsOf(shapes, node.inputs[1]);
   const output = dimsOf(shapes, node.outputs[0]).slice(2);
   const groups = getInt(node, 'group', 1);
-  const pointwise =
-    kernel.every((size) => size === 1) &&
-    getInts(node, 'strides', []).every((stride) => stride === 1) &&
-    getInts(node, 'pads', []).every((pad) => pad === 0);
-  if (pointwise) return [];
+  if (isPointwise(node, kernel)) return [];
   const perGroup = filters / groups;
   const columns = elementCount(output);
   const inner = depth * elementCount(kernel);
@@ -56,6 +57,14 @@ function nBitsScratch(node: Node, shapes: Shapes): number[] {
   return [rows * Math.ceil(inner / block) * (block + 8) + 63];
 }
 
+/** An 8-bit convolution unfolds one image at a time, unless it is pointwise. */
+function integerConvolutionScratch(node: Node, shapes: Shapes): number[] {
+  const [, depth = 0, ...kernel] = dimsOf(shapes, node.inputs[1]);
+  const output = dimsOf(shapes, node.outputs[0]).slice(2);
+  if (isPointwise(node, kernel)) return [];
+  return [depth * getInt(node, 'group', 1) * elementCount(kernel) * elementCount(output)];
+}
+
 /** Scratch the CPU kernel of a node takes from the allocator while it runs, in the order it takes it. */
 export function cpuScratch(node: Node, shapes: Shapes, threads: number): number[] {
   switch (operatorKey(node)) {
@@ -64,6 +73,11 @@ export function cpuScratch(node: Node, shapes: Shapes, threads: number): number[
     case 'Conv':
     case 'com.microsoft:FusedConv':
       return convolutionScratch(node, shapes, threads);
+    case 'ConvInteger':
+      return integerConvolutionScratch(node, shapes);
+    case 'com.microsoft:DynamicQuantizeMatMul':
+      // The activations as 8-bit codes.
+      return [elementCount(dimsOf(shapes, node.inputs[0]))];
     case 'com.microsoft:MatMulNBits':
       return nBitsScratch(node, shapes);
     default:

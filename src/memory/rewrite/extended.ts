@@ -1,6 +1,7 @@
 import type { Node } from '../../onnx/model.js';
 import { getInts, getString, intAttribute } from '../../onnx/attribute.js';
 import { is, type GraphEditor } from './editor.js';
+import { fuseDynamicQuantization, fuseIntegerProducts } from './integer.js';
 
 const microsoft = 'com.microsoft';
 
@@ -339,6 +340,8 @@ function fuseMatMulScale(editor: GraphEditor): void {
 /** The float rewrites of the runtime's level `extended`, in its order. */
 export function applyExtended(editor: GraphEditor): void {
   fuseGemmActivation(editor);
+  fuseIntegerProducts(editor);
+  fuseDynamicQuantization(editor);
   fuseConvActivation(editor);
   fuseGelu(editor);
   fuseLayerNorm(editor);
