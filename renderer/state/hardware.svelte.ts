@@ -17,6 +17,9 @@ const fallbackManualBytes = 8e9;
 /** Which device is planned for, and what was read about it. */
 export class HardwareStore {
   readonly #api: SnugApi;
+  #settle: () => void = () => undefined;
+  /** Resolves when there is something to plan for: a reading, or the manual size after the longest wait. */
+  readonly settled: Promise<void> = new Promise((resolve) => (this.#settle = resolve));
   status: 'loading' | 'ready' | 'failed' = $state('loading');
   reading: HardwareReading | null = $state.raw(null);
   #chosenId: string | null = $state(null);
@@ -48,6 +51,7 @@ export class HardwareStore {
     this.reading = reply.value;
     if (this.status === 'failed') this.manualBytes = null;
     this.status = 'ready';
+    this.#settle();
   }
 
   choose(deviceId: string): void {
@@ -71,5 +75,6 @@ export class HardwareStore {
     if (this.reading !== null) return;
     this.status = 'failed';
     this.manualBytes ??= fallbackManualBytes;
+    this.#settle();
   }
 }

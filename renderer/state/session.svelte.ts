@@ -52,7 +52,15 @@ export class Session {
       if (reply.ok) this.samples = reply.value;
     });
     void this.#loadRecent();
-    return this.api.onJobEvent((event) => this.job?.take(event));
+    const stopJobs = this.api.onJobEvent((event) => this.job?.take(event));
+    // A model opened from outside of the page; while a job runs it must not pull the screen away.
+    const stopOpened = this.api.onModelOpened?.((reply) => {
+      if (this.job === null) void this.#open('', () => Promise.resolve(reply));
+    });
+    return () => {
+      stopJobs();
+      stopOpened?.();
+    };
   }
 
   openFiles(files: File[]): Promise<void> {
@@ -136,6 +144,8 @@ export class Session {
     const reply = await ask();
     if (reply.ok && reply.value !== null) {
       this.drawerOpen = false;
+      // Without a reading there is no budget, and everything would "not fit" into nothing.
+      await this.hardware.settled;
       await this.planner.open(reply.value);
       this.#go('plan');
     } else if (!reply.ok) {
