@@ -3,8 +3,8 @@ import { BrowserWindow, nativeTheme } from 'electron';
 import { pageUrl } from './protocol.js';
 import { pagePreferences } from './security.js';
 
-/** Page backgrounds of the two themes (renderer/tokens.css), painted before the page is there: no white flash. */
-export const backgrounds = { light: '#ffffff', dark: '#14161a' } as const;
+/** `--canvas` of the two themes (renderer/tokens.css), painted before the page is there: no white flash. */
+export const backgrounds = { light: '#f4f5f7', dark: '#141517' } as const;
 
 export function createWindow(options: { show: boolean }): BrowserWindow {
   const window = new BrowserWindow({

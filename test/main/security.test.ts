@@ -1,4 +1,6 @@
 import { EventEmitter } from 'node:events';
+import { readFileSync } from 'node:fs';
+import path from 'node:path';
 import { beforeEach, describe, expect, it, vi } from 'vitest';
 import type { WebContents } from 'electron';
 import { type FakeElectron, fakeElectron } from './fake-electron.js';
@@ -11,7 +13,7 @@ vi.mock('electron', async () => {
 });
 const { answerPageRequest } = await import('../../electron/protocol.js');
 const security = await import('../../electron/security.js');
-const { createWindow } = await import('../../electron/window.js');
+const { backgrounds, createWindow } = await import('../../electron/window.js');
 const electron = state.electron as FakeElectron;
 const electronSession = electron.session.defaultSession;
 
@@ -32,7 +34,12 @@ describe('the window', () => {
       devTools: false,
     });
     expect(url).toBe('snug://app/index.html');
-    expect(options).toMatchObject({ show: false, backgroundColor: '#14161a' });
+    expect(options).toMatchObject({ show: false, backgroundColor: '#141517' });
+  });
+
+  it('is painted in the colours of the page before the page is there', () => {
+    const tokens = readFileSync(path.resolve('renderer/tokens.css'), 'utf8');
+    expect(tokens).toContain(`--canvas: light-dark(${backgrounds.light}, ${backgrounds.dark})`);
   });
 });
 
