@@ -87,6 +87,7 @@ export default tseslint.config(
   {
     files: [
       '*.config.{js,ts}',
+      'test/bench/*.config.ts',
       'renderer/*.config.ts',
       'build/electron-builder.ts',
       'test/build-engine.ts',

@@ -1,0 +1,13 @@
+import { defineConfig } from 'vitest/config';
+
+/** Benchmarks: long, printed, never part of `npm test`. */
+export default defineConfig({
+  test: {
+    include: ['test/bench/**/*.bench.ts'],
+    globalSetup: ['test/build-engine.ts'],
+    testTimeout: 3_600_000,
+    fileParallelism: false,
+    reporters: ['default'],
+    disableConsoleIntercept: true,
+  },
+});
