@@ -19,6 +19,9 @@ export interface RuntimeOptions {
   nvidiaSmi?: string;
 }
 
+/** A GPU that a process uses holds at least so much for it; less is other programs at work. */
+const leastContextBytes = 8 * 1024 * 1024;
+
 const closed = (): SnugError =>
   new SnugError('E_BAD_REQUEST', 'This session is closed.', { action: 'Open the model again.' });
 
@@ -89,7 +92,7 @@ class RuntimeClient implements Runtime {
       return await this.#once(async (job) => {
         const measured = await job.ask(request, async () => watch?.setBaseline());
         const rise = watch?.rise(job.pid);
-        if (!rise || rise.contextBytes === 0) return measured;
+        if (!rise || rise.contextBytes < leastContextBytes) return measured;
         const { peakBytes } = rise;
         return { ...measured, peakBytes, load: null, cold: null, warm: null, method: 'nvidia-smi' };
       }, separatingEnv);

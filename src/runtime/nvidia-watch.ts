@@ -85,7 +85,8 @@ export class NvidiaWatch {
       if (!this.#first.has(key) && kind === 'gpu') this.#first.set(key, level);
       this.#latest.set(key, level);
       this.#peak.set(key, Math.max(level, this.#peak.get(key) ?? 0));
-      if (kind !== 'gpu') return;
+      // One answer has a line for each GPU.
+      if (kind !== 'gpu' || key !== [...this.#first.keys()][0]) return;
       this.#ticks += 1;
       this.#onTick();
     });

@@ -3,11 +3,20 @@
  * Electron utility process, one request after the other, and ends when the caller is gone. Its working
  * directory is empty and its own; the caller removes it.
  */
+import { rmSync } from 'node:fs';
+import path from 'node:path';
 import type { InferenceSession } from 'onnxruntime-node';
 import { SnugError } from '../contract/errors.js';
 import { measureModel } from './measure.js';
 import { ownChannel } from './own-channel.js';
-import type { FromProcess, RequestKind, RuntimeAnswers, RuntimeRequest, ToProcess } from './protocol.js';
+import {
+  runFolderPrefix,
+  type FromProcess,
+  type RequestKind,
+  type RuntimeAnswers,
+  type RuntimeRequest,
+  type ToProcess,
+} from './protocol.js';
 import { createSession, knownBackends, openTiny, runSession, takeOutputs, toTensors, valuesOf } from './session.js';
 
 let session: InferenceSession | null = null;
@@ -58,4 +67,9 @@ channel.onMessage((message) => {
     }
   });
 });
-channel.onClose(() => process.exit(0));
+channel.onClose(() => {
+  // The caller died without removing the folder it had made for this process.
+  const folder = process.cwd();
+  if (path.basename(folder).startsWith(runFolderPrefix)) rmSync(folder, { recursive: true, force: true });
+  process.exit(0);
+});

@@ -41,3 +41,6 @@ export interface Channel<Out, In> {
   onMessage(listener: (message: In) => void): void;
   onClose(listener: () => void): void;
 }
+
+/** How the working folders of runtime processes are named. */
+export const runFolderPrefix = 'snug-run-';

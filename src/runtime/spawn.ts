@@ -3,7 +3,7 @@ import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import type { ProcessExit } from './errors.js';
-import type { Channel, FromProcess, ToProcess } from './protocol.js';
+import { runFolderPrefix, type Channel, type FromProcess, type ToProcess } from './protocol.js';
 
 /** A started process of ours, whatever started it: `Out` goes to it, `In` comes from it. */
 export interface StartedProcess<Out, In> {
@@ -82,7 +82,7 @@ function memoryKills(): number {
  * child outlives this process.
  */
 export function forkProcess<Out extends object, In>({ entry, env }: SpawnRequest): StartedProcess<Out, In> {
-  const directory = mkdtempSync(path.join(tmpdir(), 'snug-run-'));
+  const directory = mkdtempSync(path.join(tmpdir(), runFolderPrefix));
   const killsBefore = memoryKills();
   const child = fork(entry, [], {
     cwd: directory,

@@ -1,8 +1,10 @@
-import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 import { createRuntime, type RuntimeOptions } from '../../../src/runtime/client.js';
+import { entryPath } from '../../../src/runtime/entry.js';
 import type { Feeds, Runtime, SessionSpec } from '../../../src/runtime/types.js';
 import { onnxModel, type TestGraph } from './model.js';
 
@@ -54,9 +56,18 @@ const slowFeeds: Feeds = { x: { dtype: 'float32', dims: [size, size], data: new 
 const x = (...values: number[]): Feeds => ({
   x: { dtype: 'float32', dims: [values.length / 2, 2], data: Float32Array.from(values) },
 });
+/** A zombie (dead, but not yet reaped by the process that adopted it) is not alive. */
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+  } catch {
+    return false;
+  }
+  return process.platform !== 'linux' || !/\) Z /.test(readFileSync(`/proc/${pid}/stat`, 'utf8'));
+}
 const code = (value: string): unknown => expect.objectContaining({ code: value });
 
-/** The process's own memory shows that it has begun to work on the model. */
+/** Long enough for a request to have reached the process, far shorter than the work itself. */
 const soon = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, 150));
 
 describe('a session in a process of its own', () => {
@@ -99,13 +110,26 @@ describe('a session in a process of its own', () => {
     await expect(client.open(slow())).rejects.toEqual(code('E_CANCELLED'));
   });
 
+  it('ends when its caller is gone', async () => {
+    const script = `const child = require('node:child_process').fork(${JSON.stringify(entryPath('runtime-process'))},
+      [], { serialization: 'advanced' }); child.once('spawn', () => { console.log(child.pid);
+      setTimeout(() => process.kill(process.pid, 'SIGKILL'), 200); });`;
+    const { stdout } = spawnSync(process.execPath, ['-e', script], { encoding: 'utf8' });
+    const pid = Number(stdout.trim());
+    expect(pid).toBeGreaterThan(0);
+    await expect.poll(() => isAlive(pid)).toBe(false);
+  });
+
   it('leaves no folder behind', async () => {
-    const before = readdirSync(tmpdir()).filter((name) => name.startsWith('snug-run-'));
+    const own = mkdtempSync(path.join(folder, 'tmp-'));
+    for (const name of ['TMPDIR', 'TEMP', 'TMP']) vi.stubEnv(name, own);
     const client = runtime();
+    const session = await client.open(spec('relu', relu));
+    expect(readdirSync(own)).toHaveLength(1);
     await client.measure(spec('relu', relu), x(1, 2), { warmRuns: 1, batch: 1 });
-    await client.close();
-    const after = readdirSync(tmpdir()).filter((name) => name.startsWith('snug-run-') && !before.includes(name));
-    expect(after).toEqual([]);
+    await session.close();
+    vi.unstubAllEnvs();
+    expect(readdirSync(own)).toEqual([]);
   });
 });
 

@@ -1,0 +1,206 @@
+import { mkdtemp, readdir, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import fc from 'fast-check';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { SnugError, type ErrorCode } from '../../../src/contract/errors.js';
+import type { Measurement } from '../../../src/contract/types.js';
+import type { Dataset } from '../../../src/runtime/dataset-types.js';
+import { NpyArray, openSource } from '../../../src/runtime/npy.js';
+import { streamBatches } from '../../../src/runtime/stream.js';
+import type { Feeds, Runtime } from '../../../src/runtime/types.js';
+
+let folder: string;
+let round = 0;
+beforeAll(async () => {
+  folder = await mkdtemp(path.join(tmpdir(), 'snug-stream-'));
+});
+afterAll(() => rm(folder, { recursive: true }));
+
+/** Samples 0, 1, 2… */
+function counting(samples: number): Dataset {
+  return {
+    name: 'counting',
+    samples,
+    dims: {},
+    feeds: (start, count) =>
+      Promise.resolve({
+        x: { dtype: 'float32', dims: [count, 1], data: Float32Array.from({ length: count }, (_, i) => start + i) },
+      }),
+    close: () => Promise.resolve(),
+  };
+}
+
+interface Behaviour {
+  /** Runs with more samples fail. */
+  limit: number;
+  code?: ErrorCode;
+  /** Peak of a measurement with so many samples. */
+  peak?: (batch: number) => number;
+  /** Measurements never fail. */
+  measures?: boolean;
+  /** Called before each run with the number of runs so far. */
+  beforeRun?: (run: number) => void;
+}
+
+/** A runtime whose model doubles its input. */
+function doubling({ limit, code = 'E_OUT_OF_MEMORY', peak = () => 1, measures = false, beforeRun }: Behaviour): {
+  runtime: Runtime;
+  opened: () => number;
+  open: () => number;
+} {
+  let opened = 0;
+  let open = 0;
+  let runs = 0;
+  const fail = (feeds: Feeds): void => {
+    if ((feeds.x?.dims[0] ?? 0) > limit) throw new SnugError(code, 'too much');
+  };
+  const runtime: Runtime = {
+    providers: () => Promise.resolve(['cpu']),
+    open: () => {
+      opened += 1;
+      open += 1;
+      let dead = false;
+      return Promise.resolve({
+        inputs: [{ name: 'x', dtype: 'float32', dims: ['batch', 1] }],
+        outputs: [{ name: 'y', dtype: 'float32', dims: ['batch', 1] }],
+        run: (feeds) => {
+          if (dead) throw new SnugError('E_ENGINE_CRASHED', 'gone');
+          beforeRun?.(runs++);
+          try {
+            fail(feeds);
+          } catch (error) {
+            dead = true;
+            return Promise.reject(error as SnugError);
+          }
+          const x = feeds.x;
+          if (!x) throw new Error('no x');
+          return Promise.resolve({ y: { ...x, data: (x.data as Float32Array).map((value) => value * 2) } });
+        },
+        close: () => {
+          open -= 1;
+          return Promise.resolve();
+        },
+      });
+    },
+    measure: (_spec, feeds, { batch }) => {
+      if (!measures) fail(feeds);
+      return Promise.resolve({ peakBytes: peak(batch) } as Measurement);
+    },
+    close: () => Promise.resolve(),
+  };
+  return { runtime, opened: () => opened, open: () => open };
+}
+
+const spec = { modelPath: 'none', provider: 'cpu' as const };
+
+async function readAll(file: string): Promise<number[]> {
+  const array = await NpyArray.open(await openSource(file), file);
+  const values = Array.from((await array.read(0, array.rows)) as Float32Array);
+  await array.close();
+  return values;
+}
+
+describe('streamBatches', () => {
+  it('loses nothing, whatever batch memory allows and wherever it runs out', async () => {
+    await fc.assert(
+      fc.asyncProperty(
+        fc.integer({ min: 1, max: 40 }),
+        fc.integer({ min: 1, max: 40 }),
+        fc.integer({ min: 1, max: 40 }),
+        fc.boolean(),
+        async (samples, batch, limit, measures) => {
+          const output = path.join(folder, `${round++}.npy`);
+          const { runtime, open } = doubling({ limit, measures });
+          const result = await streamBatches({ runtime, spec, dataset: counting(samples), batch, output });
+          expect(await readAll(output)).toEqual(Array.from({ length: samples }, (_, i) => i * 2));
+          expect(result.samples).toBe(samples);
+          expect(result.batch).toBeLessThanOrEqual(Math.min(limit, batch, samples));
+          expect(result.batch * 2 ** (result.halvings + 1)).toBeGreaterThan(Math.min(batch, samples));
+          expect(open()).toBe(0);
+        },
+      ),
+      { numRuns: 60 },
+    );
+  });
+
+  it('goes on in a fresh process where a crash stopped it', async () => {
+    let crashed = false;
+    const { runtime, opened } = doubling({
+      limit: 99,
+      beforeRun: (run) => {
+        if (run !== 2 || crashed) return;
+        crashed = true;
+        throw new SnugError('E_ENGINE_CRASHED', 'SIGSEGV');
+      },
+    });
+    const output = path.join(folder, 'crash.npy');
+    const result = await streamBatches({ runtime, spec, dataset: counting(20), batch: 4, output });
+    expect(result).toMatchObject({ batch: 2, halvings: 1, samples: 20 });
+    expect(opened()).toBe(2);
+    expect(await readAll(output)).toEqual(Array.from({ length: 20 }, (_, i) => i * 2));
+  });
+
+  it('halves until the measured peak is within the budget', async () => {
+    const { runtime } = doubling({ limit: 99, peak: (batch) => 100 + batch * 10 });
+    const output = path.join(folder, 'budget.npy');
+    const result = await streamBatches({ runtime, spec, dataset: counting(64), batch: 32, budgetBytes: 150, output });
+    expect(result).toMatchObject({ batch: 4, halvings: 3, peakBytes: 140 });
+    const tight = streamBatches({
+      runtime,
+      spec,
+      dataset: counting(64),
+      batch: 32,
+      budgetBytes: 105,
+      output: path.join(folder, 'tight.npy'),
+    });
+    await expect(tight).rejects.toEqual(expect.objectContaining({ code: 'E_NOTHING_FITS' }));
+  });
+
+  it.each(['E_OUT_OF_MEMORY', 'E_ENGINE_CRASHED', 'E_ENGINE_KILLED', 'E_RUN_FAILED', 'E_CANCELLED'] as const)(
+    'gives up with %s when no batch helps, leaving nothing',
+    async (code) => {
+      const { runtime, open } = doubling({ limit: 0, code, measures: true });
+      const output = path.join(folder, `${code}.npy`);
+      const work = streamBatches({ runtime, spec, dataset: counting(8), batch: 4, output });
+      await expect(work).rejects.toEqual(expect.objectContaining({ code }));
+      expect((await readdir(folder)).filter((name) => name.includes(code))).toEqual([]);
+      expect(open()).toBe(0);
+    },
+  );
+
+  it('stops when cancelled and leaves nothing', async () => {
+    const controller = new AbortController();
+    const { runtime } = doubling({ limit: 99 });
+    const work = streamBatches({
+      runtime,
+      spec,
+      dataset: counting(20),
+      batch: 2,
+      output: path.join(folder, 'cancelled.npy'),
+      signal: controller.signal,
+      onProgress: ({ samples }) => {
+        if (samples >= 6) controller.abort();
+      },
+    });
+    await expect(work).rejects.toEqual(expect.objectContaining({ code: 'E_CANCELLED' }));
+    expect((await readdir(folder)).filter((name) => name.includes('cancelled'))).toEqual([]);
+  });
+
+  it('keeps a file that is there', async () => {
+    const { runtime } = doubling({ limit: 99 });
+    const options = { runtime, spec, dataset: counting(3), batch: 2, output: path.join(folder, 'kept.npy') };
+    await streamBatches(options);
+    await expect(streamBatches(options)).rejects.toEqual(expect.objectContaining({ code: 'E_EXISTS' }));
+    await expect(streamBatches({ ...options, overwrite: true })).resolves.toMatchObject({ samples: 3 });
+  });
+
+  it('takes the batch a model insists on', async () => {
+    const { runtime } = doubling({ limit: 99 });
+    const output = path.join(folder, 'fixed.npy');
+    const dataset = { ...counting(6), fixedBatch: 3 };
+    await expect(streamBatches({ runtime, spec, dataset, batch: 32, output })).resolves.toMatchObject({ batch: 3 });
+    const uneven = streamBatches({ runtime, spec, dataset: { ...counting(7), fixedBatch: 3 }, batch: 1, output });
+    await expect(uneven).rejects.toBeInstanceOf(SnugError);
+  });
+});
