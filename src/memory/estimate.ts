@@ -144,7 +144,8 @@ const trust: Record<Provider, [number, number]> = {
 function cpuPhases(prepared: Prepared, sized: SizedPlan, memoryPattern: boolean): Phases {
   const { weights } = prepared;
   const arena = new Arena();
-  arena.reserve(weights.reserved);
+  loadWeights(arena, weights);
+  const loadPeak = arena.peak + weights.outside;
   const phase = (trace: RunTrace): PhaseEstimate => ({
     peakBytes: trace.peak + weights.outside,
     parts: partsAt(trace, prepared, sized),
@@ -158,11 +159,23 @@ function cpuPhases(prepared: Prepared, sized: SizedPlan, memoryPattern: boolean)
   const warm = third.peak > second.peak ? third : second;
   const live = memoryPattern ? liveTensors(sized, weights.reserved) : warm.live;
   return {
-    load: { peakBytes: load, parts: { ...noParts, weightsBytes: load } },
+    load: { peakBytes: loadPeak, parts: { ...noParts, weightsBytes: load, workspaceBytes: loadPeak - load } },
     cold: phase(cold),
     warm: phase(warm),
     live: live.map((bytes) => bytes + weights.outside),
   };
+}
+
+/** Packs one constant after the other; what a packing takes besides is given back before the next. */
+function loadWeights(arena: Arena, { packing, reserved }: WeightMemory): void {
+  let packedBytes = 0;
+  for (const { packed, temporary } of packing) {
+    const turned = arena.allocate(temporary);
+    arena.reserve(packed);
+    arena.free(turned);
+    packedBytes += packed;
+  }
+  arena.reserve(reserved - packedBytes);
 }
 
 const noParts: MemoryParts = {

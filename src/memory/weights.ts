@@ -11,6 +11,8 @@ export interface WeightMemory {
   outside: number;
   /** Per constant what is held for it in all; packed copies count for the constant they were made from. */
   perTensor: Map<string, number>;
+  /** What packing takes from the allocator besides, one matrix after the other, while the model loads. */
+  packing: { packed: number; temporary: number }[];
   /** Bytes of the largest single constant, in transit while the model loads. */
   largest: number;
 }
@@ -98,7 +100,8 @@ function packedFilters(node: Node, tensor: Tensor): number {
   const [filters = 0, ...kernel] = tensor.dims;
   const depth = kernel.reduce((product, size) => product * size, 1);
   if (groups > 1 && kernel[0] === 1) return tensor.data.byteLength;
-  return groups * packedInteger(depth, filters / groups);
+  const symmetric = groups === 1 && (kernel[0] ?? 0) % 4 === 0 && filters % 16 === 0;
+  return symmetric ? tensor.data.byteLength : groups * packedInteger(depth, filters / groups);
 }
 
 function packedGates(tensor: Tensor): number {
@@ -108,7 +111,7 @@ function packedGates(tensor: Tensor): number {
 
 /** Weights on the CPU: what kernels pack moves into the allocator, the rest stays as it was loaded. */
 function onCpu(nodes: readonly Node[], initializers: ReadonlyMap<string, Tensor>): WeightMemory {
-  const memory: WeightMemory = { reserved: 0, outside: 0, perTensor: new Map(), largest: 0 };
+  const memory: WeightMemory = { reserved: 0, outside: 0, perTensor: new Map(), packing: [], largest: 0 };
   const packed = new Map<string, number>();
   const kept = new Set<string>();
   for (const node of nodes) {
@@ -118,7 +121,12 @@ function onCpu(nodes: readonly Node[], initializers: ReadonlyMap<string, Tensor>
       const bytes = packedOnCpu(node, index, tensor);
       // Equal packed copies of one constant are kept once.
       if (bytes === null) kept.add(name);
-      else packed.set(name, Math.max(packed.get(name) ?? 0, bytes));
+      else if (!packed.has(name)) {
+        packed.set(name, bytes);
+        // 8-bit matrices are turned around before they are packed.
+        const turned = operatorKey(node) === 'com.microsoft:QGemm' && getInt(node, 'transB', 0) !== 0;
+        memory.packing.push({ packed: bytes, temporary: turned ? tensor.data.byteLength : 0 });
+      }
     });
   }
   for (const [name, tensor] of initializers) {
@@ -135,7 +143,7 @@ function onCpu(nodes: readonly Node[], initializers: ReadonlyMap<string, Tensor>
 
 /** Weights on a GPU: one buffer each, at the granularity of the provider's allocator. */
 function onDevice(initializers: ReadonlyMap<string, Tensor>, granularity: number): WeightMemory {
-  const memory: WeightMemory = { reserved: 0, outside: 0, perTensor: new Map(), largest: 0 };
+  const memory: WeightMemory = { reserved: 0, outside: 0, perTensor: new Map(), packing: [], largest: 0 };
   for (const [name, tensor] of initializers) {
     const bytes = Math.ceil(tensor.data.byteLength / granularity) * granularity;
     memory.outside += bytes;

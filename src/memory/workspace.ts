@@ -65,6 +65,23 @@ function integerConvolutionScratch(node: Node, shapes: Shapes): number[] {
   return [depth * getInt(node, 'group', 1) * elementCount(kernel) * elementCount(output)];
 }
 
+/**
+ * A quantized convolution with channels in fours reads the image through a table of pointers; others unfold one
+ * image and sum into int32.
+ */
+function quantizedConvolutionScratch(node: Node, shapes: Shapes): number[] {
+  const [filters = 0, depth = 0, ...kernel] = dimsOf(shapes, node.inputs[3]);
+  const output = dimsOf(shapes, node.outputs[0]);
+  const last = getInt(node, 'channels_last', 0) !== 0;
+  const pixels = elementCount(last ? output.slice(1, -1) : output.slice(2));
+  const pointers = elementCount(kernel) * pixels * 8 * (output[0] ?? 1);
+  const groups = getInt(node, 'group', 1);
+  if (groups > 1) return depth === 1 ? [pointers] : [depth * groups * elementCount(kernel) * pixels];
+  if (last && depth % 4 === 0 && filters % 16 === 0) return isPointwise(node, kernel) ? [] : [pointers];
+  const unfolded = isPointwise(node, kernel) ? [] : [depth * elementCount(kernel) * pixels];
+  return [pixels * filters * 4, ...unfolded];
+}
+
 /** Scratch the CPU kernel of a node takes from the allocator while it runs, in the order it takes it. */
 export function cpuScratch(node: Node, shapes: Shapes, threads: number): number[] {
   switch (operatorKey(node)) {
@@ -73,6 +90,9 @@ export function cpuScratch(node: Node, shapes: Shapes, threads: number): number[
     case 'Conv':
     case 'com.microsoft:FusedConv':
       return convolutionScratch(node, shapes, threads);
+    case 'QLinearConv':
+    case 'com.microsoft:QLinearConv':
+      return quantizedConvolutionScratch(node, shapes);
     case 'ConvInteger':
       return integerConvolutionScratch(node, shapes);
     case 'com.microsoft:DynamicQuantizeMatMul':

@@ -4,7 +4,9 @@ import { defaultBindings, inferShapes } from '../../onnx/shape.js';
 import { applyBasic } from './basic.js';
 import { GraphEditor } from './editor.js';
 import { applyExtended } from './extended.js';
+import { ChannelsLast } from './nhwc.js';
 import { BlockedLayout, fuseConvolutionSums } from './nchwc.js';
+import { duplicateDequantizers, fuseQuantized, prepareQuantized } from './qdq.js';
 import { pushTransposes } from './transpose.js';
 
 /** The graph the runtime executes: nodes in execution order and the constants that are left. */
@@ -28,11 +30,15 @@ export function lowerModel(model: Pick<Model, 'graph' | 'opsets'>, provider: Pro
   const { dims } = defaultBindings(model, 1);
   const shapes = inferShapes(model, dims);
   const editor = new GraphEditor(model, shapes);
+  if (provider === 'cpu') duplicateDequantizers(editor);
   applyBasic(editor, shapes.constants);
+  if (provider === 'cpu') prepareQuantized(editor);
   pushTransposes(editor);
+  if (provider === 'cpu') fuseQuantized(editor);
   applyExtended(editor);
   if (provider === 'cpu') {
     new BlockedLayout(editor, channelBlock).apply();
+    new ChannelsLast(editor).apply();
     fuseConvolutionSums(editor);
   }
   editor.dropUnused();
