@@ -70,7 +70,7 @@ export class BlockSearch {
       for (const ratio of ratios.asymmetric) {
         const scale = ((high - low) * ratio) / this.largest;
         const zero = (-low * ratio) / scale;
-        const near = Math.round(zero);
+        const near = Math.round(zero) + 0; // + 0: no negative zero.
         for (const zeroPoint of zero > near ? [near, near + 1] : [near, near - 1]) {
           if (zeroPoint >= 0 && zeroPoint <= this.largest) {
             this.consider(values, start, count, importance, importanceStart, scale, zeroPoint);

@@ -35,13 +35,16 @@ const floatInputs: Record<string, readonly number[]> = { Resize: [1, 2], GroupNo
 const largestHalf = 65504;
 const smallestHalf = 2 ** -24;
 
-/** Nearest float16 that keeps what matters: large finite values clamp, tiny ones do not become zero. */
+/** In place: large finite values clamp to what float16 holds, tiny ones do not become zero. */
 function clampToHalf(values: Float32Array): Float32Array {
-  return values.map((value) => {
-    if (value === 0 || !Number.isFinite(value)) return value;
-    const magnitude = Math.min(largestHalf, Math.max(smallestHalf, Math.abs(value)));
-    return value < 0 ? -magnitude : magnitude;
-  });
+  for (let i = 0; i < values.length; i++) {
+    const value = values[i]!;
+    if (value > largestHalf && value < Infinity) values[i] = largestHalf;
+    else if (value < -largestHalf && value > -Infinity) values[i] = -largestHalf;
+    else if (value > 0 && value < smallestHalf) values[i] = smallestHalf;
+    else if (value < 0 && value > -smallestHalf) values[i] = -smallestHalf;
+  }
+  return values;
 }
 
 /** A float tensor's bytes as float16, converted range by range. */
