@@ -10,6 +10,7 @@ import { SnugError } from '../contract/errors.js';
 import { measureModel } from './measure.js';
 import { ownChannel } from './own-channel.js';
 import {
+  noTelemetry,
   runFolderPrefix,
   type FromProcess,
   type RequestKind,
@@ -18,6 +19,9 @@ import {
   type ToProcess,
 } from './protocol.js';
 import { createSession, knownBackends, openTiny, runSession, takeOutputs, toTensors, valuesOf } from './session.js';
+
+// Whoever starts this process, and with whatever environment: the library is loaded later, on demand.
+Object.assign(process.env, noTelemetry);
 
 let session: InferenceSession | null = null;
 

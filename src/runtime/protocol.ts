@@ -44,3 +44,9 @@ export interface Channel<Out, In> {
 
 /** How the working folders of runtime processes are named. */
 export const runFolderPrefix = 'snug-run-';
+
+/**
+ * Since 1.29 onnxruntime's own builds for Linux and macOS report model names, weight hashes and errors to
+ * their maker unless this is set before the library is loaded. Then nothing is collected, stored or sent.
+ */
+export const noTelemetry: Readonly<Record<string, string>> = { ORT_DISABLE_TELEMETRY: '1' };

@@ -3,7 +3,7 @@ import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import type { ProcessExit } from './errors.js';
-import { runFolderPrefix, type Channel, type FromProcess, type ToProcess } from './protocol.js';
+import { noTelemetry, runFolderPrefix, type Channel, type FromProcess, type ToProcess } from './protocol.js';
 
 /** A started process of ours, whatever started it: `Out` goes to it, `In` comes from it. */
 export interface StartedProcess<Out, In> {
@@ -37,10 +37,10 @@ const allowedPrefixes = ['VK_', 'CUDA_', 'NVIDIA_', 'MESA_', 'ORT_', 'DXIL_'];
 
 /** The part of `env` an onnxruntime process gets. */
 export function runtimeEnv(env: NodeJS.ProcessEnv = process.env): Record<string, string> {
-  const result: Record<string, string> = {};
+  const result: Record<string, string> = { ...noTelemetry };
   for (const [name, value] of Object.entries(env)) {
     const upper = name.toUpperCase();
-    if (value === undefined) continue;
+    if (value === undefined || name in noTelemetry) continue;
     if (allowed.has(upper) || allowedPrefixes.some((prefix) => upper.startsWith(prefix))) result[name] = value;
   }
   // A Vulkan driver that a browser ships lies beside the loader it was tested with, and machines without a
