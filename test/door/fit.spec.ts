@@ -83,8 +83,9 @@ test('a model dropped while the memory is still being read is judged by what was
   });
   await page.goto(door.url);
   await expect(page.getByRole('button', { name: 'Choose a file' })).toBeVisible();
+  const opened = page.waitForResponse('**/api/openFiles');
   await dropFiles(page, [model]);
-  await page.waitForResponse('**/api/openFiles');
+  await opened;
   release();
   await expect(page.getByText(/Fits as it is/u).first()).toBeVisible();
 });

@@ -80,6 +80,8 @@ export const test = base.extend<TestFixtures>({
     });
     page.on('pageerror', (error) => complaints.push(String(error)));
     await page.goto(door.url);
+    // Nothing listens for drops before the page has drawn itself.
+    await page.locator('button.primary').waitFor();
     await use(page);
   },
 });
