@@ -95,6 +95,9 @@ export class Job {
       this.progress = event.progress;
     } else if (event.kind === 'done') {
       this.#end({ kind: 'done', report: event.report });
+    } else if (this.stopping && event.error.code === 'E_CANCELLED') {
+      // No failure: the reply to the stop is on its way and says what was kept.
+      return;
     } else {
       this.#end({ kind: 'failed', error: event.error, bestSoFar: event.bestSoFar });
     }
