@@ -85,7 +85,13 @@ export class GraphEditor {
   numbers(value: string | undefined): number[] | undefined {
     const tensor = value === undefined ? undefined : this.initializers.get(value);
     if (!tensor || tensor.data.byteLength > 1024) return undefined;
-    return readNumbers(tensor);
+    try {
+      return readNumbers(tensor);
+    } catch (error) {
+      // Placeholders, and element types that are no numbers, never steer a rewrite.
+      if (error instanceof SnugError && error.code === 'E_NOT_SUPPORTED') return undefined;
+      throw error;
+    }
   }
 
   add(node: Node): Node {

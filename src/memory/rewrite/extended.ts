@@ -1,6 +1,14 @@
 import type { Node } from '../../onnx/model.js';
-import { getInts, getString, intAttribute } from '../../onnx/attribute.js';
+import { getInts, intAttribute } from '../../onnx/attribute.js';
 import { is, type GraphEditor } from './editor.js';
+import {
+  fuseBiasGelu,
+  fuseGelu,
+  fuseLayerNorm,
+  fuseQuickGelu,
+  fuseRmsNorm,
+  fuseSkipLayerNorm,
+} from './normalization.js';
 import { fuseDynamicQuantization, fuseIntegerProducts } from './integer.js';
 
 const microsoft = 'com.microsoft';
@@ -49,100 +57,6 @@ function fuseConvActivation(editor: GraphEditor): void {
         ...node.attributes,
         ['activation', { type: 'string', value: new TextEncoder().encode(next.opType) }],
       ]),
-    });
-  }
-}
-
-/** x * 0.5 * (1 + erf(x / sqrt 2)) becomes Gelu. */
-function fuseGelu(editor: GraphEditor): void {
-  for (const node of editor.ordered()) {
-    if (!is(node, 'Div', 'Mul') || !editor.isConstant(node.inputs[1])) continue;
-    const erf = editor.onlyConsumer(node.outputs[0]);
-    if (!is(erf, 'Erf')) continue;
-    const add = editor.onlyConsumer(erf.outputs[0]);
-    if (!is(add, 'Add')) continue;
-    const source = node.inputs[0] ?? '';
-    const chain = [node, erf, add];
-    let last = editor.onlyConsumer(add.outputs[0]);
-    let halved = false;
-    let scaled = false;
-    while (is(last, 'Mul') && !(halved && scaled)) {
-      const other = last.inputs.find((input) => input !== chain.at(-1)?.outputs[0]) ?? '';
-      const halfOf = editor.producer(other);
-      if (editor.isConstant(other)) halved = true;
-      else if (other === source) scaled = true;
-      else if (is(halfOf, 'Mul') && halfOf.inputs.includes(source)) {
-        halved = scaled = true;
-        chain.push(halfOf);
-      } else break;
-      chain.push(last);
-      if (halved && scaled) break;
-      last = editor.onlyConsumer(last.outputs[0]);
-    }
-    const end = chain.at(-1);
-    if (!(halved && scaled) || !end) continue;
-    editor.remove(...chain);
-    editor.add({
-      ...end,
-      opType: 'Gelu',
-      domain: microsoft,
-      name: `${end.name}/GeluFusion`,
-      inputs: [source],
-      attributes: new Map(),
-    });
-  }
-}
-
-/** Mean, deviation, square, mean, root, scale (and shift) become LayerNormalization. */
-function fuseLayerNorm(editor: GraphEditor): void {
-  for (const mean of editor.ordered()) {
-    if (!is(mean, 'ReduceMean')) continue;
-    const source = mean.inputs[0] ?? '';
-    const sub = editor.consumers(mean.outputs[0]).find((node) => is(node, 'Sub') && node.inputs[0] === source);
-    if (!sub) continue;
-    const pow = editor.consumers(sub.outputs[0]).find((node) => is(node, 'Pow', 'Mul') && node !== sub);
-    const variance = editor.onlyConsumer(pow?.outputs[0]);
-    const add = is(variance, 'ReduceMean') ? editor.onlyConsumer(variance.outputs[0]) : undefined;
-    const root = is(add, 'Add') ? editor.onlyConsumer(add.outputs[0]) : undefined;
-    const div = is(root, 'Sqrt') ? editor.onlyConsumer(root.outputs[0]) : undefined;
-    const scale = is(div, 'Div') ? editor.onlyConsumer(div.outputs[0]) : undefined;
-    if (!pow || !variance || !add || !root || !div || !is(scale, 'Mul')) continue;
-    const weight = scale.inputs.find((input) => editor.isConstant(input));
-    if (weight === undefined) continue;
-    const shift = editor.onlyConsumer(scale.outputs[0]);
-    const bias = is(shift, 'Add') ? shift.inputs.find((input) => editor.isConstant(input)) : undefined;
-    const last = bias === undefined || !shift ? scale : shift;
-    editor.remove(mean, sub, pow, variance, add, root, div, scale, last);
-    const inputs = bias === undefined ? [source, weight] : [source, weight, bias];
-    editor.add({
-      ...last,
-      opType: 'LayerNormalization',
-      name: `${last.name}/LayerNormFusion/`,
-      inputs,
-      attributes: new Map(),
-    });
-  }
-}
-
-/** Square, mean, root, scale become SimplifiedLayerNormalization (RMS norm). */
-function fuseRmsNorm(editor: GraphEditor): void {
-  for (const pow of editor.ordered()) {
-    if (!is(pow, 'Pow') || editor.numbers(pow.inputs[1])?.[0] !== 2) continue;
-    const source = pow.inputs[0] ?? '';
-    const mean = editor.onlyConsumer(pow.outputs[0]);
-    const add = is(mean, 'ReduceMean') ? editor.onlyConsumer(mean.outputs[0]) : undefined;
-    const root = is(add, 'Add') ? editor.onlyConsumer(add.outputs[0]) : undefined;
-    const div = is(root, 'Sqrt') ? editor.onlyConsumer(root.outputs[0]) : undefined;
-    const scale = is(div, 'Div') && div.inputs[0] === source ? editor.onlyConsumer(div.outputs[0]) : undefined;
-    const weight = is(scale, 'Mul') ? scale.inputs.find((input) => editor.isConstant(input)) : undefined;
-    if (!scale || weight === undefined || editor.dims(weight)?.length !== 1) continue;
-    editor.remove(pow, mean, add, root, div, scale);
-    editor.add({
-      ...scale,
-      opType: 'SimplifiedLayerNormalization',
-      name: `${scale.name}/SimplifiedLayerNormFusion/`,
-      inputs: [source, weight],
-      attributes: new Map([['axis', intAttribute(-1)]]),
     });
   }
 }
@@ -223,79 +137,6 @@ function fuseMatMulTranspose(editor: GraphEditor): void {
       name,
       inputs,
       attributes: new Map([...node.attributes, ...flags]),
-    });
-  }
-}
-
-/** Add of a bias before Gelu runs with it. */
-function fuseBiasGelu(editor: GraphEditor): void {
-  for (const node of editor.ordered()) {
-    if (!is(node, 'Add')) continue;
-    const bias = node.inputs.findIndex((input) => editor.isConstant(input) && editor.dims(input)?.length === 1);
-    const gelu = editor.onlyConsumer(node.outputs[0]);
-    const last = (value: string | undefined) => editor.dims(value)?.at(-1);
-    if (bias < 0 || !is(gelu, 'Gelu', `${microsoft}:Gelu`) || last(node.inputs[0]) !== last(node.inputs[1])) continue;
-    if (getString(gelu, 'approximate', 'none') === 'tanh') continue;
-    editor.remove(node, gelu);
-    const inputs = [node.inputs[1 - bias] ?? '', node.inputs[bias] ?? ''];
-    editor.add({ ...gelu, opType: 'BiasGelu', domain: microsoft, name: 'BiasGelu', inputs, attributes: new Map() });
-  }
-}
-
-/** Residual sum (and bias) before LayerNormalization, when nobody else needs the sum. */
-function fuseSkipLayerNorm(editor: GraphEditor): void {
-  for (const norm of editor.ordered()) {
-    if (!is(norm, 'LayerNormalization')) continue;
-    const rank = editor.dims(norm.inputs[0])?.length;
-    const add = editor.producer(norm.inputs[0]);
-    if (rank !== 3 || !is(add, 'Add') || editor.onlyConsumer(add.outputs[0]) !== norm) continue;
-    const same = (a: string | undefined, b: string | undefined) => editor.dims(a)?.join() === editor.dims(b)?.join();
-    if (!same(add.inputs[0], add.inputs[1])) continue;
-    let [input = '', skip = ''] = add.inputs;
-    let bias: string | null = null;
-    const gone = [norm, add];
-    for (const which of [0, 1] as const) {
-      const inner = editor.producer(which === 0 ? input : skip);
-      if (bias !== null || !is(inner, 'Add') || editor.onlyConsumer(inner.outputs[0]) !== add) continue;
-      const at = inner.inputs.findIndex((value) => editor.isConstant(value) && editor.dims(value)?.length === 1);
-      if (at < 0) continue;
-      bias = inner.inputs[at] ?? null;
-      gone.push(inner);
-      if (which === 0) input = inner.inputs[1 - at] ?? '';
-      else skip = inner.inputs[1 - at] ?? '';
-    }
-    editor.remove(...gone);
-    const rest = bias === null ? norm.inputs.slice(1) : [norm.inputs[1] ?? '', norm.inputs[2] ?? '', bias];
-    editor.add({
-      ...norm,
-      opType: 'SkipLayerNormalization',
-      domain: microsoft,
-      name: 'SkipLayerNormalization',
-      inputs: [input, skip, ...rest],
-    });
-  }
-}
-
-/** x * sigmoid(a x) becomes QuickGelu. */
-function fuseQuickGelu(editor: GraphEditor): void {
-  for (const sigmoid of editor.ordered()) {
-    if (!is(sigmoid, 'Sigmoid')) continue;
-    const mul = editor.onlyConsumer(sigmoid.outputs[0]);
-    if (!is(mul, 'Mul')) continue;
-    const source = mul.inputs.find((input) => input !== sigmoid.outputs[0]) ?? '';
-    const scaled = editor.producer(sigmoid.inputs[0]);
-    const direct = sigmoid.inputs[0] === source;
-    const viaScale =
-      is(scaled, 'Mul') && scaled.inputs.includes(source) && scaled.inputs.some((input) => editor.isConstant(input));
-    if (!direct && !viaScale) continue;
-    editor.remove(sigmoid, mul, direct ? undefined : scaled);
-    editor.add({
-      ...mul,
-      opType: 'QuickGelu',
-      domain: microsoft,
-      name: `${mul.name}/QuickGeluFusion/`,
-      inputs: [source],
-      attributes: new Map(),
     });
   }
 }

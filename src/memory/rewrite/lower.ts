@@ -5,6 +5,7 @@ import { applyBasic } from './basic.js';
 import { GraphEditor } from './editor.js';
 import { applyExtended } from './extended.js';
 import { ChannelsLast } from './nhwc.js';
+import { widenHalf } from './half.js';
 import { BlockedLayout, fuseConvolutionSums } from './nchwc.js';
 import { duplicateDequantizers, fuseQuantized, prepareQuantized } from './qdq.js';
 import { pushTransposes } from './transpose.js';
@@ -26,7 +27,8 @@ const channelBlock = 16;
  * Rewrites a model the way the runtime's optimizer (level `all`) does, as far as it changes what memory holds.
  * The model itself is left alone; weights are not read.
  */
-export function lowerModel(model: Pick<Model, 'graph' | 'opsets'>, provider: Provider): RuntimeGraph {
+export function lowerModel(original: Pick<Model, 'graph' | 'opsets'>, provider: Provider): RuntimeGraph {
+  const model = provider === 'cpu' ? widenHalf(original) : original;
   const { dims } = defaultBindings(model, 1);
   const shapes = inferShapes(model, dims);
   const editor = new GraphEditor(model, shapes);

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { SnugError } from '../../../src/contract/errors.js';
+import type { SnugError } from '../../../src/contract/errors.js';
 import { intAttribute, intsAttribute, makeNode } from '../../../src/onnx/graph.js';
 import { DataType, type Model, type Node, type Tensor, type ValueInfo } from '../../../src/onnx/model.js';
 import { batchDimension, defaultBindings, inferShapes } from '../../../src/onnx/shape.js';
