@@ -126,6 +126,20 @@ test('stopping the server leaves no upload and no process behind', async ({ app,
   await expect.poll(() => children.filter(isAlive)).toEqual([]);
 });
 
+test('stopping the work ends it within moments, says what is left, and the plan is still there', async ({ app }) => {
+  const large = path.join(models, 'digits-vit.onnx');
+  test.skip(!existsSync(large), 'the model collection is not beside this checkout');
+  await dropFiles(app, [large]);
+  await expect(app.getByRole('heading', { name: /digits-vit\.onnx/u })).toBeVisible();
+  await app.getByRole('combobox', { name: 'Unit' }).selectOption('MB');
+  await app.getByRole('spinbutton', { name: 'Budget' }).fill('6');
+  await app.getByRole('spinbutton', { name: 'Budget' }).press('Tab');
+  await app.getByRole('button', { name: 'Make it snug' }).click();
+  await app.getByRole('button', { name: 'Stop' }).click();
+  await expect(app.getByText(/^Stopped\. /u).first()).toBeVisible();
+  await expect(app.getByRole('heading', { name: /digits-vit/u })).toBeVisible();
+});
+
 /** Process ids below one process; only Linux tells them in files, elsewhere the list is empty. */
 function childrenOf(pid: number): number[] {
   const file = `/proc/${pid}/task/${pid}/children`;
