@@ -29,6 +29,11 @@ const blockedOperators = new Set(
   ).split(' '),
 );
 
+/** Whether an operator is left in float32 by {@link convertToFloat16}. */
+export function staysFloat32(opType: string): boolean {
+  return blockedOperators.has(opType);
+}
+
 /** Inputs that stay float32 although their operator computes in float16. */
 const floatInputs: Record<string, readonly number[]> = { Resize: [1, 2], GroupNorm: [1, 2], SkipGroupNorm: [1, 2] };
 
@@ -153,7 +158,7 @@ class Conversion {
   }
 
   private isBlocked(node: Node): boolean {
-    if (blockedOperators.has(node.opType) || bodiesOf(node).length > 0) return true;
+    if (staysFloat32(node.opType) || bodiesOf(node).length > 0) return true;
     // Scales of Q/DQ may be float16 from opset 19 on.
     const scaled = node.opType === 'DequantizeLinear' || node.opType === 'QuantizeLinear';
     if (scaled && node.domain === '' && this.opset < 19) return true;

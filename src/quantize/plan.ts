@@ -3,6 +3,7 @@ import { getFloat, getInt } from '../onnx/graph.js';
 import { DataType, type Model } from '../onnx/model.js';
 import { elementCount } from '../onnx/tensor.js';
 import { blockMatrixSize, type BlockFormat } from './block-matrix.js';
+import { staysFloat32 } from './float16.js';
 import { floatBytes } from './floats.js';
 import type { WeightMatrix } from './matrix.js';
 import type { WeightSite, WeightUse } from './sites.js';
@@ -79,7 +80,9 @@ function obstacleOf(model: Model, site: WeightSite, use: WeightUse, encoding: En
   const { tensor } = site;
   const opset = model.opsets.get('') ?? 0;
   if (encoding === 'float16') {
-    return tensor.dataType === DataType.FLOAT ? null : 'it is not float32';
+    if (tensor.dataType !== DataType.FLOAT) return 'it is not float32';
+    if (use.graph !== model.graph) return 'bodies of If and Loop stay float32';
+    return staysFloat32(use.node.opType) ? 'it needs the range of float32' : null;
   }
   const wide = encoding === 'MatMulNBits' || encoding === 'GatherBlockQuantized';
   if (tensor.dataType !== DataType.FLOAT && !(wide && tensor.dataType === DataType.FLOAT16)) {

@@ -1,5 +1,4 @@
 import { randomUUID } from 'node:crypto';
-import { readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import * as ort from 'onnxruntime-node';
 import { makeNode } from '../../../src/onnx/graph.js';
@@ -73,11 +72,7 @@ export function weight(name: string, dims: number[], values: Float32Array): Tens
 }
 
 export interface RunOptions {
-  provider?: 'cpu' | 'webgpu';
   level?: 'disabled' | 'basic' | 'extended' | 'all';
-  /** Filled with operator → provider, from a profile written to `folder`. */
-  placement?: Map<string, string>;
-  folder?: string;
 }
 
 type FeedSpec = Record<string, { dims: number[]; data: Float32Array | BigInt64Array }>;
@@ -99,29 +94,14 @@ export async function runModel(
   feeds: FeedSpec,
   options: RunOptions = {},
 ): Promise<Record<string, Float32Array>> {
-  const { placement, folder } = options;
-  const prefix = path.join(folder ?? '', `profile-${randomUUID()}`);
   const session = await ort.InferenceSession.create(serializeModel(model), {
-    executionProviders: [options.provider ?? 'cpu'],
     graphOptimizationLevel: options.level ?? 'all',
     logSeverityLevel: 3,
-    ...(placement === undefined ? {} : { enableProfiling: true, profileFilePrefix: prefix }),
   });
   const results = await session.run(ortFeeds(feeds));
   const outputs = Object.fromEntries(
     Object.entries(results).map(([name, tensor]) => [name, Float32Array.from(tensor.data as Float32Array)]),
   );
-  if (placement !== undefined && folder !== undefined) {
-    session.endProfiling();
-    for (const file of readdirSync(folder).filter((name) => name.startsWith(path.basename(prefix)))) {
-      const events = JSON.parse(readFileSync(path.join(folder, file), 'utf8')) as {
-        args?: { op_name?: string; provider?: string };
-      }[];
-      for (const { args } of events) {
-        if (args?.op_name !== undefined && args.provider !== undefined) placement.set(args.op_name, args.provider);
-      }
-    }
-  }
   await session.release();
   return outputs;
 }
@@ -136,22 +116,6 @@ export async function optimizedOperators(model: Model, folder: string): Promise<
   });
   await session.release();
   return readModel(file).graph.nodes.map((candidate) => candidate.opType);
-}
-
-/** Why WebGPU cannot be used here; null when it can. */
-export async function webgpuProblem(): Promise<string | null> {
-  const model = buildModel({
-    inputs: { x: [2] },
-    outputs: ['y'],
-    nodes: [node('Neg', ['x'], 'y')],
-    weights: [],
-  });
-  try {
-    await runModel(model, { x: { dims: [2], data: Float32Array.of(1, 2) } }, { provider: 'webgpu' });
-    return null;
-  } catch (error) {
-    return String(error).split('\n')[0]!.slice(0, 120);
-  }
 }
 
 /** The runtime interface over sessions of this process: enough to calibrate. */

@@ -7,16 +7,7 @@ import type { Model } from '../../../src/onnx/model.js';
 import { collectRanges, quantizableWeights, quantizeModel } from '../../../src/quantize/index.js';
 import type { ActivationRanges, QuantizedWeight } from '../../../src/quantize/index.js';
 import type { Dtype, Provider } from '../../../src/contract/types.js';
-import {
-  buildModel,
-  directRuntime,
-  listDataset,
-  node,
-  optimizedOperators,
-  runModel,
-  weight,
-  webgpuProblem,
-} from './build.js';
+import { buildModel, directRuntime, listDataset, node, optimizedOperators, runModel, weight } from './build.js';
 import { gaussian, sqnr } from './numbers.js';
 
 const weightOf = (name: string, dims: number[], seed: number, scale: number): ReturnType<typeof weight> =>
@@ -235,57 +226,6 @@ describe('operators after optimisation on the CPU', () => {
     expect(sqnr(exact.y!, (await runModel(quantized, feeds)).y!)).toBeGreaterThan(28);
   });
 });
-
-const noWebgpu = await webgpuProblem();
-describe.skipIf(noWebgpu !== null)(
-  `every encoding runs on WebGPU${noWebgpu === null ? '' : ` (skipped: ${noWebgpu})`}`,
-  () => {
-    for (const [name, make] of Object.entries(samples)) {
-      for (const dtype of ['int8', 'int4'] as const) {
-        it(`${name} ${dtype}`, async () => {
-          const sample = make();
-          const result = quantizeModel(sample.model, assignment(sample.model, dtype, 'webgpu'), { provider: 'webgpu' });
-          for (const row of result.weights)
-            expect(row.dtype === dtype || row.reason !== undefined, row.name).toBe(true);
-          const feeds = inputOf(sample, 7);
-          const exact = await runModel(result.model, feeds);
-          const placement = new Map<string, string>();
-          const got = await runModel(result.model, feeds, { provider: 'webgpu', placement, folder });
-          expect(sqnr(exact.y!, got.y!)).toBeGreaterThan(30);
-          for (const row of result.weights) {
-            if (row.dtype === 'fp32') continue;
-            const operator = row.encoding === 'MatMulNBits' ? 'MatMulNBits' : 'DequantizeLinear';
-            expect(placement.get(operator), operator).toBe('WebGpuExecutionProvider');
-          }
-        });
-      }
-    }
-
-    it('GatherBlockQuantized decodes as on the CPU, odd numbers of blocks included', async () => {
-      for (const dtype of ['int8', 'int4'] as const) {
-        for (const width of [32, 96, 48]) {
-          const model = buildModel({
-            inputs: { ids: ['n'] },
-            inputTypes: { ids: 7 },
-            outputs: ['y'],
-            nodes: [node('Gather', ['table', 'ids'], 'y')],
-            weights: [weightOf('table', [20, width], width, 1)],
-          });
-          const { model: quantized, weights } = quantizeModel(model, new Map([['table', dtype]]), {
-            provider: 'webgpu',
-          });
-          expect(weights[0]).toMatchObject({ dtype, encoding: 'GatherBlockQuantized' });
-          const feeds = { ids: { dims: [3], data: BigInt64Array.from([0n, 19n, 7n]) } };
-          const exact = await runModel(quantized, feeds);
-          const placement = new Map<string, string>();
-          const got = await runModel(quantized, feeds, { provider: 'webgpu', placement, folder });
-          expect(got.y).toEqual(exact.y);
-          expect(placement.get('GatherBlockQuantized')).toBe('WebGpuExecutionProvider');
-        }
-      }
-    });
-  },
-);
 
 describe('float16', () => {
   for (const name of ['MatMul', 'Gemm', 'Conv', 'ConvTranspose']) {

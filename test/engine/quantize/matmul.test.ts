@@ -1,11 +1,11 @@
 import { describe, expect, it } from 'vitest';
 import { floatAttribute, intAttribute, intsAttribute } from '../../../src/onnx/graph.js';
 import { readFloat32 } from '../../../src/onnx/tensor.js';
-import type { Model, Tensor } from '../../../src/onnx/model.js';
+import type { Graph, Model, Tensor } from '../../../src/onnx/model.js';
 import { blockMatrixSize, dequantizeMatrix } from '../../../src/quantize/block-matrix.js';
 import { quantizableWeights, quantizeModel } from '../../../src/quantize/index.js';
 import type { Dtype, Provider } from '../../../src/contract/types.js';
-import { buildModel, node, operators, runModel, weight } from './build.js';
+import { buildGraph, buildModel, node, operators, runModel, weight } from './build.js';
 import { gaussian, sqnr } from './numbers.js';
 
 function multiply(x: Float32Array, rows: number, w: Float32Array, k: number, n: number): Float32Array {
@@ -182,6 +182,51 @@ describe('MatMul and Gemm as MatMulNBits on the CPU', () => {
       expect(sqnr(exact.logits!, (await runModel(result.model, feeds)).logits!)).toBeGreaterThan(least);
       const stored = [...result.model.graph.initializers.values()].reduce((sum, t) => sum + t.data.byteLength, 0);
       expect(result.weights[0]!.bytesAfter).toBe(stored);
+    }
+  });
+
+  it('works inside the bodies of If, also in float16, with a weight of the outer graph', async () => {
+    const body = (name: string, weightName: string): Graph => ({
+      ...buildGraph({
+        inputs: {},
+        outputs: [`${name}_y`],
+        nodes: [node('MatMul', ['x', weightName], `${name}_y`)],
+        weights: weightName === 'outer' ? [] : [weight(weightName, [64, 32], gaussian(64 * 32, 2))],
+      }),
+      name,
+    });
+    const model = buildModel({
+      inputs: { x: [3, 64] },
+      outputs: ['y', 'z'],
+      nodes: [
+        node('MatMul', ['x', 'top'], 'z'),
+        node('ReduceMax', ['x'], 'most', { keepdims: intAttribute(0) }),
+        node('Greater', ['most', 'zero'], 'positive'),
+        node('If', ['positive'], 'y', {
+          then_branch: { type: 'graph', value: body('then', 'outer') },
+          else_branch: { type: 'graph', value: body('otherwise', 'inner') },
+        }),
+      ],
+      weights: [
+        weight('outer', [64, 32], gaussian(64 * 32, 1)),
+        weight('top', [64, 32], gaussian(64 * 32, 3)),
+        weight('zero', [], new Float32Array(1)),
+      ],
+    });
+    for (const sign of [1, -1]) {
+      const feeds = { x: { dims: [3, 64], data: gaussian(192, 5).map((value) => sign * Math.abs(value)) } };
+      const exact = await runModel(model, feeds);
+      const int8 = quantizeAll(model, 'int8');
+      expect(int8.weights.map((row) => row.dtype)).toEqual(['int8', 'int8', 'int8']);
+      expect(int8.model.graph.initializers.has('outer')).toBe(false);
+      expect(sqnr(exact.y!, (await runModel(int8.model, feeds)).y!)).toBeGreaterThan(34);
+      const half = quantizeAll(model, 'fp16', 'webgpu');
+      const halves = new Map(half.weights.map((row) => [row.name, row]));
+      expect(halves.get('top')).toMatchObject({ dtype: 'fp16' });
+      expect(halves.get('outer')).toMatchObject({ dtype: 'fp32', reason: expect.stringContaining('bodies') as string });
+      const got = await runModel(half.model, feeds);
+      expect(sqnr(exact.y!, got.y!)).toBeGreaterThan(50);
+      expect(sqnr(exact.z!, got.z!)).toBeGreaterThan(50);
     }
   });
 });
