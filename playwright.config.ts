@@ -19,7 +19,7 @@ export default defineConfig({
     viewport: { width: 1080, height: 720 },
     locale: 'en-US',
     headless: true,
-    trace: 'retain-on-failure',
+    screenshot: 'only-on-failure',
     launchOptions: {
       args: [...chromiumFlags],
       ...(executablePath === null ? {} : { executablePath }),

@@ -21,6 +21,7 @@ export function chartOptions(
       color: palette.ink2,
       font: { family: palette.font, size: 11 },
       maxTicksLimit: 6,
+      includeBounds: false,
       padding: 6,
       maxRotation: 0,
       callback: (value: number | string) => axisWords.tick(Number(value)),
@@ -34,6 +35,8 @@ export function chartOptions(
   });
   return {
     responsive: true,
+    clip: 8,
+    layout: { padding: { top: 8, right: 4 } },
     maintainAspectRatio: false,
     interaction: { mode: 'nearest', axis: 'x', intersect: false },
     onClick: extra.onClick ?? (() => undefined),

@@ -59,7 +59,7 @@ export const adjustEn = ({ bytes, bytesExact, count, percent, decimal }: Formats
     intro: 'Fewer bits per weight. What really stays small depends on what runs it.',
     choose: 'Number format',
     auto: 'Snug’s choice',
-    columns: { format: 'Format', memory: 'Peak memory', file: 'File', damage: 'Expected damage', speed: 'Speed' },
+    columns: { format: 'Format', memory: 'Memory', file: 'File', damage: 'Damage', speed: 'Speed' },
     speed: (ratio: number): string => `${decimal(ratio, 1)}×`,
     notHere: 'Not possible here',
     map: 'The weights, by format and size',

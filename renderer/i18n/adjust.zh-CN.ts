@@ -59,7 +59,7 @@ export const adjustZhCN = ({ bytes, bytesExact, count, percent, decimal }: Forma
     intro: '每个权重用更少的位。真正省下多少，取决于由什么来运行。',
     choose: '数值格式',
     auto: 'Snug 的选择',
-    columns: { format: '格式', memory: '内存峰值', file: '文件', damage: '预期损失', speed: '速度' },
+    columns: { format: '格式', memory: '内存', file: '文件', damage: '损失', speed: '速度' },
     speed: (ratio) => `${decimal(ratio, 1)}×`,
     notHere: '这里不可用',
     map: '按格式和大小看权重',

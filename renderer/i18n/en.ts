@@ -63,6 +63,15 @@ const phase: Record<JobPhase, string> = {
   checking: 'Checking that it runs',
   comparing: 'Comparing answers',
 };
+const step: Record<JobPhase, string> = {
+  reading: 'Read',
+  planning: 'Plan',
+  pruning: 'Prune',
+  quantizing: 'Shrink',
+  writing: 'Write',
+  checking: 'Check',
+  comparing: 'Compare',
+};
 const method: Record<PruneMethod, string> = {
   random: 'Random',
   magnitude: 'Smallest first',
@@ -78,6 +87,7 @@ export const en = {
   partHelp,
   verdict,
   phase,
+  step,
   method,
   adjust: adjustEn(format),
   error: errorsEn(format),
@@ -129,6 +139,7 @@ export const en = {
     totalOnly: (total: number): string => `${bytes(total)}`,
     unknownSize: 'Memory size not known',
     shared: 'shared with the system',
+    note: (note: string): string => note,
     source: (source: string, confidence: string): string =>
       confidence === 'guessed' ? `Guessed from ${source}. Enter the size if you know it.` : `Read from ${source}`,
     entered: 'Entered by you',
@@ -188,7 +199,7 @@ export const en = {
       return `Does not fit: needs ${n}${atBatch(batch)}, ${b} can be used.`;
     },
     verdictUnknown: (reason: string): string => `Can’t tell how much it needs: ${reason}`,
-    nothingToDo: 'Nothing to do.',
+    nothingToDo: ' Nothing to do.',
     nothingToDoMore: (spare: number): string => `${bytes(spare)} stays free while it runs.`,
     wouldFit: 'Snug would make it fit',
     wouldFitDo: 'Snug would do this',
@@ -225,8 +236,8 @@ export const en = {
     damageHelp:
       'How far the answers are expected to move: the strength of the original output over the error, in decibels. Higher is better; the check measures it.',
     make: 'Make it snug',
-    makeAnyway: 'Make it smaller anyway',
-    halfBudget: (size: number): string => `See what Snug does in half of that, ${bytes(size)}`,
+    makeAnyway: 'Make it snug anyway',
+    halfBudget: (size: number): string => `Try it in half, ${bytes(size)}`,
     adjust: 'Adjust',
     adjustClose: 'Close adjustments',
     how: 'How we worked this out',
@@ -240,7 +251,7 @@ export const en = {
     pinned: 'Set by you',
     data: {
       none: 'No samples of yours yet',
-      why: 'With a few hundred inputs like your real ones Snug can repair what pruning removes, calibrate 8-bit ranges, and measure how many answers change. Without them it can only check with random inputs.',
+      why: 'With a few hundred inputs like your real ones Snug can repair what pruning removes, calibrate 8‑bit ranges, and measure how many answers change. Without them it can only check with random inputs.',
       attach: 'Add samples',
       replace: 'Replace',
       attached: (name: string, samples: number): string => `${items(samples, 'sample', 'samples')} from ${name}`,
@@ -300,6 +311,7 @@ export const en = {
     pending: 'to do',
     now: 'now',
     done: 'done',
+    skipped: 'left out',
   },
 
   result: {

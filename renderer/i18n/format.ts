@@ -55,7 +55,7 @@ export function createFormats(locale: string): Formats {
   };
 
   return {
-    bytes: (bytes) => sized(bytes, 0),
+    bytes: (bytes) => (bytes === 0 ? '0' : sized(bytes, 0)),
     bytesPair(a, b) {
       for (let extra = 0; extra < 3; extra += 1) {
         const pair: [string, string] = [sized(a, extra), sized(b, extra)];
@@ -72,7 +72,7 @@ export function createFormats(locale: string): Formats {
     compact(value) {
       const [size, unit] = value >= 1e9 ? [1e9, 'B'] : value >= 1e6 ? [1e6, 'M'] : value >= 1e3 ? [1e3, 'k'] : [1, ''];
       const scaled = value / size;
-      const text = fixed(scaled, size > 1 && scaled < 10 ? 1 : 0);
+      const text = fixed(scaled, size > 1 && scaled < 100 ? 1 : 0);
       return unit === '' ? text : `${text}\u00a0${unit}`;
     },
     percent: (share, digits = 0) =>

@@ -62,6 +62,15 @@ const phase: Record<JobPhase, string> = {
   checking: '检查能否运行',
   comparing: '比较答案',
 };
+const step: Record<JobPhase, string> = {
+  reading: '读取',
+  planning: '规划',
+  pruning: '剪枝',
+  quantizing: '压缩',
+  writing: '写入',
+  checking: '检查',
+  comparing: '比较',
+};
 const method: Record<PruneMethod, string> = {
   random: '随机',
   magnitude: '从最小的开始',
@@ -77,6 +86,7 @@ export const zhCN = {
   partHelp,
   verdict,
   phase,
+  step,
   method,
   adjust: adjustZhCN(format),
   error: errorsZhCN(format),
@@ -128,6 +138,7 @@ export const zhCN = {
     totalOnly: (total) => `共 ${bytes(total)}`,
     unknownSize: '显存大小未知',
     shared: '与系统共用',
+    note: fromEngineZhCN.note,
     source: (source, confidence) =>
       confidence === 'guessed'
         ? `由${fromEngineZhCN.source(source)}推测得出。如果知道实际大小，请自行填写。`
@@ -199,8 +210,8 @@ export const zhCN = {
     },
     sentence: (parts) => `${parts.join('，')}。`,
     sentenceUnchanged: '不作改动',
-    sentenceDtype: (name, share) => (share > 0.995 ? `全部用${name}` : `${percent(share)} 用${name}`),
-    sentenceRest: (name) => `其余用${name}`,
+    sentenceDtype: (name, share) => (share > 0.995 ? `全部用 ${name}` : `${percent(share)} 用 ${name}`),
+    sentenceRest: (name) => `其余用 ${name}`,
     sentencePruned: (ratio) => `剪去 ${percent(ratio)}`,
     sentenceNotPruned: '不剪枝',
     sentenceBatch: (batch) => `批大小 ${count(batch)}`,
@@ -219,7 +230,7 @@ export const zhCN = {
     damageHelp: '答案预计会偏移多少：原输出强度与误差之比，单位分贝，越高越好；检查时会实测。',
     make: '开始压缩',
     makeAnyway: '仍然压缩',
-    halfBudget: (size) => `看看 Snug 用一半内存（${bytes(size)}）会怎么做`,
+    halfBudget: (size) => `试试一半内存（${bytes(size)}）`,
     adjust: '调整',
     adjustClose: '关闭调整',
     how: '这是怎么算出来的',
@@ -290,6 +301,7 @@ export const zhCN = {
     pending: '待办',
     now: '进行中',
     done: '已完成',
+    skipped: '跳过',
   },
 
   result: {

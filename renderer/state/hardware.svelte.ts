@@ -49,7 +49,8 @@ export class HardwareStore {
       return;
     }
     this.reading = reply.value;
-    if (this.status === 'failed') this.manualBytes = null;
+    // The stand-in size gives way to a late reading; a size the user chose meanwhile does not.
+    if (this.status === 'failed' && this.manualBytes === fallbackManualBytes) this.manualBytes = null;
     this.status = 'ready';
     this.#settle();
   }

@@ -69,7 +69,7 @@ export class Planner {
   }
 
   setBudget(bytes: number | null): void {
-    this.ownBudgetBytes = bytes;
+    this.ownBudgetBytes = bytes === null ? null : Math.round(bytes);
     this.#soon();
   }
 

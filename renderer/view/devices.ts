@@ -51,19 +51,26 @@ export function preferredDevice(devices: GpuReading[]): GpuReading | null {
 }
 
 /**
- * Bytes Snug leaves alone so that the desktop and a growing neighbour have room: 4 % of the device, at least
- * 0.5 GB, never more than a fifth of what is free.
+ * Bytes Snug leaves alone so that the desktop and a growing neighbour have room. The same rule as the engine's
+ * own default budget: 5 % of the device's own memory (0.25 to 2 GB), 10 % of shared memory (0.5 to 4 GB).
  */
 export function keptFreeBytes(device: GpuReading): number {
-  const free = device.freeBytes ?? device.totalBytes ?? 0;
-  const floor = device.id === ramDeviceId ? 1e9 : 0.5e9;
-  return Math.round(Math.min(Math.max(floor, (device.totalBytes ?? 0) * 0.04), free * 0.2));
+  const size = device.totalBytes ?? device.freeBytes ?? 0;
+  const [share, least, most] = device.shared ? [0.1, 0.5e9, 4e9] : [0.05, 0.25e9, 2e9];
+  return Math.round(Math.min(most, Math.max(least, size * share)));
+}
+
+/** What is free, as read or, with only the total known, as the engine takes it; null when nothing is known. */
+export function freeBytesOf(device: GpuReading): number | null {
+  const { totalBytes, freeBytes } = device;
+  if (freeBytes !== null) return freeBytes;
+  return totalBytes === null ? null : totalBytes - Math.min(1e9, totalBytes / 4);
 }
 
 /** What Snug may use unless the user says otherwise; null when the device's memory is not known. */
 export function defaultBudgetBytes(device: GpuReading): number | null {
-  const free = device.freeBytes ?? device.totalBytes;
-  return free === null ? null : Math.max(0, free - keptFreeBytes(device));
+  const free = freeBytesOf(device);
+  return free === null ? null : Math.max(0, Math.floor(free - keptFreeBytes(device)));
 }
 
 /** Bytes other programs hold; null when only one of total and free is known. */

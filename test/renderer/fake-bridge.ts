@@ -374,6 +374,7 @@ export function installFakeBridge(scenario: Scenario): void {
         onnxruntime: '1.30.0',
       })),
     async hardware() {
+      controls.calls.push({ method: 'hardware', args: [] });
       await later(scenario.hardwareDelayMs);
       return 'code' in scenario.hardware ? { ok: false, error: scenario.hardware } : ok(scenario.hardware);
     },
@@ -402,6 +403,9 @@ export function installFakeBridge(scenario: Scenario): void {
     cancel: (jobId) =>
       answer('cancel', [jobId], () => {
         clearInterval(running);
+        // The engine tells the end of a stopped job before it answers the stop.
+        const error = { code: 'E_CANCELLED' as const, message: 'Stopped.', action: '', params: {} };
+        controls.emit({ jobId, kind: 'failed', error, bestSoFar: null });
         const last = controls.calls.findLast((call) => call.method === 'startFit')?.args[0] as PlanRequest;
         return { kept: scenario.keepOnCancel ? report(last) : null };
       }),
