@@ -1,4 +1,4 @@
-import { cholesky, solveCholesky, subtractRows } from './linear-algebra.js';
+import { cholesky, notFinite, solveCholesky, subtractRows } from './linear-algebra.js';
 
 /** One consumer of the class whose units are to be removed. */
 export interface ObsConsumer {
@@ -85,15 +85,14 @@ function blockFactor(inverse: Float64Array, inputs: number, rows: readonly numbe
   const block = new Float64Array(k * k);
   for (let r = 0; r < k; r++) for (let c = 0; c < k; c++) block[r * k + c] = entry(inverse, inputs, rows[r]!, rows[c]!);
   // Rounding in earlier downdates can push a tiny pivot below zero; a relative nudge restores definiteness.
-  let nudge = 0;
-  for (;;) {
+  let trace = 0;
+  for (let r = 0; r < k; r++) trace += Math.abs(block[r * k + r]!);
+  for (let nudge = Math.max(trace / k, 1e-300) * 1e-10; Number.isFinite(nudge); nudge *= 10) {
     const factor = cholesky(block, k);
     if (factor) return factor;
-    let trace = 0;
-    for (let r = 0; r < k; r++) trace += Math.abs(block[r * k + r]!);
-    nudge = nudge === 0 ? Math.max(trace / k, Number.MIN_VALUE) * 1e-10 : nudge * 10;
     for (let r = 0; r < k; r++) block[r * k + r]! += nudge;
   }
+  throw notFinite();
 }
 
 /** Downdates `H⁻¹` (its lower triangle) and `W` as if the unit's columns had never been there. */

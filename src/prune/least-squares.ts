@@ -1,4 +1,4 @@
-import { cholesky, meanDiagonal, solveCholesky, subtractRows, withRidge } from './linear-algebra.js';
+import { cholesky, meanDiagonal, notFinite, solveCholesky, subtractRows, withRidge } from './linear-algebra.js';
 
 /**
  * Sums over calibration rows for one consumer: `a` = its input columns as they reach it now, `y` = the output it
@@ -62,6 +62,9 @@ export interface CentredMoments {
   targetEnergy: number;
 }
 
+/** Relative error to expect of a sum taken in float32. */
+const float32Rounding = 1e-7;
+
 /** Means per row; centred when the consumer has a bias to take the intercept, else raw with zero means. */
 export function normalizeMoments(moments: Moments, withBias: boolean): CentredMoments {
   const { inputs, outputs } = moments;
@@ -73,6 +76,9 @@ export function normalizeMoments(moments: Moments, withBias: boolean): CentredMo
   for (let i = 0; i < inputs; i++) {
     const mean = inputMean[i]!;
     for (let j = 0; j < inputs; j++) gram[i * inputs + j] = moments.gram[i * inputs + j]! / rows - mean * inputMean[j]!;
+    // Sums come from float32: a variance below its rounding is noise and could even turn out negative.
+    const own = i * inputs + i;
+    gram[own] = Math.max(gram[own]!, (moments.gram[own]! / rows) * float32Rounding, 0);
     for (let o = 0; o < outputs; o++) {
       cross[i * outputs + o] = moments.cross[i * outputs + o]! / rows - mean * outputMean[o]!;
     }
@@ -106,8 +112,7 @@ export function solveRepair(
   kept.forEach((row, r) => {
     kept.forEach((column, c) => (gram[r * k + c] = moments.gram[row * inputs + column]!));
   });
-  const unit = meanDiagonal(gram, k) || 1;
-  const factorized = ridgedCholesky(gram, k, ridge * unit);
+  const factorized = ridgedCholesky(gram, k, ridge * ridgeUnit(gram, k));
   kept.forEach((row, r) => {
     for (let o = 0; o < outputs; o++) {
       const at = row * outputs + o;
@@ -123,15 +128,23 @@ export function solveRepair(
   return { weights, bias };
 }
 
-/** Cholesky of `a + ridge·I`, with the ridge raised tenfold until the matrix is positive definite. */
+/** What relative ridges are multiples of: the mean diagonal, or 1 where that says nothing. */
+export function ridgeUnit(a: Float64Array, n: number): number {
+  const mean = meanDiagonal(a, n);
+  return mean > 0 ? mean : 1;
+}
+
+/**
+ * Cholesky of `a + ridge·I`, with the ridge raised tenfold until the matrix is positive definite.
+ * @throws SnugError E_RUN_FAILED when `a` holds values that are no numbers.
+ */
 export function ridgedCholesky(a: Float64Array, n: number, ridge: number): { factor: Float64Array; ridge: number } {
-  let used = ridge;
-  const floor = (meanDiagonal(a, n) || 1) * 1e-9;
-  for (;;) {
+  const floor = ridgeUnit(a, n) * 1e-9;
+  for (let used = ridge; Number.isFinite(used); used = Math.max(used * 10, floor)) {
     const factor = cholesky(withRidge(a, n, used), n);
     if (factor) return { factor, ridge: used };
-    used = Math.max(used * 10, floor);
   }
+  throw notFinite();
 }
 
 /**

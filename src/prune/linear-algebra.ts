@@ -1,3 +1,5 @@
+import { SnugError } from '../contract/errors.js';
+
 /**
  * Dense symmetric positive definite algebra in float64. Matrices are row-major `Float64Array`s. The work is done by
  * {@link subtractRows}, four contiguous rows at a time, which is what makes plain JavaScript fast enough (an order
@@ -25,6 +27,13 @@ export function cholesky(a: Float64Array, n: number): Float64Array | null {
     }
   }
   return factor;
+}
+
+/** What a factorization that no ridge can save means: the model made NaN or infinity out of the samples. */
+export function notFinite(): SnugError {
+  return new SnugError('E_RUN_FAILED', 'The samples drive the model to values that are not finite.', {
+    action: 'Check the samples, or prune by magnitude.',
+  });
 }
 
 /** Solves `L Lᵀ X = B` in place; `factor` is n × n lower, `b` is n × m. */

@@ -5,7 +5,7 @@ import type { Model } from '../onnx/model.js';
 import { defaultBindings, inferShapes } from '../onnx/shape.js';
 import { analyse, type AnalysedClass } from './classes.js';
 import { repairClasses } from './repair.js';
-import type { ClassRepair, PruneRequest } from './request.js';
+import { analysisBatch, type ClassRepair, type PruneRequest } from './request.js';
 import { noEdits, rewriteModel } from './rewrite.js';
 import { rankAtRandom, rankByMagnitude } from './scores.js';
 import { planWidths, type WidthRequest } from './widths.js';
@@ -38,7 +38,10 @@ const quantizedOperators = new Set(
  */
 export async function pruneModel(model: Model, request: PruneRequest): Promise<PruneResult> {
   refuseQuantized(model);
-  const bindings = defaultBindings(model, 2, request.samples?.dims).dims;
+  const bindings = defaultBindings(model, analysisBatch, {
+    ...request.samples?.dataset.dims,
+    ...request.samples?.dims,
+  }).dims;
   const analysis = analyse(model, inferShapes(model, bindings));
   const plans = planWidths(analysis.classes, request);
   const shrinking = analysis.classes
@@ -81,7 +84,7 @@ export async function pruneModel(model: Model, request: PruneRequest): Promise<P
  */
 export function previewPrune(model: Model, request: WidthRequest): Omit<PruneResult, 'repair'> {
   refuseQuantized(model);
-  const analysis = analyse(model, inferShapes(model, defaultBindings(model, 2).dims));
+  const analysis = analyse(model, inferShapes(model, defaultBindings(model, analysisBatch).dims));
   const plans = planWidths(analysis.classes, request);
   const kept = new Map<number, readonly number[]>();
   plans.forEach(({ before, after }, at) => {

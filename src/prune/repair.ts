@@ -14,13 +14,14 @@ import {
   normalizeMoments,
   relativeError,
   ridgedCholesky,
+  ridgeUnit,
   solveRepair,
   type CentredMoments,
   type Moments,
   type Repair,
 } from './least-squares.js';
-import { inverseFromCholesky, meanDiagonal, solveCholesky } from './linear-algebra.js';
-import type { ClassRepair, PruneRequest, PruneSamples } from './request.js';
+import { inverseFromCholesky, solveCholesky } from './linear-algebra.js';
+import { analysisBatch, type ClassRepair, type PruneRequest, type PruneSamples } from './request.js';
 import { noEdits, rewriteModel, type Edits } from './rewrite.js';
 import { rankByMagnitude } from './scores.js';
 import { buildTapModel } from './taps.js';
@@ -28,6 +29,14 @@ import { buildTapModel } from './taps.js';
 const ridges = [1e-4, 1e-3, 1e-2, 1e-1, 1];
 /** Ridge for choosing units: enough to tell correlated units apart when rows are few. */
 const selectionRidge = 1e-2;
+/** Wider consumers are not refitted: time grows with the cube, memory with the square of this. */
+const maximumColumns = 4608;
+/** Rows that make a fit of so many columns stable, with a floor for narrow ones. More only costs time. */
+const enoughRows = (columns: number): number => Math.max(8192, 16 * columns);
+/** However many rows one sample has: fewer samples than this would not be diverse. */
+const leastSamples = 16;
+/** Bytes of patches (im2col and its transposes) one run may hold. */
+const patchBytes = 384e6;
 
 /**
  * Chooses units by greedy Optimal Brain Surgeon and refits every consumer to the dense model's outputs, class by
@@ -46,9 +55,19 @@ export async function repairClasses(
   const repair: Record<string, ClassRepair> = {};
   for (const [at, { one, width }] of shrinking.entries()) {
     signal?.throwIfAborted();
-    const consumers = one.consuming.map((use) => linearConsumer(graph, use)).filter((consumer) => consumer !== null);
+    const consumers = one.consuming
+      .map((use) => linearConsumer(graph, use))
+      .filter((consumer) => consumer !== null)
+      .filter((consumer) => consumer.indices * consumer.columnsPerIndex <= maximumColumns);
     if (consumers.length === 0) {
       kept.set(one.leaf.id, ascending(rankByMagnitude(graph, one).slice(0, width)));
+      repair[one.id] = {
+        heldOutError: null,
+        unrepairedError: null,
+        ridges: [],
+        rows: 0,
+        skipped: one.consuming.length,
+      };
     } else {
       const current = rewriteModel(model, graph, kept, edits);
       const fits = await measure(model, current, graph, edits, kept, consumers, one, samples);
@@ -120,7 +139,7 @@ async function measure(
   writeModel(tapped.model, file, { overwrite: true });
   const session = await samples.runtime.open({ modelPath: file, provider: samples.provider ?? 'cpu' });
   try {
-    await accumulate(session, fits, tapped.names, samples);
+    await accumulate(session, fits, tapped.names, samples, graph);
   } finally {
     await session.close();
     await rm(file, { force: true });
@@ -133,10 +152,10 @@ async function accumulate(
   fits: readonly Fit[],
   names: ReturnType<typeof buildTapModel>['names'],
   samples: PruneSamples,
+  graph: AxisGraph,
 ): Promise<void> {
-  const total = Math.min(samples.dataset.samples, samples.maxSamples ?? 256);
+  const { total, batch } = runSizes(fits, samples, graph);
   const split = total < 5 ? total : Math.floor(total * 0.8);
-  const batch = samples.batch ?? 32;
   for (let start = 0; start < total;) {
     const end = Math.min(start + batch, start < split ? split : total);
     const results = await session.run(await samples.dataset.feeds(start, end - start));
@@ -156,11 +175,27 @@ async function accumulate(
   }
 }
 
+/** How many samples are enough, and how many fit into one run. */
+function runSizes(fits: readonly Fit[], samples: PruneSamples, graph: AxisGraph): { total: number; batch: number } {
+  let total = 0;
+  let bytes = 1;
+  for (const { consumer, columns } of fits) {
+    const elements = graph.axes(consumer.target)?.reduce((product, axis) => product * axis.size, 1) ?? 0;
+    const rows = Math.max(1, elements / consumer.outputs / analysisBatch);
+    total = Math.max(total, Math.ceil(enoughRows(columns.length) / rows));
+    bytes += rows * columns.length * 4 * 3;
+  }
+  return {
+    total: Math.min(samples.dataset.samples, samples.maxSamples ?? 256, Math.max(total, leastSamples)),
+    batch: Math.max(1, Math.min(samples.batch ?? 32, Math.floor(patchBytes / bytes))),
+  };
+}
+
 function selectUnits(fits: readonly Fit[], units: number, width: number): number[] {
   const layers = fits.map((fit): ObsConsumer => {
     const moments = normalizeMoments(pooled(fit), fit.withBias);
     const { inputs, outputs } = moments;
-    const ridge = selectionRidge * (meanDiagonal(moments.gram, inputs) || 1);
+    const ridge = selectionRidge * ridgeUnit(moments.gram, inputs);
     const { factor, ridge: used } = ridgedCholesky(moments.gram, inputs, ridge);
     const weights = Float64Array.from(moments.cross, (value, at) => value + used * fit.weights[at]!);
     solveCholesky(factor, inputs, weights, outputs);

@@ -3,6 +3,9 @@ import type { Dataset } from '../runtime/dataset-types.js';
 import type { Runtime } from '../runtime/types.js';
 import type { WidthRequest } from './widths.js';
 
+/** Batch at which shapes are worked out: any size above one tells a batch from a broadcast axis. */
+export const analysisBatch = 2;
+
 /** Calibration data and the means to run it. */
 export interface PruneSamples {
   runtime: Runtime;
@@ -32,14 +35,14 @@ export interface PruneRequest extends WidthRequest {
 
 /** How well the consumers of one class were repaired. */
 export interface ClassRepair {
-  /** Squared error of the consumers' outputs on samples kept out of the fit, relative to their variance (worst consumer). */
-  heldOutError: number;
+  /** Squared error of the consumers' outputs on samples kept out of the fit, relative to their variance (worst consumer); null when none could be refitted. */
+  heldOutError: number | null;
   /** The same without any repair. */
-  unrepairedError: number;
+  unrepairedError: number | null;
   /** Ridge chosen per consumer, relative to the mean diagonal of the Gram matrix. */
   ridges: number[];
   /** Calibration rows (positions, tokens, samples) behind the fit. */
   rows: number;
-  /** Consumers left as they were because their weight cannot be refitted. */
+  /** Consumers left as they were: their weight is grouped, too wide or no plain constant. */
   skipped: number;
 }

@@ -6,6 +6,7 @@ import {
   emptyMoments,
   normalizeMoments,
   relativeError,
+  ridgedCholesky,
   solveRepair,
   type Moments,
 } from '../../../src/prune/least-squares.js';
@@ -189,5 +190,20 @@ describe('greedy OBS', () => {
     expect(order[0]).not.toBe(2);
     expect(losses[0]).toBeLessThan(1e-5);
     expect(order[1]).toBe(2);
+  });
+});
+
+describe('samples that make no sense', () => {
+  it('columns that never vary are survived, even when rounding makes their variance negative', () => {
+    const sums = moments(new Float64Array(40).fill(0.7), randomMatrix(20, 1, 3), 20, 2, 1);
+    for (const at of [0, 3]) sums.gram[at]! *= 1 - 1e-9;
+    const fit = solveRepair(normalizeMoments(sums, true), [0], Float64Array.of(1, 1), 1e-4);
+    expect([...fit.weights, ...fit.bias].every(Number.isFinite)).toBe(true);
+  });
+
+  it('are named instead of looping', () => {
+    expect(() => ridgedCholesky(Float64Array.of(NaN), 1, 1e-3)).toThrow(/not finite/);
+    const layer = { inverse: Float64Array.of(NaN, 0, 0, NaN), weights: new Float64Array(2), inputs: 2, outputs: 1 };
+    expect(() => greedyObs([{ ...layer, rows: [[0, 1]], scale: 1 }], 1, 1)).toThrow(/not finite/);
   });
 });
