@@ -3,7 +3,7 @@
  * Builds into `out/`: what Node runs (command line, engine and runtime processes), the desktop app's main
  * process and preload, and the page. `--engine` builds the Node part only (tests need just that).
  */
-import { existsSync, writeFileSync } from 'node:fs';
+import { writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import path from 'node:path';
 import { build } from 'vite';
@@ -36,11 +36,7 @@ await build({
     sourcemap: true,
     minify: false,
     rolldownOptions: {
-      input: Object.fromEntries(
-        Object.entries(nodeEntries)
-          .map(([name, file]) => [name, path.join(root, file)])
-          .filter(([, file]) => existsSync(file)),
-      ),
+      input: Object.fromEntries(Object.entries(nodeEntries).map(([name, file]) => [name, path.join(root, file)])),
       output: { format: 'es', entryFileNames: '[name].js', chunkFileNames: 'chunks/[name]-[hash].js' },
     },
   },

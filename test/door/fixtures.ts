@@ -3,7 +3,7 @@ import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { test as base, expect as baseExpect, type Page } from '@playwright/test';
-import { executablePath } from '../chromium.js';
+import { executablePath, noBrowserReason } from '../chromium.js';
 
 const root = path.resolve(import.meta.dirname, '../..');
 export const models = path.resolve(root, '../shared/models');
@@ -51,6 +51,7 @@ export async function stopDoor(door: Door): Promise<void> {
 }
 
 interface TestFixtures {
+  browserNeeded: undefined;
   door: Door;
   /** A page that has entered through the one-time link. */
   app: Page;
@@ -59,6 +60,15 @@ interface TestFixtures {
 }
 
 export const test = base.extend<TestFixtures>({
+  // A fixture and not a call at the top of this file, which would count for the first file that imports it only.
+  browserNeeded: [
+    // eslint-disable-next-line no-empty-pattern -- Playwright reads the parameter list and demands a pattern
+    async ({}, use, testInfo) => {
+      testInfo.skip(executablePath === null, noBrowserReason ?? 'no browser');
+      await use(undefined);
+    },
+    { auto: true },
+  ],
   door: [
     // eslint-disable-next-line no-empty-pattern -- as above
     async ({}, use) => {
@@ -85,8 +95,6 @@ export const test = base.extend<TestFixtures>({
     await use(page);
   },
 });
-
-test.skip(executablePath === null, 'no Chrome, Chromium or Edge was found');
 
 /** Engine processes share the machine with everything else: minutes are allowed, a second is usual. */
 export const expect = baseExpect.configure({ timeout: 60_000 });
