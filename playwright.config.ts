@@ -8,7 +8,7 @@ import { chromiumFlags, executablePath } from './test/chromium.js';
  */
 export default defineConfig({
   outputDir: 'test-results/playwright',
-  globalSetup: './test/renderer/build-page.ts',
+  globalSetup: './test/renderer/global-setup.ts',
   fullyParallel: true,
   forbidOnly: Boolean(process.env.CI),
   workers: 2,

@@ -3,12 +3,11 @@ import type { PartName } from '../view/bar.js';
 import { adjustEn } from './adjust.en.js';
 import { errorsEn } from './errors.en.js';
 import { createFormats } from './format.js';
+import { outcomeEn } from './outcome.en.js';
+import { items } from './plural.en.js';
 
 const format = createFormats('en');
 const { bytes, bytesPair, count, percent } = format;
-const plural = new Intl.PluralRules('en');
-const items = (n: number, one: string, many: string): string =>
-  `${count(n)} ${plural.select(n) === 'one' ? one : many}`;
 
 const dtype: Record<Dtype, string> = {
   fp32: '32-bit float',
@@ -133,7 +132,7 @@ export const en = {
     otherTitle: 'Plan for another GPU',
     otherSize: 'Memory of the other GPU',
     gigabytes: (n: number): string => `${count(n)} GB`,
-    ramName: (cpu: string): string => `This computer’s memory (${cpu})`,
+    ramName: 'This computer’s memory',
     manualName: (total: number): string => `A GPU with ${bytes(total)}`,
     totalFree: (total: number, free: number): string => `${bytes(total)}, ${bytes(free)} free now`,
     totalOnly: (total: number): string => `${bytes(total)}`,
@@ -213,7 +212,8 @@ export const en = {
       const joined = parts.join(', ');
       return `${joined.charAt(0).toUpperCase()}${joined.slice(1)}.`;
     },
-    sentenceUnchanged: 'nothing changed',
+    sentenceUnchanged: 'weights unchanged',
+    sentenceLevers: 'memory reserved only as each step needs it',
     sentenceDtype: (name: string, share: number): string =>
       share > 0.995 ? `${name} everywhere` : `${name} for ${percent(share)}`,
     sentenceRest: (name: string): string => `${name} for the rest`,
@@ -237,7 +237,7 @@ export const en = {
       'How far the answers are expected to move: the strength of the original output over the error, in decibels. Higher is better; the check measures it.',
     make: 'Make it snug',
     makeAnyway: 'Make it snug anyway',
-    halfBudget: (size: number): string => `Try it in half, ${bytes(size)}`,
+    halfBudget: (size: number): string => `Try it in ${bytes(size)}`,
     adjust: 'Adjust',
     adjustClose: 'Close adjustments',
     how: 'How we worked this out',
@@ -286,83 +286,7 @@ export const en = {
     blockedWhat: { weights: 'the weights', activations: 'the activations', cache: 'the cache' },
   },
 
-  working: {
-    title: (name: string): string => `Making ${name} snug`,
-    progress: 'Progress',
-    elapsed: 'Elapsed',
-    left: 'Left',
-    leftAbout: (seconds: number): string =>
-      seconds < 90
-        ? `about ${count(Math.max(5, Math.round(seconds / 5) * 5))} s`
-        : `about ${items(Math.round(seconds / 60), 'minute', 'minutes')}`,
-    stop: 'Stop',
-    stopping: 'Stopping…',
-    originalSafe: 'Your original is only read, never written.',
-    weights: (done: number, total: number): string => `${count(done)} of ${items(total, 'weight', 'weights')}`,
-    nodes: (done: number, total: number): string => `${count(done)} of ${items(total, 'node', 'nodes')}`,
-    samples: (done: number, total: number): string => `${count(done)} of ${items(total, 'sample', 'samples')}`,
-    runs: (done: number, total: number): string => `${count(done)} of ${items(total, 'run', 'runs')}`,
-    bytes: (done: number, total: number): string => `${bytes(done)} of ${bytes(total)}`,
-    percent: (share: number): string => `${percent(share)} done`,
-    finished: 'Finished',
-    stoppedNothing: 'Stopped. Nothing was changed.',
-    stoppedKept: 'Stopped. The best so far was kept.',
-    failedKept: 'It did not finish, but the best so far was kept.',
-    pending: 'to do',
-    now: 'now',
-    done: 'done',
-    skipped: 'left out',
-  },
-
-  result: {
-    fits: (size: number, budget: number): string => {
-      const [s, b] = bytesPair(size, budget);
-      return `Fits: ${s} measured, ${b} allowed.`;
-    },
-    fitsPredicted: (size: number, budget: number): string => {
-      const [s, b] = bytesPair(size, budget);
-      return `Fits by prediction: ${s} of ${b}. It was not measured.`;
-    },
-    doesNotFit: (size: number, budget: number): string => {
-      const [s, b] = bytesPair(size, budget);
-      return `Does not fit: ${s} measured, ${b} allowed.`;
-    },
-    noOutput: 'No file was written.',
-    column: { measure: 'Measure', before: 'Before', after: 'After', predicted: 'Predicted', note: 'Note' },
-    memory: 'Peak memory',
-    file: 'File',
-    parameters: 'Parameters',
-    speed: 'Time per run',
-    answers: 'Answers',
-    batch: (batch: number): string => `batch ${count(batch)}`,
-    within: (share: number): string => `${percent(Math.abs(share))} ${share > 0 ? 'above' : 'below'} the prediction`,
-    exact: 'as predicted',
-    smaller: (share: number): string => `${percent(share)} smaller`,
-    larger: (share: number): string => `${percent(share)} larger`,
-    faster: (ratio: number): string => `${format.decimal(ratio, 1)}× faster`,
-    slower: (ratio: number): string => `${format.decimal(1 / ratio, 1)}× slower`,
-    sameSpeed: 'about the same speed',
-    same: (share: number): string => `${percent(share, 1)} the same`,
-    close: (db: number): string => `${format.decimal(db, 0)} dB`,
-    onSamples: (n: number): string => `on ${count(n)} of your samples`,
-    onRandom: 'with random inputs; not a measure of accuracy',
-    notCompared: 'not compared',
-    estimated: 'estimated',
-    show: 'Show in folder',
-    download: 'Download the model',
-    reportHtml: 'Save report',
-    reportJson: 'Save plan as JSON',
-    again: 'Start again',
-    adjust: 'Change the plan',
-    layers: 'What changed, layer by layer',
-    live: 'Memory while it runs',
-    tried: 'Plans tried',
-    triedColumns: { plan: 'Plan', predicted: 'Predicted', measured: 'Measured', outcome: 'Outcome' },
-    notes: 'Worth knowing',
-    took: (seconds: number): string => `Took ${format.clock(seconds * 1000)}.`,
-    widths: 'Layers made narrower',
-    fallbacks: (n: number): string => `${items(n, 'node', 'nodes')} ran on the CPU`,
-  },
+  ...outcomeEn(format),
 };
 
 function atBatch(batch: number | null): string {

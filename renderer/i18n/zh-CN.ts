@@ -5,6 +5,7 @@ import type { en } from './en.js';
 import { errorsZhCN } from './errors.zh-CN.js';
 import { createFormats } from './format.js';
 import { fromEngineZhCN } from './from-engine.zh-CN.js';
+import { outcomeZhCN } from './outcome.zh-CN.js';
 
 const format = createFormats('zh-CN');
 const { bytes, bytesPair, count, percent } = format;
@@ -132,7 +133,7 @@ export const zhCN = {
     otherTitle: '为另一块 GPU 规划',
     otherSize: '另一块 GPU 的显存',
     gigabytes: (n) => `${count(n)} GB`,
-    ramName: (cpu) => `本机内存（${cpu}）`,
+    ramName: '本机内存',
     manualName: (total) => `一块 ${bytes(total)} 的 GPU`,
     totalFree: (total, free) => `共 ${bytes(total)}，现有 ${bytes(free)} 空闲`,
     totalOnly: (total) => `共 ${bytes(total)}`,
@@ -209,7 +210,8 @@ export const zhCN = {
       return `${n} / ${b}，余 ${bytes(Math.max(0, budget - need))}`;
     },
     sentence: (parts) => `${parts.join('，')}。`,
-    sentenceUnchanged: '不作改动',
+    sentenceUnchanged: '权重不变',
+    sentenceLevers: '按每一步所需申请内存',
     sentenceDtype: (name, share) => (share > 0.995 ? `全部用 ${name}` : `${percent(share)} 用 ${name}`),
     sentenceRest: (name) => `其余用 ${name}`,
     sentencePruned: (ratio) => `剪去 ${percent(ratio)}`,
@@ -230,7 +232,7 @@ export const zhCN = {
     damageHelp: '答案预计会偏移多少：原输出强度与误差之比，单位分贝，越高越好；检查时会实测。',
     make: '开始压缩',
     makeAnyway: '仍然压缩',
-    halfBudget: (size) => `试试一半内存（${bytes(size)}）`,
+    halfBudget: (size) => `试试 ${bytes(size)}`,
     adjust: '调整',
     adjustClose: '关闭调整',
     how: '这是怎么算出来的',
@@ -276,83 +278,7 @@ export const zhCN = {
     blockedWhat: { weights: '权重', activations: '激活值', cache: '缓存' },
   },
 
-  working: {
-    title: (name) => `正在压缩 ${name}`,
-    progress: '进度',
-    elapsed: '已用',
-    left: '剩余',
-    leftAbout: (seconds) =>
-      seconds < 90
-        ? `约 ${count(Math.max(5, Math.round(seconds / 5) * 5))} 秒`
-        : `约 ${count(Math.round(seconds / 60))} 分钟`,
-    stop: '停止',
-    stopping: '正在停止…',
-    originalSafe: '原文件只读取，从不写入。',
-    weights: (done, total) => `权重 ${count(done)} / ${count(total)}`,
-    nodes: (done, total) => `节点 ${count(done)} / ${count(total)}`,
-    samples: (done, total) => `样本 ${count(done)} / ${count(total)}`,
-    runs: (done, total) => `运行 ${count(done)} / ${count(total)}`,
-    bytes: (done, total) => `${bytes(done)} / ${bytes(total)}`,
-    percent: (share) => `已完成 ${percent(share)}`,
-    finished: '完成',
-    stoppedNothing: '已停止，没有改动任何东西。',
-    stoppedKept: '已停止，保留了目前最好的结果。',
-    failedKept: '没有做完，但保留了目前最好的结果。',
-    pending: '待办',
-    now: '进行中',
-    done: '已完成',
-    skipped: '跳过',
-  },
-
-  result: {
-    fits: (size, budget) => {
-      const [s, b] = bytesPair(size, budget);
-      return `放得下：实测 ${s}，允许 ${b}。`;
-    },
-    fitsPredicted: (size, budget) => {
-      const [s, b] = bytesPair(size, budget);
-      return `预测放得下：${s} / ${b}，没有实测。`;
-    },
-    doesNotFit: (size, budget) => {
-      const [s, b] = bytesPair(size, budget);
-      return `放不下：实测 ${s}，允许 ${b}。`;
-    },
-    noOutput: '没有写入文件。',
-    column: { measure: '指标', before: '之前', after: '之后', predicted: '预测', note: '说明' },
-    memory: '内存峰值',
-    file: '文件',
-    parameters: '参数',
-    speed: '每次运行用时',
-    answers: '答案',
-    batch: (batch) => `批大小 ${count(batch)}`,
-    within: (share) => `比预测${share > 0 ? '高' : '低'} ${percent(Math.abs(share))}`,
-    exact: '与预测一致',
-    smaller: (share) => `小了 ${percent(share)}`,
-    larger: (share) => `大了 ${percent(share)}`,
-    faster: (ratio) => `快 ${format.decimal(ratio, 1)} 倍`,
-    slower: (ratio) => `慢 ${format.decimal(1 / ratio, 1)} 倍`,
-    sameSpeed: '速度相近',
-    same: (share) => `${percent(share, 1)} 相同`,
-    close: (db) => `${format.decimal(db, 0)} dB`,
-    onSamples: (n) => `用你的 ${count(n)} 个样本比较`,
-    onRandom: '用随机输入比较，不代表准确率',
-    notCompared: '未比较',
-    estimated: '估算',
-    show: '在文件夹中显示',
-    download: '下载模型',
-    reportHtml: '保存报告',
-    reportJson: '把方案存为 JSON',
-    again: '重新开始',
-    adjust: '修改方案',
-    layers: '逐层看改了什么',
-    live: '运行时的内存',
-    tried: '试过的方案',
-    triedColumns: { plan: '方案', predicted: '预测', measured: '实测', outcome: '结果' },
-    notes: '值得知道',
-    took: (seconds) => `用时 ${format.clock(seconds * 1000)}。`,
-    widths: '变窄的层',
-    fallbacks: (n) => `${count(n)} 个节点在 CPU 上运行`,
-  },
+  ...outcomeZhCN(format),
 } satisfies typeof en;
 
 function atBatch(batch: number | null): string {

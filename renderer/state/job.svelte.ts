@@ -52,7 +52,7 @@ export class Job {
   /** 0…1 over all phases, for the announcements. */
   get overallShare(): number {
     if (this.progress === null) return 0;
-    return (phases.indexOf(this.progress.phase) + (this.phaseShare ?? 0)) / phases.length;
+    return (this.begun.length - 1 + (this.phaseShare ?? 0)) / phases.length;
   }
 
   /** Milliseconds this phase should still take; null while that cannot be said honestly. */

@@ -4,7 +4,7 @@ import { manualDeviceId, ramDeviceId } from './devices.js';
 
 export function deviceName(device: GpuReading, t: Messages): string {
   if (device.id === manualDeviceId) return t.hardware.manualName(device.totalBytes ?? 0);
-  if (device.id === ramDeviceId) return t.hardware.ramName(device.name);
+  if (device.id === ramDeviceId) return t.hardware.ramName;
   const size = device.totalBytes === null ? t.hardware.unknownSize : '';
   return [device.name, device.shared ? t.hardware.shared : '', size].filter(Boolean).join(' · ');
 }

@@ -1,4 +1,4 @@
-import type { Dtype, ModelSummary, Plan, Reason } from '../../src/contract/types.js';
+import type { Dtype, ModelSummary, Pins, Plan, Reason } from '../../src/contract/types.js';
 import type { Messages } from '../i18n/locale.svelte.js';
 
 export interface DtypeShare {
@@ -39,8 +39,10 @@ export function planSentence(plan: Plan, model: ModelSummary, t: Messages): stri
   const parts: string[] = [];
   // Formats below half a percent of the bytes (biases, norms) would only blur the sentence.
   const shares = dtypeShares(plan).filter((share) => share.share >= 0.005);
-  if (!changesWeights(plan)) parts.push(t.plan.sentenceUnchanged);
-  else {
+  if (!changesWeights(plan)) {
+    parts.push(t.plan.sentenceUnchanged);
+    if (!plan.session.memoryPattern || plan.relaxDims) parts.push(t.plan.sentenceLevers);
+  } else {
     shares.slice(0, 3).forEach((share, index) => {
       const last = index > 0 && index === Math.min(shares.length, 3) - 1;
       parts.push(
@@ -56,6 +58,13 @@ export function planSentence(plan: Plan, model: ModelSummary, t: Messages): stri
 /** `batch × 3 × 224 × 224` of the first input. */
 export function inputShape(model: ModelSummary): string {
   return (model.inputs[0]?.dims ?? []).map((dim) => dim ?? '?').join(' × ');
+}
+
+/** Reasons worth telling: a provider that only follows from the chosen device is nobody's own setting. */
+export function shownReasons(reasons: Reason[], pins: Pins): Reason[] {
+  return reasons.filter(
+    (reason) => reason.kind !== 'pinned' || !reason.what.startsWith('provider ') || pins.provider !== undefined,
+  );
 }
 
 export function reasonText(reason: Reason, t: Messages): string {

@@ -90,3 +90,14 @@ test('details are copied for a report', async ({ snug, context }) => {
   await expect(page.getByRole('button', { name: 'Copied' })).toBeVisible();
   expect(await page.evaluate('navigator.clipboard.readText()')).toContain('snug 0.1.0 linux x64');
 });
+
+test('details are copied even where the clipboard permission is denied', async ({ snug, context }) => {
+  const { page } = snug;
+  await context.grantPermissions(['clipboard-read']);
+  await page.addInitScript("navigator.clipboard.writeText = () => Promise.reject(new Error('denied'))");
+  await snug.load({ failures: { openSample: failure('E_INTERNAL') } });
+  await page.locator('.samples button').first().click();
+  await page.getByRole('alert').getByRole('button', { name: 'Copy details' }).click();
+  await expect(page.getByRole('button', { name: 'Copied' })).toBeVisible();
+  expect(await page.evaluate('navigator.clipboard.readText()')).toContain('snug 0.1.0 linux x64');
+});

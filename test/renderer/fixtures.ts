@@ -2,6 +2,7 @@ import { test as base, expect, type Page } from '@playwright/test';
 import type { JobEvent } from '../../src/contract/types.js';
 import { executablePath, noBrowserReason } from '../chromium.js';
 import { installFakeBridge, type FakeControls } from './fake-bridge.js';
+import { installFakeEngine } from './fake-engine.js';
 import { servePage } from './page-server.js';
 import { vit, type Scenario } from './scenario.js';
 
@@ -24,6 +25,7 @@ export interface Screen {
  */
 export const test = base.extend<{ snug: Screen }, { origin: string }>({
   origin: [
+    // eslint-disable-next-line no-empty-pattern -- Playwright reads what a fixture needs from its parameter
     async ({}, use) => {
       const { origin, server } = await servePage();
       await use(origin);
@@ -48,7 +50,9 @@ export const test = base.extend<{ snug: Screen }, { origin: string }>({
     await use({
       page,
       async load(scenario = {}) {
-        await page.addInitScript(installFakeBridge, { ...vit, ...scenario });
+        const whole = { ...vit, ...scenario };
+        await page.addInitScript(installFakeEngine, whole);
+        await page.addInitScript(installFakeBridge, whole);
         await page.goto(origin);
       },
       async openSample() {

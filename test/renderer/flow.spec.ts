@@ -40,14 +40,14 @@ test('a model goes from the first screen to a measured result', async ({ snug })
   await expect(page.getByRole('heading', { name: 'Drop a model here' })).toBeFocused();
 });
 
-test('a model that fits is told so first; half of the memory is one press away', async ({ snug }) => {
+test('a model that fits is told so first; less memory is one press away', async ({ snug }) => {
   const { page } = snug;
   await snug.load(digits);
   await snug.openSample();
   await expect(page.getByText(/^Fits as it is: needs 898\skB .* Nothing to do\.$/)).toBeVisible();
   await expect(page.getByRole('button', { name: 'Make it snug anyway' })).not.toHaveClass(/primary/);
   await expect(page.getByText('Drawn at the model’s own size; the whole device has 12.0 GB.')).toBeVisible();
-  await page.getByRole('button', { name: /^Try it in half/ }).click();
+  await page.getByRole('button', { name: /^Try it in/ }).click();
   await expect(page.getByText(/^Does not fit: needs 898\skB/)).toBeVisible();
   await expect(page.getByRole('button', { name: 'Make it snug' })).toHaveClass(/primary/);
   await page.getByRole('button', { name: 'Back to Snug’s choice' }).click();
@@ -62,7 +62,7 @@ test('when nothing fits, the smallest reachable and what blocks it are told, and
   await snug.openSample();
   await snug.setBudget(0.4);
   await expect(page.getByText(/Nothing Snug knows fits 400\sMB\. The smallest it can reach is 1\.4\sGB/)).toBeVisible();
-  await expect(page.getByText(/^Held up by the activations of/)).toBeVisible();
+  await expect(page.getByText(/^Held up by the activations of/).first()).toBeVisible();
   await page.getByRole('button', { name: 'Use 1.5 GB instead' }).click();
   await expect(page.getByRole('button', { name: 'Make it snug' })).toBeEnabled();
 });
