@@ -60,7 +60,8 @@ async function answer(request: EngineRequest, relayed: boolean): Promise<EngineA
         planners.set(key, planner);
         const mine = planner;
         // Later moves find their structures built; a newer planner (data attached) ends this one's warm-up.
-        setTimeout(() => void mine.warmUp(() => planners.get(key) !== mine), 0);
+        // What goes wrong here goes wrong again, and is told, when a plan asks for it.
+        setTimeout(() => void mine.warmUp(() => planners.get(key) !== mine).catch(() => undefined), 0);
       }
       const pins = { ...request.pins, dims: { ...data?.dims, ...request.pins.dims } };
       return planner.solve(request.budgetBytes, pins);

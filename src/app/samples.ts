@@ -16,7 +16,9 @@ function samplesFolder(): string | null {
   const places = ['samples', '../samples', '../src/app/samples', '../../src/app/samples'].map((p) =>
     path.resolve(here, p),
   );
-  return places.find((place) => existsSync(place)) ?? null;
+  const found = places.find((place) => existsSync(place));
+  // In a package the samples lie beside the archive: native code cannot open a file inside of it.
+  return found?.replace(/app\.asar(?=[\\/])/, 'app.asar.unpacked') ?? null;
 }
 
 /** Models that come with Snug, small and trained on real data. */

@@ -14,11 +14,12 @@ import { prepareEstimate } from '../memory/estimate.js';
 import type { Model } from '../onnx/model.js';
 import { listConstantNodesFirst } from '../onnx/topology.js';
 import { expectedPruneDamage, previewPrune } from '../prune/index.js';
-import { anyRanges, quantizableWeights, quantizeModel } from '../quantize/index.js';
+import { quantizableWeights, quantizeModel } from '../quantize/index.js';
 import { damageFromSqnr } from '../quality/metrics.js';
 import type { Analysis } from './analysis.js';
 import type { Assignment, Level } from './levels.js';
 import { assignDtypes } from './levels.js';
+import { planningRanges } from './planning-ranges.js';
 import { relaxDims } from './relax.js';
 
 /**
@@ -29,7 +30,7 @@ import { relaxDims } from './relax.js';
 const noiseReachingOutput = 0.1;
 
 /** Least-squares repair leaves about this share of the error that plain removal makes (facts measured on the samples). */
-const noiseLeftByRepair: Record<PruneMethod, number> = { random: 2, magnitude: 1, repair: 0.15 };
+const noiseLeftByRepair: Record<PruneMethod, number> = { random: 2, magnitude: 1, repair: 0.05 };
 
 /** One structure (prune ratio × level), edited but not yet written: sizes are real, weight bytes are not computed. */
 export interface Structure {
@@ -116,7 +117,7 @@ export function buildStructure(
   }
   const infos = prunes ? quantizableWeights(model, analysis.provider) : analysis.weights;
   const assignment = assignDtypes(analysis, infos, level, pins);
-  const quantized = quantizeModel(model, assignment.dtypes, { provider: analysis.provider, ranges: anyRanges });
+  const quantized = quantizeModel(model, assignment.dtypes, { provider: analysis.provider, ranges: planningRanges(model) });
   const weights: WeightPlan[] = quantized.weights.map((w) => {
     const reason = w.reason ?? assignment.reasons.get(w.name);
     return {
