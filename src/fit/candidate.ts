@@ -117,7 +117,10 @@ export function buildStructure(
   }
   const infos = prunes ? quantizableWeights(model, analysis.provider) : analysis.weights;
   const assignment = assignDtypes(analysis, infos, level, pins);
-  const quantized = quantizeModel(model, assignment.dtypes, { provider: analysis.provider, ranges: planningRanges(model) });
+  const quantized = quantizeModel(model, assignment.dtypes, {
+    provider: analysis.provider,
+    ranges: planningRanges(model),
+  });
   const weights: WeightPlan[] = quantized.weights.map((w) => {
     const reason = w.reason ?? assignment.reasons.get(w.name);
     return {
