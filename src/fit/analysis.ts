@@ -43,7 +43,9 @@ export class Analysis {
     if (this.allows(dtype)) return null;
     const options = this.weights.flatMap((w) => w.options.filter((o) => o.dtype === dtype));
     if (!this.hasSamples && options.some((o) => o.allowed && o.needsSamples)) return 'needs calibration samples';
-    return options.find((o) => o.reason)?.reason ?? 'no weight of this model can have it here';
+    const reason = options.find((o) => o.reason)?.reason;
+    // A reason starts with the operator it is about; here it is about all of them.
+    return reason?.replace(/^[A-Z]\w*(?:, [A-Z]\w*)*: /, '') ?? 'no weight of this model can have it here';
   }
 
   /** Noise-to-signal power a dtype adds to one weight, from a sample of its values; 0 for fp32. */

@@ -31,6 +31,9 @@ export interface FitRequest {
 /** How many candidates are really built before the best so far is taken. */
 const maxAttempts = 6;
 
+/** How many more are built once one fits but is not harmless. */
+const maxAfterFirstFit = 2;
+
 /** An attempt this harmless ends the search: nothing a further try could win is worth the wait. */
 const goodEnough = bandRank('negligible');
 
@@ -157,11 +160,12 @@ export async function fitModel(request: FitRequest): Promise<FitReport> {
       }
     };
 
+    let extra = 0;
     try {
       for (let round = 0; round < maxAttempts; round++) {
         signal?.throwIfAborted();
         const done = best as Attempt | null;
-        if (done && bandRank(done.quality?.damage.band ?? 'none') <= goodEnough) break;
+        if (done && (bandRank(done.quality?.damage.band ?? 'none') <= goodEnough || extra++ >= maxAfterFirstFit)) break;
         const candidate = planner.propose(budgetBytes / correction, allPins, excluded);
         if (!candidate) break;
         await run(candidate);

@@ -246,11 +246,16 @@ export class Planner {
   }
 }
 
+/** Says what a dtype leaves large, when that is worth knowing: at least 5 % of the weight bytes. */
 function leftLarge(candidate: Candidate, dtype: Dtype): string | null {
   if (dtype === 'fp32') return null;
-  const others = candidate.plan.weights.filter((w) => w.dtype !== dtype && w.bytesBefore >= 4096);
-  if (others.length === 0) return null;
-  return `${others.length} of ${candidate.plan.weights.length} weights keep another format (${others[0].reason ?? others[0].dtype})`;
+  const { weights } = candidate.plan;
+  const bytes = (list: typeof weights): number => list.reduce((sum, w) => sum + w.bytesBefore, 0);
+  const others = weights.filter((w) => w.dtype !== dtype);
+  const share = bytes(others) / (bytes(weights) || 1);
+  if (share < 0.05) return null;
+  const [largest] = [...others].sort((a, b) => b.bytesBefore - a.bytesBefore);
+  return `${Math.round(share * 100)} % of the weights keep another format (${largest.reason ?? largest.dtype})`;
 }
 
 /** What holds the smallest reachable plan up. */

@@ -1,0 +1,128 @@
+import { createHash } from 'node:crypto';
+import { copyFileSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { openData, openModel } from '../../../src/app/open.js';
+import { bundledSamples } from '../../../src/app/samples.js';
+import { fitModel, type FitRequest } from '../../../src/fit/fit.js';
+import { createRuntime } from '../../../src/runtime/client.js';
+import type { Dataset } from '../../../src/runtime/dataset-types.js';
+import type { Runtime } from '../../../src/runtime/types.js';
+
+const [sample] = bundledSamples();
+let folder = '';
+let modelPath = '';
+let runtime: Runtime;
+let dataset: Dataset | null = null;
+const sha = (): string => createHash('sha256').update(readFileSync(modelPath)).digest('hex');
+
+beforeEach(() => {
+  folder = mkdtempSync(path.join(tmpdir(), 'snug-fit-'));
+  modelPath = path.join(folder, 'digits-mlp.onnx');
+  copyFileSync(sample.modelPath, modelPath);
+  runtime = createRuntime();
+});
+afterEach(async () => {
+  await runtime.close();
+  await dataset?.close();
+  rmSync(folder, { recursive: true, force: true });
+});
+
+async function request(budgetBytes: number, extra: Partial<FitRequest> = {}): Promise<FitRequest> {
+  const opened = openModel(modelPath);
+  dataset = await openData(sample.dataPath ?? '', opened, {});
+  return {
+    model: opened.model,
+    modelPath,
+    inputs: opened.inputs,
+    outputPath: path.join(folder, 'small.onnx'),
+    budgetBytes,
+    provider: 'cpu',
+    pins: { batch: 32 },
+    dataset,
+    runtime,
+    ...extra,
+  };
+}
+
+describe('fitModel on the bundled sample', () => {
+  it('keeps the measured peak within half of what the original takes, and its answers', async () => {
+    const before = sha();
+    const report = await fitModel(await request(387_000));
+    expect(report.fits).toBe(true);
+    expect(report.measured?.peakBytes).toBeLessThanOrEqual(387_000);
+    expect(report.before.measured?.peakBytes).toBeGreaterThan(700_000);
+    expect(Math.abs(report.predicted.peakBytes / (report.measured?.peakBytes ?? 1) - 1)).toBeLessThan(0.1);
+    expect(report.quality).toMatchObject({ source: 'samples', samples: 20, top1Agreement: 1 });
+    expect(readdirSync(folder).sort()).toEqual(['digits-mlp.onnx', 'small.onnx']);
+    expect(sha()).toBe(before);
+    // The result is an ordinary model: it opens and can be inspected again.
+    expect(openModel(path.join(folder, 'small.onnx')).summary.inputs[0]).toMatchObject({
+      name: 'input',
+      dims: ['batch', 1, 8, 8],
+    });
+  });
+
+  it('does nothing to a model that fits', async () => {
+    const report = await fitModel(await request(10_000_000));
+    expect(report.reasons).toContainEqual({ kind: 'already-fits' });
+    expect(report.plan.weights.every((w) => w.dtype === 'fp32')).toBe(true);
+    expect(report.quality?.damage.band).toBe('none');
+  });
+
+  it('obeys pins', async () => {
+    const report = await fitModel(await request(10_000_000, { pins: { batch: 8, dtype: 'int4', pruneRatio: 0.5 } }));
+    expect(report.plan.batch).toBe(8);
+    expect(report.plan.classes.map((c) => c.after)).toEqual(report.plan.classes.map((c) => c.before / 2));
+    expect(report.plan.weights.filter((w) => w.dtype === 'int4').length).toBe(report.plan.weights.length);
+    expect(report.after.parameters).toBeLessThan(report.before.parameters * 0.6);
+  });
+
+  it('raises the batch as far as the budget goes when nobody fixed it', async () => {
+    const report = await fitModel(await request(2_000_000, { pins: {} }));
+    expect(report.plan.batch).toBeGreaterThan(32);
+    expect(report.measured?.batch).toBe(report.plan.batch);
+    expect(report.measured?.peakBytes).toBeLessThanOrEqual(2_000_000);
+  });
+
+  it('leaves nothing behind when stopped, and says so', async () => {
+    const abort = new AbortController();
+    const stoppable = createRuntime({ signal: abort.signal });
+    const job = fitModel(
+      await request(387_000, {
+        runtime: stoppable,
+        signal: abort.signal,
+        onProgress: ({ phase }) => {
+          if (phase === 'quantizing') abort.abort();
+        },
+      }),
+    );
+    await expect(job).rejects.toMatchObject({ code: 'E_CANCELLED' });
+    await stoppable.close();
+    expect(readdirSync(folder)).toEqual(['digits-mlp.onnx']);
+  });
+
+  it('keeps the best finished candidate when stopped later', async () => {
+    const abort = new AbortController();
+    const stoppable = createRuntime({ signal: abort.signal });
+    let compared = false;
+    // Pruned at random, the first candidate that fits is damaged, and the search goes on.
+    const report = await fitModel(
+      await request(190_000, {
+        pins: { batch: 32, dtype: 'int4', pruneMethod: 'random' },
+        runtime: stoppable,
+        signal: abort.signal,
+        onProgress: ({ phase }) => {
+          if (phase === 'comparing') compared = true;
+          if (phase === 'writing' && compared) abort.abort();
+        },
+      }),
+    );
+    await stoppable.close();
+    expect(abort.signal.aborted).toBe(true);
+    expect(report.fits).toBe(true);
+    expect(report.reasons).toContainEqual({ kind: 'note', text: expect.stringContaining('best so far was kept') });
+    expect(readdirSync(folder).sort()).toEqual(['digits-mlp.onnx', 'small.onnx']);
+  });
+});
