@@ -6,6 +6,7 @@ export default defineConfig({
     include: ['test/bench/**/*.bench.ts'],
     globalSetup: ['test/build-engine.ts'],
     testTimeout: 3_600_000,
+    hookTimeout: 3_600_000,
     fileParallelism: false,
     reporters: ['default'],
     disableConsoleIntercept: true,
