@@ -217,12 +217,12 @@ function partsAt(trace: RunTrace, { weights, cacheValues }: Prepared, sized: Siz
 
 /**
  * Memory of the provider itself that appears with its first session (driver context), and what its first run adds
- * (compiled kernels, staging). The webgpu figure was measured on a software driver (7 to 9 MB over three models,
+ * (staging, small driver objects). The webgpu figure was measured on a software driver (1 to 2 MB over three models,
  * onnxruntime 1.30); the others are unmeasured.
  */
 const runtimeBytes: Record<Provider, { load: number; run: number }> = {
   cpu: { load: 0, run: 0 },
-  webgpu: { load: 0.4e6, run: 8e6 },
+  webgpu: { load: 0.4e6, run: 1.5e6 },
   cuda: { load: 300e6, run: 300e6 },
   dml: { load: 100e6, run: 100e6 },
   coreml: { load: 50e6, run: 50e6 },

@@ -81,7 +81,12 @@ describe('device memory of a process', () => {
       '7f0000002000-7f0000003000 r-xp 00000000 00:01 77                 /memfd:jit (deleted)',
       'Rss:                 300 kB',
       '7f0000004000-7f0000005000 rw-p 00000000 00:00 0 ',
+      'Size:                 12 kB',
       'Rss:                  11 kB',
+      // Stacks of shader fibers: mapped ahead, hardly touched.
+      '7f0000006000-7f000c000000 rw-p 00000000 00:00 0 ',
+      'Size:             207380 kB',
+      'Rss:                5580 kB',
     ].join('\n');
     expect(anonymousBytes(smaps)).toBe(111 * 1024);
   });
