@@ -7,6 +7,7 @@ export default defineConfig({
     globalSetup: ['test/build-engine.ts'],
     testTimeout: 3_600_000,
     hookTimeout: 3_600_000,
+    env: { ORT_DISABLE_TELEMETRY: '1' },
     fileParallelism: false,
     reporters: ['default'],
     disableConsoleIntercept: true,
