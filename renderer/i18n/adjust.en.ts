@@ -1,7 +1,7 @@
 import type { Formats } from './format.js';
 
 /** Words of the Adjust drawer and its charts. Every chart label is one sentence with its numbers. */
-export const adjustEn = ({ bytes, bytesExact, count, percent, decimal }: Formats) => ({
+export const adjustEn = ({ bytes, bytesExact, count, percent }: Formats) => ({
   title: 'Adjust',
   tabs: { memory: 'Memory', prune: 'Prune', numbers: 'Numbers', batch: 'Batch', tradeoff: 'Trade-off' },
   pin: 'Set by you',
@@ -59,8 +59,7 @@ export const adjustEn = ({ bytes, bytesExact, count, percent, decimal }: Formats
     intro: 'Fewer bits per weight. What really stays small depends on what runs it.',
     choose: 'Number format',
     auto: 'Snug’s choice',
-    columns: { format: 'Format', memory: 'Memory', file: 'File', damage: 'Damage', speed: 'Speed' },
-    speed: (ratio: number): string => `${decimal(ratio, 1)}×`,
+    columns: { format: 'Format', memory: 'Memory', file: 'File', damage: 'Damage' },
     notHere: 'Not possible here',
     map: 'The weights, by format and size',
     mapHelp: 'Width: bytes before. Filled height: bytes left.',

@@ -3,7 +3,7 @@ import type { Formats } from './format.js';
 
 type AdjustWords = ReturnType<typeof adjustEn>;
 
-export const adjustZhCN = ({ bytes, bytesExact, count, percent, decimal }: Formats): AdjustWords => ({
+export const adjustZhCN = ({ bytes, bytesExact, count, percent }: Formats): AdjustWords => ({
   title: '调整',
   tabs: { memory: '内存', prune: '剪枝', numbers: '数值', batch: '批', tradeoff: '取舍' },
   pin: '由你设定',
@@ -59,8 +59,7 @@ export const adjustZhCN = ({ bytes, bytesExact, count, percent, decimal }: Forma
     intro: '每个权重用更少的位。真正省下多少，取决于由什么来运行。',
     choose: '数值格式',
     auto: 'Snug 的选择',
-    columns: { format: '格式', memory: '内存', file: '文件', damage: '损失', speed: '速度' },
-    speed: (ratio) => `${decimal(ratio, 1)}×`,
+    columns: { format: '格式', memory: '内存', file: '文件', damage: '损失' },
     notHere: '这里不可用',
     map: '按格式和大小看权重',
     mapHelp: '宽度：之前的字节数；填充高度：剩下的字节数。',

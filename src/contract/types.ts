@@ -76,7 +76,7 @@ export interface ModelSummary {
   weightBytes: number;
   /** Operator type (domain-qualified when not ai.onnx) → how many nodes, subgraphs included. */
   operators: Record<string, number>;
-  /** Named dimensions of the inputs that need a value, e.g. ["batch", "sequence"]. */
+  /** Dimensions of the inputs that need a value, e.g. ["batch", "sequence"]; one without a name is `input.axis`. */
   dimensions: string[];
   /** The dimension Snug takes as the batch, if any. */
   batchDimension: string | null;
@@ -254,8 +254,6 @@ export interface PlanView {
       allowed: boolean;
       /** Why this dtype is not offered on this provider (when not allowed) or what it leaves large. */
       note: string | null;
-      /** Relative speed guess against fp32 on this provider, null when unknown. */
-      speed: number | null;
     }[];
     batches: { batch: number; peakBytes: number; fits: boolean }[];
     /** Pareto front over all candidates plus the chosen point. */

@@ -231,7 +231,6 @@ export class Planner {
         damage: c.damage,
         allowed: why === null,
         note: why ?? leftLarge(c, dtype),
-        speed: null,
       });
     }
     return rows;

@@ -3,4 +3,3 @@ export { estimateSqnr } from './damage.js';
 export { quantizeModel, type QuantizedWeight, type QuantizeOptions } from './quantize.js';
 export { anyRanges, type ActivationRange, type ActivationRanges } from './ranges.js';
 export { quantizableWeights, type WeightInfo, type WeightOption } from './weights.js';
-export { quantizeSpeed } from './truth.js';

@@ -195,22 +195,3 @@ export const fallbacks: Record<Quantized, readonly Quantized[]> = {
   'int8-static': ['int8-static', 'int8'],
   fp16: ['fp16'],
 };
-
-/**
- * Rough speed of a number format against fp32: the geometric mean of one row and 128 rows through a 2048 × 2048
- * MatMul, measured on a two-core x64 CPU with VNNI. Null where nothing was measured.
- */
-const cpuSpeed: Record<Dtype, number | null> = {
-  fp32: 1,
-  fp16: null,
-  int8: 1.6,
-  int4: 2.5,
-  'int8-dynamic': 2.5,
-  'int8-static': 2,
-};
-
-/** Relative speed guess against fp32 on a provider; null when unknown. */
-export function quantizeSpeed(provider: Provider, dtype: Dtype): number | null {
-  if (dtype === 'fp32') return 1;
-  return provider === 'cpu' ? cpuSpeed[dtype] : null;
-}

@@ -213,7 +213,6 @@ export function installFakeEngine(scenario: Scenario): void {
             damage: each.damage,
             allowed: scenario.refused[dtype] === undefined,
             note: scenario.refused[dtype] ?? scenario.dtypeNotes[dtype] ?? null,
-            speed: dtype === 'fp32' ? 1 : dtype === 'fp16' ? 1.8 : dtype === 'int4' ? null : 1.2,
           };
         }),
         batches: batches.map((b) => {
