@@ -2,9 +2,9 @@ import path from 'node:path';
 import type { ClassPlan, Dtype, JobProgress, Provider, PruneMethod } from '../contract/types.js';
 import { Analysis } from '../fit/analysis.js';
 import { assignDtypes, levelOf } from '../fit/levels.js';
-import { checkOutput, Workspace } from '../fit/workspace.js';
+import { checkOutput, originalFiles, Workspace } from '../fit/workspace.js';
 import type { Model } from '../onnx/model.js';
-import { writeModel } from '../onnx/write.js';
+import { writeModelInSteps } from '../onnx/write.js';
 import { pruneModel } from '../prune/index.js';
 import type { QuantizedWeight } from '../quantize/index.js';
 import { collectRanges, quantizeModel } from '../quantize/index.js';
@@ -29,15 +29,15 @@ interface Output {
 }
 
 /** Writes an edited model whole or not at all, in a work folder that is always removed. */
-function publish(model: Model, request: ShrinkRequest, workspace: Workspace): Output {
+async function publish(model: Model, request: ShrinkRequest, workspace: Workspace): Promise<Output> {
   const name = path.basename(request.outputPath);
-  const written = writeModel(model, workspace.file(name), {
+  const written = await writeModelInSteps(model, workspace.file(name), {
     onProgress: (done, total, item) => {
       request.signal.throwIfAborted();
       request.onProgress({ phase: 'writing', done, total, unit: 'bytes', ...(item === undefined ? {} : { item }) });
     },
   });
-  workspace.publish(written.files, workspace.directory, request.outputPath);
+  workspace.publish(written.files, workspace.directory, request.outputPath, request.overwrite);
   return { path: request.outputPath, fileBytes: written.bytes };
 }
 
@@ -53,7 +53,7 @@ export async function pruneFile(
   request: ShrinkRequest & { ratio: number; method: PruneMethod },
 ): Promise<PruneFileResult> {
   const { opened, outputPath, overwrite, dataset, runtime, ratio, method, dims, onProgress } = request;
-  checkOutput(outputPath, opened.path, overwrite);
+  checkOutput(outputPath, originalFiles(opened.model), overwrite);
   const workspace = new Workspace(outputPath);
   try {
     const { model, classes, before, after } = await pruneModel(opened.model, {
@@ -64,7 +64,7 @@ export async function pruneFile(
         onProgress({ phase: 'pruning', done, total, unit: 'weights', ...(item === undefined ? {} : { item }) }),
     });
     request.signal.throwIfAborted();
-    return { before, after, classes, output: publish(model, request, workspace) };
+    return { before, after, classes, output: await publish(model, request, workspace) };
   } finally {
     workspace.remove();
   }
@@ -82,7 +82,7 @@ export async function quantizeFile(
   request: ShrinkRequest & { dtype: Dtype; provider: Provider },
 ): Promise<QuantizeFileResult> {
   const { opened, outputPath, overwrite, dataset, runtime, dtype, provider, dims, onProgress } = request;
-  checkOutput(outputPath, opened.path, overwrite);
+  checkOutput(outputPath, originalFiles(opened.model), overwrite);
   const workspace = new Workspace(outputPath);
   try {
     const analysis = new Analysis(opened.model, provider, dataset !== null);
@@ -101,7 +101,7 @@ export async function quantizeFile(
       onProgress: (done: number, total: number, item?: string) =>
         onProgress({ phase: 'quantizing', done, total, unit: 'weights', ...(item === undefined ? {} : { item }) }),
     });
-    const output = publish(quantized.model, request, workspace);
+    const output = await publish(quantized.model, request, workspace);
     const weights = quantized.weights.map((w) => {
       const reason = w.reason ?? reasons.get(w.name);
       return { ...w, sqnrDb: w.sqnrDb, ...(reason === undefined ? {} : { reason }) };

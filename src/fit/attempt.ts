@@ -1,6 +1,6 @@
 import type { Candidate, JobProgress, Measurement, Plan, Quality } from '../contract/types.js';
 import type { Model } from '../onnx/model.js';
-import { writeModel } from '../onnx/write.js';
+import { writeModelInSteps } from '../onnx/write.js';
 import { pruneModel } from '../prune/index.js';
 import { collectRanges, quantizableWeights, quantizeModel } from '../quantize/index.js';
 import type { Dataset } from '../runtime/dataset-types.js';
@@ -91,7 +91,7 @@ export async function buildCandidate(
   });
   const finished = (plan.relaxDims && relaxDims(quantized.model)) || quantized.model;
   finished.metadata.set(sessionMetadataKey, JSON.stringify(plan.session));
-  const written = writeModel(finished, `${folder}/${context.outputName}`, {
+  const written = await writeModelInSteps(finished, `${folder}/${context.outputName}`, {
     onProgress: (done, total, item) => {
       signal?.throwIfAborted();
       onProgress({ phase: 'writing', done, total, unit: 'bytes', ...(item === undefined ? {} : { item }) });

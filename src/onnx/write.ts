@@ -40,6 +40,8 @@ const minExternalBytes = 1024;
 const pageAlignFrom = 64 * 1024;
 const pageBytes = 4096;
 const smallAlignment = 64;
+/** How long a write in steps keeps everything else waiting, one tensor apart. */
+const betweenRestsMs = 20;
 
 function realPath(file: string): string {
   try {
@@ -87,8 +89,8 @@ function checkTarget(model: Model, fs: OutputFileSystem, file: string, overwrite
   if (!overwrite || !stats.isFile()) throw exists(file);
 }
 
-/** Writes a part in chunks. Computed data are produced once, whole, and dropped when written. */
-function writePart(output: OutputFile, part: Part, progress: (bytes: number) => void): void {
+/** Writes a part in chunks, one step each. Computed data are produced once, whole, and dropped when written. */
+function* writePart(output: OutputFile, part: Part, progress: (bytes: number) => void): Generator<void, void> {
   if (part instanceof Uint8Array) {
     output.write(part);
     progress(part.byteLength);
@@ -99,6 +101,7 @@ function writePart(output: OutputFile, part: Part, progress: (bytes: number) => 
     const length = Math.min(chunkBytes, part.byteLength - at);
     output.write(whole ? whole.subarray(at, at + length) : part.readRange(at, length));
     progress(length);
+    yield;
   }
 }
 
@@ -135,6 +138,34 @@ class DataLayout {
  *   the weights throws.
  */
 export function writeModel(model: Model, outPath: string, options: WriteOptions = {}): WriteResult {
+  const steps = writeSteps(model, outPath, options);
+  for (;;) {
+    const step = steps.next();
+    if (step.done) return step.value;
+  }
+}
+
+/**
+ * {@link writeModel} that lets timers, messages and signals through between tensors, so that a long write can be
+ * stopped: an `onProgress` that throws ends it, and nothing of the output stays.
+ */
+export async function writeModelInSteps(
+  model: Model,
+  outPath: string,
+  options: WriteOptions = {},
+): Promise<WriteResult> {
+  const steps = writeSteps(model, outPath, options);
+  let rested = performance.now();
+  for (;;) {
+    const step = steps.next();
+    if (step.done) return step.value;
+    if (performance.now() - rested < betweenRestsMs) continue;
+    await new Promise((resolve) => setImmediate(resolve));
+    rested = performance.now();
+  }
+}
+
+function* writeSteps(model: Model, outPath: string, options: WriteOptions): Generator<void, WriteResult> {
   const fs = options.fileSystem ?? nodeFileSystem;
   const mode = options.externalData ?? 'auto';
   const modelPath = path.resolve(outPath);
@@ -181,7 +212,7 @@ export function writeModel(model: Model, outPath: string, options: WriteOptions 
         item = tensor.name;
         done += offset - file.position;
         file.padTo(offset);
-        writePart(file, tensor.data, progress);
+        yield* writePart(file, tensor.data, progress);
       }
       file.finish();
     }
@@ -192,7 +223,7 @@ export function writeModel(model: Model, outPath: string, options: WriteOptions 
     if (!layout) checkSpace(fs, modelPath, total);
     for (const part of encoded.parts) {
       item = (part instanceof Uint8Array ? undefined : names.get(part)) ?? path.basename(modelPath);
-      writePart(file, part, progress);
+      yield* writePart(file, part, progress);
     }
     file.finish();
     for (const output of outputs) {
