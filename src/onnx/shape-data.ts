@@ -53,6 +53,8 @@ function mapElements(
   compute: (...values: number[]) => number,
   symbol: (symbols: Symbol[], values: number[]) => Symbol = () => null,
 ): KnownData | null {
+  // Asked before any value is: those of a constant may have to be computed from a whole weight.
+  if (evaluation.node.inputs.some((_, index) => !('data' in (evaluation.inputs[index] ?? {})))) return null;
   const data = evaluation.node.inputs.map((_, index) => knownOf(evaluation, index));
   const dims = evaluation.output.dims.map((dim) => dim.size);
   const values: number[] = [];

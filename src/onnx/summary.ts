@@ -4,6 +4,7 @@ import { operatorName, visitAllNodes } from './check.js';
 import { feedInputs, getTensor, walkGraphs } from './graph.js';
 import { DataType } from './model.js';
 import type { Model, Tensor, ValueInfo } from './model.js';
+import { batchDimension, bindingName } from './shape-bindings.js';
 import { dataTypeName, elementCount } from './tensor.js';
 
 const summarizeValue = (value: ValueInfo): ValueSummary => ({
@@ -72,18 +73,6 @@ function countWeights(model: Model): WeightCount {
   return count;
 }
 
-/** Symbol of the first axis that most inputs share; else that of the first input that has one. */
-function findBatchDimension(inputs: readonly ValueInfo[]): string | null {
-  const votes = new Map<string, number>();
-  for (const input of inputs) {
-    const first = input.dims?.[0];
-    if (typeof first === 'string') votes.set(first, (votes.get(first) ?? 0) + 1);
-  }
-  let best: string | null = null;
-  for (const [symbol, count] of votes) if (best === null || count > (votes.get(best) ?? 0)) best = symbol;
-  return best;
-}
-
 /** A guess in words, from the shapes and names at the model's ends. */
 function guessKind(inputs: readonly ValueInfo[], outputs: readonly ValueInfo[]): string {
   if (inputs.some((input) => /past_key_values|past_key|\bpast\b/.test(input.name))) return 'text decoder with KV cache';
@@ -113,7 +102,12 @@ export function summarizeModel(model: Model): ModelSummary {
     operators.set(name, (operators.get(name) ?? 0) + 1);
   });
   const dimensions = new Set<string>();
-  for (const input of inputs) for (const dim of input.dims ?? []) if (typeof dim === 'string') dimensions.add(dim);
+  for (const input of inputs) {
+    (input.dims ?? []).forEach((_, axis) => {
+      const name = bindingName(input, axis);
+      if (name !== null) dimensions.add(name);
+    });
+  }
   const warnings: string[] = [];
   if (model.graph.sparseInitializers.length > 0) {
     warnings.push(`${model.graph.sparseInitializers.length} sparse weights are kept as they are.`);
@@ -136,7 +130,7 @@ export function summarizeModel(model: Model): ModelSummary {
     ...countWeights(model),
     operators: Object.fromEntries([...operators].sort(([a], [b]) => (a < b ? -1 : 1))),
     dimensions: [...dimensions],
-    batchDimension: findBatchDimension(inputs),
+    batchDimension: batchDimension(model),
     kind: guessKind(inputs, outputs),
     externalFiles: source ? source.externalFiles.map((file) => ({ ...file })) : [],
     warnings,
