@@ -1,3 +1,4 @@
+import path from 'node:path';
 import { SnugError } from '../contract/errors.js';
 import type { GpuReading, HardwareReading, ModelSummary, Provider } from '../contract/types.js';
 import { budgetFor } from '../hardware/budget.js';
@@ -5,6 +6,7 @@ import { readHardware } from '../hardware/read.js';
 import { checkModel, unknownOperators } from '../onnx/check.js';
 import type { Model, ValueInfo } from '../onnx/model.js';
 import { readModel, resolveModelPath } from '../onnx/read.js';
+import { bindingName } from '../onnx/shape-bindings.js';
 import { summarizeModel } from '../onnx/summary.js';
 import { dataTypeName } from '../onnx/tensor.js';
 import type { Dataset } from '../runtime/dataset-types.js';
@@ -13,6 +15,7 @@ import type { Runtime, RuntimeValue } from '../runtime/types.js';
 
 /** A model file that was read, checked and summarised; weights stay on disk. */
 export interface OpenedModel {
+  /** Absolute. */
   path: string;
   model: Model;
   summary: ModelSummary;
@@ -24,7 +27,7 @@ function runtimeValue(value: ValueInfo): RuntimeValue {
   return {
     name: value.name,
     dtype: dataTypeName(value.dataType),
-    dims: (value.dims ?? []).map((dim, axis) => dim ?? `${value.name}_axis_${axis}`),
+    dims: (value.dims ?? []).map((dim, axis) => dim ?? bindingName(value, axis) ?? 1),
   };
 }
 
@@ -36,8 +39,9 @@ function runtimeValue(value: ValueInfo): RuntimeValue {
  *   `E_OPSET_TOO_NEW`, `E_UNKNOWN_OPERATOR`, `E_TOO_COSTLY`
  */
 export function openModel(target: string, options: { allowUnknownOperators?: boolean } = {}): OpenedModel {
-  const path = resolveModelPath(target);
-  const model = readModel(path);
+  // The runtime process works in a folder of its own: a relative path would mean another file there.
+  const modelPath = path.resolve(resolveModelPath(target));
+  const model = readModel(modelPath);
   checkModel(model);
   const unknown = unknownOperators(model);
   const summary = summarizeModel(model);
@@ -58,7 +62,7 @@ export function openModel(target: string, options: { allowUnknownOperators?: boo
     );
   }
   const inputs = model.graph.inputs.filter((i) => !model.graph.initializers.has(i.name)).map(runtimeValue);
-  return { path, model, summary, inputs };
+  return { path: modelPath, model, summary, inputs };
 }
 
 /** Opens calibration or test data for a model. */

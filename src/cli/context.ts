@@ -4,6 +4,7 @@ import type { JobProgress, Provider } from '../contract/types.js';
 import { providers } from '../contract/types.js';
 import { createRuntime } from '../runtime/client.js';
 import type { Runtime } from '../runtime/types.js';
+import type { OpenedModel } from '../app/open.js';
 import { formatBytes, parseDims, parseNumber } from './format.js';
 
 /** What every command gets: how to print, a runtime to use, and the signal of Ctrl+C. */
@@ -85,7 +86,8 @@ export async function withContext(command: Command, body: (context: CommandConte
     });
   } catch (error) {
     printer.clear();
-    if (abort.signal.aborted && !(error instanceof SnugError)) {
+    // Whatever broke off because of the stop, the stop is what happened.
+    if (abort.signal.aborted) {
       throw new SnugError('E_CANCELLED', 'Stopped. Nothing was changed.');
     }
     throw error;
@@ -110,12 +112,35 @@ export interface ShapeOptions {
   dim?: string[];
 }
 
-/** `--batch` and `--dim`, checked. @throws SnugError `E_USAGE` */
-export function parseShape(options: ShapeOptions): { batch: number | undefined; dims: Record<string, number> } {
-  return {
-    batch: options.batch === undefined ? undefined : parseNumber(options.batch, '--batch', 1, 65536, true),
-    dims: parseDims(options.dim ?? []),
-  };
+/**
+ * `--batch` and `--dim`, checked against the dimensions that the model has; `--dim` of the batch is the batch.
+ *
+ * @throws SnugError `E_USAGE`
+ */
+export function parseShape(
+  options: ShapeOptions,
+  { summary }: OpenedModel,
+): { batch: number | undefined; dims: Record<string, number> } {
+  const { [summary.batchDimension ?? '']: named, ...dims } = parseDims(options.dim ?? []);
+  for (const name of Object.keys(dims)) {
+    if (summary.dimensions.includes(name)) continue;
+    const known = summary.dimensions.join(', ');
+    throw new SnugError('E_USAGE', `${summary.name} has no dimension "${name}".`, {
+      action: known ? `It has: ${known}.` : 'All its dimensions are fixed.',
+    });
+  }
+  const asked = options.batch ?? named?.toString();
+  const batch = asked === undefined ? undefined : parseNumber(asked, '--batch', 1, 65536, true);
+  if (named !== undefined && batch !== named) {
+    throw new SnugError(
+      'E_USAGE',
+      `--batch ${batch} and --dim ${summary.batchDimension}=${named} contradict each other.`,
+      {
+        action: 'Give one of them.',
+      },
+    );
+  }
+  return { batch, dims };
 }
 
 /** Collects a repeatable option. */

@@ -59,7 +59,7 @@ export function parseDims(settings: string[]): Record<string, number> {
     if (!match) {
       throw new SnugError('E_USAGE', `"${setting}" is no dimension.`, { action: 'Write it like --dim sequence=128.' });
     }
-    dims[match[1]] = Number(match[2]);
+    dims[match[1]] = parseNumber(match[2], `--dim ${match[1]}`, 0, 2 ** 31 - 1, true);
   }
   return dims;
 }

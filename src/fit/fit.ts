@@ -2,6 +2,7 @@ import path from 'node:path';
 import { SnugError } from '../contract/errors.js';
 import type { FitReport, Measurement, Pins, Provider, Reason } from '../contract/types.js';
 import type { Model } from '../onnx/model.js';
+import { defaultBindings } from '../onnx/shape.js';
 import { bandRank } from '../quality/metrics.js';
 import type { Dataset } from '../runtime/dataset-types.js';
 import type { Runtime, RuntimeValue } from '../runtime/types.js';
@@ -11,7 +12,7 @@ import { attempt } from './attempt.js';
 import type { Candidate } from '../contract/types.js';
 import { feedsForBatch, Reference, splitDataset } from './reference.js';
 import { Planner } from './solve.js';
-import { checkOutput, Workspace } from './workspace.js';
+import { checkOutput, originalFiles, Workspace } from './workspace.js';
 
 export interface FitRequest {
   model: Model;
@@ -67,24 +68,24 @@ export async function fitModel(request: FitRequest): Promise<FitReport> {
   const started = performance.now();
   const { model, modelPath, outputPath, budgetBytes, provider, pins, runtime, signal } = request;
   const onProgress = request.onProgress ?? (() => undefined);
-  checkOutput(outputPath, modelPath, request.overwrite ?? false);
+  checkOutput(outputPath, [modelPath, ...originalFiles(model)], request.overwrite ?? false);
   const workspace = new Workspace(outputPath);
   const reasons: Reason[] = [];
   const tried: FitReport['tried'] = [];
   let best: Attempt | null = null;
-  let smallestMeasured: { candidate: Candidate; measured: Measurement } | null = null;
+  let smallestMeasured: Attempt | null = null;
   try {
     onProgress({ phase: 'planning', done: 0, total: null, unit: 'runs' });
     const split = request.dataset ? splitDataset(request.dataset) : null;
     const analysis = new Analysis(model, provider, split !== null);
     const planner = new Planner(analysis);
-    const allPins: Pins = { ...pins, provider, dims: { ...request.dataset?.dims, ...pins.dims } };
+    const allPins: Pins = { ...pins, dims: { ...request.dataset?.dims, ...pins.dims } };
     const view = planner.solve(budgetBytes, allPins);
     reasons.push(...view.reasons);
     const dims = allPins.dims ?? {};
     const planned = view.proposal ?? view.smallest;
     const feedsAt = (batch: number): ReturnType<typeof feedsForBatch> =>
-      feedsForBatch(request.dataset, request.inputs, bindBatch(analysis, dims, batch, planned), batch);
+      feedsForBatch(request.dataset, request.inputs, bindBatch(analysis, dims, batch), batch);
 
     onProgress({ phase: 'checking', done: 0, total: null, unit: 'runs', item: 'original' });
     let before: Measurement | null = null;
@@ -110,9 +111,9 @@ export async function fitModel(request: FitRequest): Promise<FitReport> {
         runtime,
         { modelPath, provider },
         split?.heldOut ?? null,
-        bindBatch(analysis, dims, planned.plan.batch, planned),
+        bindBatch(analysis, dims, planned.plan.batch),
         planned.plan.batch,
-        analysis.summary.batchDimension,
+        request.inputs,
         signal,
       ));
 
@@ -144,7 +145,7 @@ export async function fitModel(request: FitRequest): Promise<FitReport> {
         record.measuredBytes = result.measured.peakBytes;
         correction = clamp(result.measured.peakBytes / candidate.estimate.peakBytes, 0.6, 2);
         if (!smallestMeasured || result.measured.peakBytes < smallestMeasured.measured.peakBytes) {
-          smallestMeasured = { candidate: { ...candidate, plan: result.plan }, measured: result.measured };
+          smallestMeasured = result;
         }
         if (result.measured.peakBytes > budgetBytes) {
           record.outcome = 'over the budget';
@@ -191,7 +192,7 @@ export async function fitModel(request: FitRequest): Promise<FitReport> {
       },
     };
     if (!winner) return nothingFits(common, view.smallest, smallestMeasured, reasons, started);
-    workspace.publish(winner.files, winner.folder, outputPath);
+    workspace.publish(winner.files, winner.folder, outputPath, request.overwrite ?? false);
     for (const f of winner.measured.fallbacks) {
       reasons.push({ kind: 'fell-back', node: f.node, operator: f.operator, provider: f.provider });
     }
@@ -224,15 +225,9 @@ function clamp(value: number, low: number, high: number): number {
   return Math.min(high, Math.max(low, value));
 }
 
-/** All dimension values a run needs: the estimate knows the assumed ones, the batch symbol gets the batch. */
-function bindBatch(
-  analysis: Analysis,
-  dims: Record<string, number>,
-  batch: number,
-  planned: Candidate,
-): Record<string, number> {
-  const { batchDimension } = analysis.summary;
-  return { ...planned.estimate.dims, ...dims, ...(batchDimension ? { [batchDimension]: batch } : {}) };
+/** All dimension values a run needs, the assumed ones and the batch included. */
+function bindBatch(analysis: Analysis, dims: Record<string, number>, batch: number): Record<string, number> {
+  return defaultBindings(analysis.model, batch, dims).dims;
 }
 
 function dedupe(reasons: Reason[]): Reason[] {
@@ -242,7 +237,7 @@ function dedupe(reasons: Reason[]): Reason[] {
 function nothingFits(
   common: Pick<FitReport, 'model' | 'budgetBytes' | 'tried' | 'before'>,
   smallest: Candidate,
-  measured: { candidate: Candidate; measured: Measurement } | null,
+  measured: Attempt | null,
   reasons: Reason[],
   started: number,
 ): FitReport {
@@ -250,11 +245,14 @@ function nothingFits(
   return {
     ...common,
     output: null,
-    plan: shown.plan,
+    plan: measured?.plan ?? smallest.plan,
     fits: false,
     predicted: shown.estimate,
     measured: measured?.measured ?? null,
-    after: { fileBytes: shown.fileBytes, parameters: common.model.parameters },
+    after: {
+      fileBytes: measured?.fileBytes ?? smallest.fileBytes,
+      parameters: measured?.parameters ?? common.model.parameters,
+    },
     quality: null,
     speed: null,
     reasons: dedupe(reasons),

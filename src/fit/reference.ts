@@ -15,11 +15,12 @@ interface ReferenceBatch {
 }
 
 /** A window of a data set: calibration and checking use different samples of the same file. */
-export function datasetWindow(dataset: Dataset, start: number, samples: number): Dataset {
+function datasetWindow(dataset: Dataset, start: number, samples: number): Dataset {
   return {
     name: dataset.name,
     samples,
     dims: dataset.dims,
+    fixedBatch: dataset.fixedBatch ?? null,
     feeds: (from, count) => dataset.feeds(start + from, Math.min(count, samples - from)),
     close: () => dataset.close(),
   };
@@ -31,22 +32,28 @@ export function datasetWindow(dataset: Dataset, start: number, samples: number):
  */
 export function splitDataset(dataset: Dataset): { calibration: Dataset; heldOut: Dataset } {
   if (dataset.samples < 50) return { calibration: dataset, heldOut: dataset };
-  const kept = Math.floor(dataset.samples * 0.8);
+  const whole = dataset.fixedBatch ?? 1;
+  const kept = Math.floor((dataset.samples * 0.8) / whole) * whole;
+  if (kept === 0 || dataset.samples - kept < whole) return { calibration: dataset, heldOut: dataset };
   return {
     calibration: datasetWindow(dataset, 0, kept),
     heldOut: datasetWindow(dataset, kept, dataset.samples - kept),
   };
 }
 
-/** Feeds of exactly `batch` samples: from the data (repeated when it has fewer), else made up. */
+/**
+ * Feeds of exactly `batch` samples (of as many as the model takes where that is fixed): from the data, made up
+ * where it has fewer. Peak memory depends on their shapes only.
+ */
 export async function feedsForBatch(
   dataset: Dataset | null,
   inputs: RuntimeValue[],
   dims: Record<string, number>,
   batch: number,
 ): Promise<Feeds> {
-  if (!dataset || dataset.samples < batch) return syntheticFeeds(inputs, { ...dataset?.dims, ...dims }, 7);
-  return dataset.feeds(0, batch);
+  const count = dataset?.fixedBatch ?? batch;
+  if (!dataset || dataset.samples < count) return syntheticFeeds(inputs, { ...dataset?.dims, ...dims }, 7);
+  return dataset.feeds(0, count);
 }
 
 /** What the original answers on the held-out samples (or on random inputs), kept to compare candidates with. */
@@ -64,7 +71,7 @@ export class Reference {
     heldOut: Dataset | null,
     dims: Record<string, number>,
     batch: number,
-    batchDimension: string | null,
+    inputs: RuntimeValue[],
     signal?: AbortSignal,
   ): Promise<Reference> {
     const session = await runtime.open(spec);
@@ -73,13 +80,14 @@ export class Reference {
       const batches: ReferenceBatch[] = [];
       let bytes = 0;
       const total = heldOut ? Math.min(heldOut.samples, maxSamples) : batch;
-      const step = heldOut ? Math.min(batch, total) : batch;
+      const fixed = heldOut?.fixedBatch ?? null;
+      const step = fixed ?? (heldOut ? Math.min(batch, total) : batch);
       for (let start = 0; start < total && bytes < maxReferenceBytes; start += step) {
         signal?.throwIfAborted();
         const samples = Math.min(step, total - start);
         // A model with a fixed batch cannot take a shorter last one.
-        if (batchDimension === null && samples < step) break;
-        const feeds = heldOut ? await heldOut.feeds(start, samples) : syntheticFeeds(session.inputs, dims, 11);
+        if (fixed !== null && samples < step) break;
+        const feeds = heldOut ? await heldOut.feeds(start, samples) : syntheticFeeds(inputs, dims, 11);
         const outputs = await session.run(feeds, fetches);
         for (const tensor of Object.values(outputs)) bytes += tensor.data.byteLength;
         batches.push({ feeds, outputs, samples });

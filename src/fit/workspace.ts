@@ -11,6 +11,7 @@ import {
 } from 'node:fs';
 import path from 'node:path';
 import { SnugError } from '../contract/errors.js';
+import type { Model } from '../onnx/model.js';
 
 const prefix = '.snug-work-';
 
@@ -25,11 +26,12 @@ function isAlive(pid: number): boolean {
 
 /**
  * Checks an output path before any long work: folder there and writable, nothing overwritten unasked, never
- * the input itself.
+ * one of the inputs.
  *
  * @throws SnugError `E_NOT_FOUND`, `E_NO_PERMISSION`, `E_EXISTS`, `E_SAME_FILE`
  */
-export function checkOutput(outputPath: string, inputPath: string, overwrite: boolean): void {
+export function checkOutput(outputPath: string, inputPaths: string[], overwrite: boolean): void {
+  if (outputPath === '') throw new SnugError('E_USAGE', 'The name of the output is empty.', { action: 'Name a file.' });
   const directory = path.dirname(path.resolve(outputPath));
   if (!existsSync(directory)) {
     throw new SnugError('E_NOT_FOUND', `The folder ${directory} does not exist.`, {
@@ -37,27 +39,48 @@ export function checkOutput(outputPath: string, inputPath: string, overwrite: bo
       params: { path: directory },
     });
   }
-  if (existsSync(outputPath)) {
-    const output = statSync(outputPath);
-    const input = statSync(inputPath);
-    if (output.dev === input.dev && output.ino === input.ino) {
-      throw new SnugError('E_SAME_FILE', 'The output would overwrite the original model.', {
-        action: 'Choose another name with -o. The original was not changed.',
+  // A large model gets a data file of this name beside it.
+  for (const target of [outputPath, `${outputPath}.data`]) {
+    const same = inputPaths.find((inputPath) => sameFile(target, inputPath));
+    if (same !== undefined) {
+      throw new SnugError('E_SAME_FILE', `The output would overwrite ${same}.`, {
+        action: 'Choose another name. The original was not changed.',
+        params: { path: target },
+      });
+    }
+  }
+  const output = statSync(outputPath, { throwIfNoEntry: false });
+  if (output) {
+    if (output.isDirectory()) {
+      throw new SnugError('E_EXISTS', `${outputPath} is a folder.`, {
+        action: 'Name a file in it.',
         params: { path: outputPath },
       });
     }
-    if (!overwrite) {
-      throw new SnugError('E_EXISTS', `${outputPath} exists already.`, {
-        action: 'Choose another name, or add --force to replace it.',
-        params: { path: outputPath },
-      });
-    }
+    if (!overwrite) throw existsAlready(outputPath);
   }
   try {
     accessSync(directory, constants.W_OK);
   } catch (error) {
     throw noPermission(directory, error);
   }
+}
+
+function sameFile(a: string, b: string): boolean {
+  const [one, other] = [a, b].map((file) => statSync(file, { throwIfNoEntry: false }));
+  return one !== undefined && other !== undefined && one.dev === other.dev && one.ino === other.ino;
+}
+
+function existsAlready(file: string): SnugError {
+  return new SnugError('E_EXISTS', `${file} exists already.`, {
+    action: 'Choose another name, or add --force to replace it.',
+    params: { path: file },
+  });
+}
+
+/** The file of a model and those that hold its weights; none for a model built in memory. */
+export function originalFiles({ source }: Model): string[] {
+  return source ? [source.path, ...source.externalFiles.map(({ name }) => path.join(source.directory, name))] : [];
 }
 
 function noPermission(directory: string, cause: unknown): SnugError {
@@ -110,11 +133,15 @@ export class Workspace {
   /**
    * Moves a finished model (and its data file, first, so that a visible model is always complete) to its
    * place.
+   *
+   * @throws SnugError `E_EXISTS` for a data file that is there and not to be replaced
    */
-  publish(files: { name: string }[], fromFolder: string, outputPath: string): void {
+  publish(files: { name: string }[], fromFolder: string, outputPath: string, overwrite: boolean): void {
     const target = path.dirname(path.resolve(outputPath));
     const main = path.basename(outputPath);
     const ordered = [...files.filter((f) => f.name !== main), ...files.filter((f) => f.name === main)];
+    const taken = ordered.map(({ name }) => path.join(target, name)).find((file) => existsSync(file));
+    if (taken !== undefined && !overwrite) throw existsAlready(taken);
     for (const { name } of ordered) renameSync(path.join(fromFolder, name), path.join(target, name));
   }
 

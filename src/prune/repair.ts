@@ -155,7 +155,9 @@ async function accumulate(
   graph: AxisGraph,
 ): Promise<void> {
   const { total, batch } = runSizes(fits, samples, graph);
-  const split = total < 5 ? total : Math.floor(total * 0.8);
+  // A model that takes exactly so many samples at a time gets whole batches only.
+  const whole = samples.dataset.fixedBatch ?? 1;
+  const split = total < 5 * whole ? total : Math.floor((total * 0.8) / whole) * whole;
   for (let start = 0; start < total;) {
     const end = Math.min(start + batch, start < split ? split : total);
     const results = await session.run(await samples.dataset.feeds(start, end - start));
@@ -185,9 +187,11 @@ function runSizes(fits: readonly Fit[], samples: PruneSamples, graph: AxisGraph)
     total = Math.max(total, Math.ceil(enoughRows(columns.length) / rows));
     bytes += rows * columns.length * 4 * 3;
   }
+  const whole = samples.dataset.fixedBatch ?? 1;
+  const wholes = (count: number): number => Math.max(1, Math.floor(count / whole)) * whole;
   return {
-    total: Math.min(samples.dataset.samples, samples.maxSamples ?? 256, Math.max(total, leastSamples)),
-    batch: Math.max(1, Math.min(samples.batch ?? 32, Math.floor(patchBytes / bytes))),
+    total: wholes(Math.min(samples.dataset.samples, samples.maxSamples ?? 256, Math.max(total, leastSamples))),
+    batch: wholes(Math.min(samples.batch ?? 32, Math.floor(patchBytes / bytes))),
   };
 }
 

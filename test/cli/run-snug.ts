@@ -10,9 +10,10 @@ export interface CliResult {
 export const root = path.resolve(import.meta.dirname ?? '.', '../..');
 
 /** Starts the real command line (built by the test set-up). */
-export function startSnug(args: string[], env: Record<string, string> = {}) {
+export function startSnug(args: string[], env: Record<string, string> = {}, cwd = root) {
   const child = spawn(process.execPath, [path.join(root, 'src/cli/snug.js'), ...args], {
     env: { ...process.env, SNUG_SKIP_BUILD: '1', ...env },
+    cwd,
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   const result: CliResult = { code: null, stdout: '', stderr: '' };

@@ -36,9 +36,9 @@ export function addBatch(program: Command): void {
     .action((target: string, data: string, options: BatchOptions, command: Command) =>
       withContext(command, async ({ runtime, print, progress, signal }) => {
         const provider = parseProvider(options.provider);
-        const { batch: fixed, dims } = parseShape(options);
         const opened = openModel(target);
-        checkOutput(options.out, opened.path, options.force ?? false);
+        const { batch: fixed, dims } = parseShape(options, opened);
+        checkOutput(options.out, [opened.path, data], options.force ?? false);
         await requireProvider(runtime, provider);
         const budgetBytes = options.budget ? parseBytes(options.budget) : undefined;
         const dataset = await openData(data, opened, dims);

@@ -7,6 +7,7 @@ import { SnugError } from '../../contract/errors.js';
 import type { Dtype, FitReport, Pins } from '../../contract/types.js';
 import { dtypes } from '../../contract/types.js';
 import { fitModel } from '../../fit/fit.js';
+import { checkOutput } from '../../fit/workspace.js';
 import { readHardware } from '../../hardware/read.js';
 import type { CommandContext, ShapeOptions } from '../context.js';
 import { collect, parseProvider, parseShape, withContext } from '../context.js';
@@ -43,13 +44,18 @@ export async function runFit(context: CommandContext, target: string, options: F
     ? parseProvider(options.provider)
     : defaultProvider(await readHardware({ providers: await runtime.providers() }), await runtime.providers());
   await requireProvider(runtime, provider);
-  const { batch, dims } = parseShape(options);
+  const { batch, dims } = parseShape(options, opened);
   const pins: Pins = {
     dims,
+    ...(options.provider ? { provider } : {}),
     ...(batch === undefined ? {} : { batch }),
     ...(options.dtype ? { dtype: parseDtype(options.dtype) } : {}),
     ...(options.ratio ? { pruneRatio: parseNumber(options.ratio, '--ratio', 0, 0.95) } : {}),
   };
+  const outputPath = options.out ?? defaultOutput(opened.path);
+  const inputPaths = options.calibrate ? [opened.path, options.calibrate] : [opened.path];
+  checkOutput(outputPath, inputPaths, options.force ?? false);
+  if (options.report) checkOutput(options.report, [...inputPaths, outputPath], options.force ?? false);
   const budgetBytes = options.budget ? parseBytes(options.budget) : await defaultBudget(runtime, provider);
   const dataset = options.calibrate ? await openData(options.calibrate, opened, dims) : null;
   try {
@@ -57,7 +63,7 @@ export async function runFit(context: CommandContext, target: string, options: F
       model: opened.model,
       modelPath: opened.path,
       inputs: opened.inputs,
-      outputPath: options.out ?? defaultOutput(opened.path),
+      outputPath,
       budgetBytes,
       provider,
       pins,

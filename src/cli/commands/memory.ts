@@ -50,8 +50,8 @@ export function addMemory(program: Command): void {
     .action((target: string, options: MemoryOptions, command: Command) =>
       withContext(command, async ({ runtime, print, progress }) => {
         const provider = parseProvider(options.provider);
-        const { batch = 1, dims } = parseShape(options);
         const opened = openModel(target);
+        const { batch = 1, dims } = parseShape(options, opened);
         const dataset = options.data ? await openData(options.data, opened, dims) : null;
         const levers = { memoryPattern: wantedPattern(opened.model.metadata) };
         const allDims = { ...dataset?.dims, ...dims };
@@ -60,9 +60,7 @@ export function addMemory(program: Command): void {
         if (options.measure) {
           await requireProvider(runtime, provider);
           progress({ phase: 'checking', done: 0, total: null, unit: 'runs' });
-          const { batchDimension } = opened.summary;
-          const bound = { ...estimate.dims, ...allDims, ...(batchDimension ? { [batchDimension]: batch } : {}) };
-          const feeds = await feedsForBatch(dataset, opened.inputs, bound, batch);
+          const feeds = await feedsForBatch(dataset, opened.inputs, estimate.dims, batch);
           measured = await runtime.measure({ modelPath: opened.path, provider, levers }, feeds, { warmRuns: 5, batch });
         }
         await dataset?.close();

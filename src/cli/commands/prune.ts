@@ -3,6 +3,7 @@ import { openData, openModel } from '../../app/open.js';
 import { pruneFile } from '../../app/shrink.js';
 import { SnugError } from '../../contract/errors.js';
 import { pruneMethods } from '../../contract/types.js';
+import { checkOutput } from '../../fit/workspace.js';
 import { collect, parseShape, withContext } from '../context.js';
 import { formatBytes, parseNumber, percent, table } from '../format.js';
 
@@ -41,8 +42,13 @@ export function addPrune(program: Command): void {
             action: 'Add --calibrate DATA, or use --method magnitude.',
           });
         }
-        const { dims } = parseShape(options);
         const opened = openModel(target);
+        const { dims } = parseShape(options, opened);
+        checkOutput(
+          options.out,
+          options.calibrate ? [opened.path, options.calibrate] : [opened.path],
+          options.force ?? false,
+        );
         const dataset = options.calibrate ? await openData(options.calibrate, opened, dims) : null;
         try {
           const result = await pruneFile({
@@ -70,7 +76,9 @@ export function addPrune(program: Command): void {
                     cut.map((c) => [c.name, String(c.before), String(c.after)]),
                     [1, 2],
                   )
-                : 'No width of this model can be pruned safely; the file was written unchanged.',
+                : result.classes.length > 0
+                  ? 'No width gets smaller at this ratio; the file was written unchanged.'
+                  : 'No width of this model can be pruned safely; the file was written unchanged.',
               `Written: ${result.output.path} (${formatBytes(result.output.fileBytes)})`,
             ].join('\n'),
           );

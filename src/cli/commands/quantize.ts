@@ -1,7 +1,9 @@
 import type { Command } from 'commander';
 import { openData, openModel } from '../../app/open.js';
 import { quantizeFile } from '../../app/shrink.js';
+import { SnugError } from '../../contract/errors.js';
 import { dtypes } from '../../contract/types.js';
+import { checkOutput } from '../../fit/workspace.js';
 import { collect, parseProvider, parseShape, withContext } from '../context.js';
 import { formatBytes, table } from '../format.js';
 import { parseDtype } from './fit.js';
@@ -15,28 +17,49 @@ interface QuantizeOptions {
   force?: boolean;
 }
 
+const smaller = dtypes.filter((dtype) => dtype !== 'fp32');
+/** Rows of the printed table; `--json` has all. */
+const maxRows = 40;
+
 export function addQuantize(program: Command): void {
   program
     .command('quantize')
     .argument('<model>', '.onnx file, or a folder with one')
     .description('give the weights a smaller number format; what cannot have it is listed with its reason')
     .requiredOption('-o, --out <file>', 'where to write the result')
-    .requiredOption('--dtype <format>', dtypes.filter((d) => d !== 'fp32').join(', '))
+    .requiredOption('--dtype <format>', smaller.join(', '))
     .option('--calibrate <data>', 'unlabelled samples; int8-static needs them (.npy, .npz, .txt)')
     .option('--provider <name>', 'execution provider the result is for', 'cpu')
     .option('--dim <name=n>', 'value of a named dimension; may be repeated', collect)
     .option('--force', 'replace the output file if it exists')
     .action((target: string, options: QuantizeOptions, command: Command) =>
       withContext(command, async (context) => {
-        const { dims } = parseShape(options);
+        const dtype = parseDtype(options.dtype);
+        if (dtype === 'fp32') {
+          throw new SnugError('E_USAGE', 'fp32 is what the weights are already.', {
+            action: `Use one of: ${smaller.join(', ')}.`,
+          });
+        }
+        if (dtype === 'int8-static' && !options.calibrate) {
+          throw new SnugError('E_USAGE', 'int8-static needs samples to see what range the activations have.', {
+            action: 'Add --calibrate DATA, or use --dtype int8 or int8-dynamic.',
+          });
+        }
+        const provider = parseProvider(options.provider);
         const opened = openModel(target);
+        const { dims } = parseShape(options, opened);
+        checkOutput(
+          options.out,
+          options.calibrate ? [opened.path, options.calibrate] : [opened.path],
+          options.force ?? false,
+        );
         const dataset = options.calibrate ? await openData(options.calibrate, opened, dims) : null;
         try {
           const result = await quantizeFile({
             opened,
             outputPath: options.out,
-            dtype: parseDtype(options.dtype),
-            provider: parseProvider(options.provider),
+            dtype,
+            provider,
             dataset,
             dims,
             runtime: context.runtime,
@@ -44,10 +67,13 @@ export function addQuantize(program: Command): void {
             onProgress: context.progress,
             signal: context.signal,
           });
-          const shown = result.weights.filter((w) => w.bytesBefore >= 1024).slice(0, 40);
+          const large = result.weights.filter((w) => w.bytesBefore >= 1024);
+          const shown = large.slice(0, maxRows);
+          const changed = result.weights.some((w) => w.dtype !== 'fp32');
           context.print(
             result,
             [
+              ...(changed ? [] : [`No weight of this model can be ${dtype} on ${provider}; it was written unchanged.`]),
               `weights ${formatBytes(result.before.weightBytes)} → ${formatBytes(result.after.weightBytes)}, file ${formatBytes(result.before.fileBytes)} → ${formatBytes(result.after.fileBytes)}`,
               '',
               table(
@@ -63,6 +89,7 @@ export function addQuantize(program: Command): void {
                 ]),
                 [3, 4, 5],
               ),
+              ...(large.length > maxRows ? [`… ${large.length - maxRows} more (see --json)`] : []),
               `Written: ${result.output.path} (${formatBytes(result.output.fileBytes)})`,
             ].join('\n'),
           );

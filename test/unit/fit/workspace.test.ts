@@ -19,20 +19,32 @@ describe('checkOutput', () => {
     const link = path.join(folder, 'link.onnx');
     linkSync(model, link);
     for (const target of [model, link]) {
-      expect(() => checkOutput(target, model, true)).toThrow(expect.objectContaining({ code: 'E_SAME_FILE' }));
+      expect(() => checkOutput(target, [model], true)).toThrow(expect.objectContaining({ code: 'E_SAME_FILE' }));
     }
   });
 
   it('asks before replacing another file', () => {
     const other = path.join(folder, 'other.onnx');
     writeFileSync(other, 'mine');
-    expect(() => checkOutput(other, model, false)).toThrow(expect.objectContaining({ code: 'E_EXISTS' }));
-    expect(() => checkOutput(other, model, true)).not.toThrow();
+    expect(() => checkOutput(other, [model], false)).toThrow(expect.objectContaining({ code: 'E_EXISTS' }));
+    expect(() => checkOutput(other, [model], true)).not.toThrow();
+  });
+
+  it('refuses where the data file beside the output would replace weights of the original', () => {
+    const weights = path.join(folder, 'out.onnx.data');
+    writeFileSync(weights, 'weights');
+    const output = path.join(folder, 'out.onnx');
+    expect(() => checkOutput(output, [model, weights], true)).toThrow(expect.objectContaining({ code: 'E_SAME_FILE' }));
+  });
+
+  it('refuses a folder and an empty name', () => {
+    expect(() => checkOutput(folder, [model], true)).toThrow(expect.objectContaining({ code: 'E_EXISTS' }));
+    expect(() => checkOutput('', [model], true)).toThrow(expect.objectContaining({ code: 'E_USAGE' }));
   });
 
   it('names a folder that is missing', () => {
     const target = path.join(folder, 'no/such/out.onnx');
-    expect(() => checkOutput(target, model, false)).toThrow(expect.objectContaining({ code: 'E_NOT_FOUND' }));
+    expect(() => checkOutput(target, [model], false)).toThrow(expect.objectContaining({ code: 'E_NOT_FOUND' }));
   });
 });
 
@@ -43,9 +55,23 @@ describe('Workspace', () => {
     const work = workspace.folder('candidate');
     writeFileSync(path.join(work, 'out.onnx'), 'model');
     writeFileSync(path.join(work, 'out.onnx.data'), 'data');
-    workspace.publish([{ name: 'out.onnx' }, { name: 'out.onnx.data' }], work, output);
+    workspace.publish([{ name: 'out.onnx' }, { name: 'out.onnx.data' }], work, output, false);
     workspace.remove();
     expect(readdirSync(folder).sort()).toEqual(['model.onnx', 'out.onnx', 'out.onnx.data']);
+  });
+
+  it('does not replace a data file unasked', () => {
+    const output = path.join(folder, 'out.onnx');
+    writeFileSync(`${output}.data`, 'mine');
+    const workspace = new Workspace(output);
+    writeFileSync(workspace.file('out.onnx'), 'model');
+    writeFileSync(workspace.file('out.onnx.data'), 'data');
+    const files = [{ name: 'out.onnx' }, { name: 'out.onnx.data' }];
+    expect(() => workspace.publish(files, workspace.directory, output, false)).toThrow(
+      expect.objectContaining({ code: 'E_EXISTS' }),
+    );
+    workspace.remove();
+    expect(readdirSync(folder).sort()).toEqual(['model.onnx', 'out.onnx.data']);
   });
 
   it('sweeps what a dead process left, and only that', () => {
