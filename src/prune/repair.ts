@@ -191,7 +191,7 @@ function runSizes(fits: readonly Fit[], samples: PruneSamples, graph: AxisGraph)
   const wholes = (count: number): number => Math.max(1, Math.floor(count / whole)) * whole;
   return {
     total: wholes(Math.min(samples.dataset.samples, samples.maxSamples ?? 256, Math.max(total, leastSamples))),
-    batch: wholes(Math.min(samples.batch ?? 32, Math.floor(patchBytes / bytes))),
+    batch: samples.dataset.fixedBatch ?? Math.max(1, Math.min(samples.batch ?? 32, Math.floor(patchBytes / bytes))),
   };
 }
 

@@ -103,6 +103,8 @@ describe('fit', () => {
     expect(stderr).toBe('');
     expect(code).toBe(0);
     expect((JSON.parse(stdout) as FitReport).quality).toMatchObject({ source: 'samples', samples: 16 });
+    const prune = ['prune', file, '-o', path.join(folder, 'p.onnx'), '--ratio', '0.5', '-q'];
+    expect(await snug([...prune, '--calibrate', path.join(folder, 'data.npy')])).toMatchObject({ code: 0, stderr: '' });
   });
 
   it('names as fixed by the user only what the user fixed', async () => {

@@ -26,7 +26,7 @@ export function addInspect(program: Command): void {
               .map(([domain, v]) => `${domain || 'ai.onnx'} ${v}`)
               .join(', ')}, IR ${summary.irVersion}, made by ${summary.producer || 'unknown'}`,
             summary.dimensions.length > 0
-              ? `named dimensions: ${summary.dimensions.join(', ')} (batch: ${summary.batchDimension ?? 'fixed'})`
+              ? `open dimensions: ${summary.dimensions.join(', ')} (batch: ${summary.batchDimension ?? 'fixed'})`
               : 'all dimensions are fixed',
             '',
             table(['input', 'type', 'shape'], values(summary.inputs)),
