@@ -9,9 +9,3 @@ export interface ActivationRange {
 export interface ActivationRanges {
   get(value: string): ActivationRange | undefined;
 }
-
-/**
- * Stands in for real ranges while a plan is only being sized: every activation has one. A model quantized with
- * it has the right structure and bytes, and must not be run.
- */
-export const anyRanges: ActivationRanges = { get: () => ({ low: -1, high: 1 }) };

@@ -6,7 +6,7 @@ import { DataType, type Model, type Node, type Tensor, type ValueInfo } from '..
 import { batchDimension, defaultBindings, inferShapes } from '../../../src/onnx/shape.js';
 import { sliceRange } from '../../../src/onnx/shape-ops-layout.js';
 import { broadcast, fixed, ShapeGap } from '../../../src/onnx/shape-types.js';
-import { float32Tensor, int64Tensor, rawTensor, tensorByteLength } from '../../../src/onnx/tensor.js';
+import { computedData, float32Tensor, int64Tensor, rawTensor, tensorByteLength } from '../../../src/onnx/tensor.js';
 import { graphOf, modelOf, value } from '../onnx/build.js';
 
 function model(nodes: Node[], inputs: ValueInfo[], initializers: Tensor[] = [], outputs: ValueInfo[] = []): Model {
@@ -48,6 +48,17 @@ describe('inferShapes', () => {
     expect(result.shapes.get('y')?.dims).toEqual([5, 3, 8]);
     expect(result.symbols.get('y')).toEqual(['batch', 3, 8]);
     expect(result.constants.get('target')?.values).toEqual([5, 3, 8]);
+  });
+
+  test('computes no constant for a value that stays unknown', () => {
+    const scale: Tensor = {
+      ...weight('scale', [4]),
+      data: computedData(16, () => {
+        throw new Error('a whole weight would be quantized for this');
+      }),
+    };
+    const m = model([makeNode('Mul', ['scale', 'x'], ['y'])], [value('x', [4])], [scale]);
+    expect(inferShapes(m, {}).shapes.get('y')?.dims).toEqual([4]);
   });
 
   test('a -1 beside a named dimension loses the name, as in the runtime', () => {
