@@ -65,7 +65,10 @@ describe('quantizableWeights', () => {
       });
       const [info] = quantizableWeights(model, 'cpu');
       const option = info!.options.find((candidate) => candidate.dtype === dtype)!;
-      const result = quantizeModel(model, new Map([['w', dtype]]), { provider: 'cpu', ranges: { get: () => ({ low: -1, high: 1 }) } });
+      const result = quantizeModel(model, new Map([['w', dtype]]), {
+        provider: 'cpu',
+        ranges: { get: () => ({ low: -1, high: 1 }) },
+      });
       const stored = [...result.model.graph.initializers.values()]
         .filter((tensor) => !/^[xy]_/.test(tensor.name))
         .reduce((sum, tensor) => sum + tensor.data.byteLength, 0);
