@@ -89,6 +89,11 @@ export const en = {
   step,
   method,
   adjust: adjustEn(format),
+  /** What the engine says in words: whole sentences, and parts that stand inside another sentence. */
+  engine: {
+    sentence: (text: string): string => `${text.charAt(0).toUpperCase()}${text.slice(1)}`,
+    clause: (text: string): string => text.replace(/\.$/u, ''),
+  },
   error: errorsEn(format),
 
   app: {
@@ -103,6 +108,8 @@ export const en = {
     privacy: 'Your models never leave this computer.',
     version: (version: string, runtime: string): string => `Snug ${version} · ONNX Runtime ${runtime}`,
     listJoin: (list: string[]): string => list.join(', '),
+    stop: '.',
+    clauses: (list: string[]): string => list.join(', '),
   },
 
   drop: {
@@ -187,7 +194,8 @@ export const en = {
     kind: (kind: string): string => kind,
     verdictFits: (need: number, budget: number, batch: number | null): string => {
       const [n, b] = bytesPair(need, budget);
-      return `Fits as it is: needs ${n}${atBatch(batch)} of the ${b} you can use.`;
+      const at = batch === null ? 'it needs' : `batch ${count(batch)} needs`;
+      return `Fits as it is: ${at} ${n} of the ${b} you can use.`;
     },
     verdictTight: (need: number, budget: number, batch: number | null): string => {
       const [n, b] = bytesPair(need, budget);
@@ -237,7 +245,7 @@ export const en = {
       'How far the answers are expected to move: the strength of the original output over the error, in decibels. Higher is better; the check measures it.',
     make: 'Make it snug',
     makeAnyway: 'Make it snug anyway',
-    halfBudget: (size: number): string => `Try it in ${bytes(size)}`,
+    halfBudget: (size: number): string => `Try a budget of ${bytes(size)}`,
     adjust: 'Adjust',
     adjustClose: 'Close adjustments',
     how: 'How we worked this out',
@@ -277,8 +285,9 @@ export const en = {
     chosen: 'Of all plans that fit, this one is expected to change the answers least.',
     pinned: (what: string): string => `Set by you: ${what}.`,
     noSamples: 'No samples given: nothing that needs calibration was considered.',
-    stayedLarge: (weight: string, why: string): string => `${weight} stays as it is: ${why}`,
-    assumed: (name: string, value: number): string => `${name} was taken as ${count(value)}, since nobody gave it.`,
+    stayedLarge: (weight: string, why: string): string => `“${weight}” stays as it is: ${why}.`,
+    assumed: (name: string, value: number): string =>
+      `“${name}” was taken as ${count(value)}; set it under Adjust, Memory.`,
     fellBack: (node: string, operator: string, where: string): string =>
       `${node} (${operator}) ran on ${where}, not on the GPU.`,
     candidateFailed: (id: string, why: string): string => `A plan was dropped (${id}): ${why}`,

@@ -8,17 +8,19 @@ type ByteStep = (typeof byteSteps)[number];
 
 /** Numbers, sizes and times in one locale. Sizes are decimal (1 GB = 10^9 bytes), the unit always written. */
 export interface Formats {
-  /** "6.4 GB", "347 MB", "12 kB". */
+  /** Up to three significant digits: "6.43 GB", "4.0 GB", "347 MB", "11.7 MB". */
   bytes(bytes: number): string;
   /** Two sizes that differ never print the same: digits are added until they do not. */
   bytesPair(a: number, b: number): [string, string];
-  /** Three significant digits or more, for tables and tooltips. */
+  /** The same with its zeros kept, so that the digits of a column stand under each other. */
   bytesExact(bytes: number): string;
   count(value: number): string;
   /** 86 M, 1.8 M, 171 k. */
   compact(value: number): string;
   /** `share` 0…1. */
   percent(share: number, digits?: number): string;
+  /** A share that is there but rounds to nothing says so: "<1%". */
+  share(share: number): string;
   decimal(value: number, digits?: number): string;
   ms(value: number): string;
   /** 0:07, 12:31, 1:02:09. */
@@ -31,9 +33,11 @@ function stepFor(bytes: number): ByteStep {
   return byteSteps.find((step) => Math.abs(bytes) >= step.from * 0.9995) ?? byteSteps[2];
 }
 
-function digitsFor(value: number, step: ByteStep): number {
-  if (step.unit === 'GB') return value < 100 ? 1 : 0;
-  return step.unit === 'MB' && value < 10 ? 1 : 0;
+/** Decimals that are always written, and those written when they are not zero. */
+function digitsFor(value: number, step: ByteStep): { least: number; most: number } {
+  const most = value < 9.995 ? 2 : value < 99.95 ? 1 : 0;
+  const least = step.unit === 'kB' ? 0 : step.unit === 'GB' ? 1 : value < 9.995 ? 1 : 0;
+  return { least: Math.min(least, most), most };
 }
 
 export function createFormats(locale: string): Formats {
@@ -51,8 +55,13 @@ export function createFormats(locale: string): Formats {
   const sized = (bytes: number, extra: number): string => {
     const step = stepFor(bytes);
     const value = bytes / step.size;
-    return `${fixed(value, digitsFor(Math.abs(value), step) + extra)}\u00a0${step.unit}`;
+    const { least, most } = digitsFor(Math.abs(value), step);
+    const text = number({ minimumFractionDigits: least, maximumFractionDigits: most + extra }).format(value);
+    return `${text}\u00a0${step.unit}`;
   };
+
+  const percent = (share: number, digits = 0): string =>
+    number({ style: 'percent', minimumFractionDigits: digits, maximumFractionDigits: digits }).format(share);
 
   return {
     bytes: (bytes) => (bytes === 0 ? '0' : sized(bytes, 0)),
@@ -66,7 +75,7 @@ export function createFormats(locale: string): Formats {
     bytesExact(bytes) {
       const step = stepFor(bytes);
       const value = bytes / step.size;
-      return `${fixed(value, Math.abs(value) < 10 ? 2 : Math.abs(value) < 100 ? 1 : 0)}\u00a0${step.unit}`;
+      return `${fixed(value, digitsFor(Math.abs(value), step).most)}\u00a0${step.unit}`;
     },
     count: (value) => number({ maximumFractionDigits: 0 }).format(value),
     compact(value) {
@@ -75,8 +84,11 @@ export function createFormats(locale: string): Formats {
       const text = fixed(scaled, size > 1 && scaled < 100 ? 1 : 0);
       return unit === '' ? text : `${text}\u00a0${unit}`;
     },
-    percent: (share, digits = 0) =>
-      number({ style: 'percent', minimumFractionDigits: digits, maximumFractionDigits: digits }).format(share),
+    percent,
+    share(share) {
+      if (share > 0 && share < 0.005) return `<${percent(0.01)}`;
+      return share < 1 && share > 0.995 ? `>${percent(0.99)}` : percent(share);
+    },
     decimal: fixedDecimal,
     ms: (value) =>
       value >= 1000

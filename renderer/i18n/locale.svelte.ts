@@ -1,8 +1,8 @@
 import { en } from './en.js';
+import type { Messages } from './messages.js';
 import { zhCN } from './zh-CN.js';
 
-/** Every word on screen. English is the shape; another locale that lacks a key does not compile. */
-export type Messages = typeof en;
+export type { Messages } from './messages.js';
 
 export const locales = ['en', 'zh-CN'] as const;
 export type Locale = (typeof locales)[number];

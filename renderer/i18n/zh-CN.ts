@@ -2,6 +2,7 @@ import type { Dtype, DamageBand, JobPhase, Provider, PruneMethod, Verdict } from
 import type { PartName } from '../view/bar.js';
 import { adjustZhCN } from './adjust.zh-CN.js';
 import type { en } from './en.js';
+import { engineZhCN } from './engine.zh-CN.js';
 import { errorsZhCN } from './errors.zh-CN.js';
 import { createFormats } from './format.js';
 import { fromEngineZhCN } from './from-engine.zh-CN.js';
@@ -90,6 +91,7 @@ export const zhCN = {
   step,
   method,
   adjust: adjustZhCN(format),
+  engine: engineZhCN(dtype),
   error: errorsZhCN(format),
 
   app: {
@@ -104,6 +106,8 @@ export const zhCN = {
     privacy: '模型不会离开这台电脑。',
     version: (version, runtime) => `Snug ${version} · ONNX Runtime ${runtime}`,
     listJoin: (list) => list.join('、'),
+    stop: '。',
+    clauses: (list) => list.join('，'),
   },
 
   drop: {
@@ -232,7 +236,7 @@ export const zhCN = {
     damageHelp: '答案预计会偏移多少：原输出强度与误差之比，单位分贝，越高越好；检查时会实测。',
     make: '开始压缩',
     makeAnyway: '仍然压缩',
-    halfBudget: (size) => `试试 ${bytes(size)}`,
+    halfBudget: (size) => `试试 ${bytes(size)} 的预算`,
     adjust: '调整',
     adjustClose: '关闭调整',
     how: '这是怎么算出来的',
@@ -270,8 +274,8 @@ export const zhCN = {
     chosen: '在所有放得下的方案里，这一个预计对答案的影响最小。',
     pinned: (what) => `由你设定：${what}。`,
     noSamples: '没有样本：需要校准的方案没有考虑。',
-    stayedLarge: (weight, why) => `${weight} 保持不变：${why}`,
-    assumed: (name, value) => `${name} 没有给出，按 ${count(value)} 计算。`,
+    stayedLarge: (weight, why) => `“${weight}” 保持不变：${why}。`,
+    assumed: (name, value) => `“${name}” 按 ${count(value)} 计算；可在“调整”的“内存”中设定。`,
     fellBack: (node, operator, where) => `${node}（${operator}）在 ${where} 上运行，没有用 GPU。`,
     candidateFailed: (id, why) => `放弃了一个方案（${id}）：${why}`,
     blocked: (what, name, size) => `受限于 ${name} 的${what}：${bytes(size)}。`,

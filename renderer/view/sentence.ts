@@ -1,5 +1,7 @@
+import { dtypes, providers } from '../../src/contract/types.js';
 import type { Dtype, ModelSummary, Pins, Plan, Reason } from '../../src/contract/types.js';
 import type { Messages } from '../i18n/locale.svelte.js';
+import { planName } from './plan-name.js';
 
 export interface DtypeShare {
   dtype: Dtype;
@@ -74,20 +76,34 @@ export function reasonText(reason: Reason, t: Messages): string {
     case 'chosen':
       return t.reason.chosen;
     case 'pinned':
-      return t.reason.pinned(reason.what);
+      return t.reason.pinned(pinnedWords(reason.what, t));
     case 'no-samples':
       return t.reason.noSamples;
     case 'stayed-large':
-      return t.reason.stayedLarge(reason.weight, reason.why);
+      return t.reason.stayedLarge(reason.weight, t.engine.clause(reason.why));
     case 'assumed-dimension':
       return t.reason.assumed(reason.name, reason.value);
     case 'fell-back':
       return t.reason.fellBack(reason.node, reason.operator, reason.provider);
     case 'candidate-failed':
-      return t.reason.candidateFailed(reason.id, reason.why);
+      return t.reason.candidateFailed(planName(reason.id, t), t.engine.sentence(reason.why));
     case 'blocked-by':
       return t.reason.blocked(t.reason.blockedWhat[reason.what], reason.name, reason.bytes);
     case 'note':
-      return reason.text;
+      return t.engine.sentence(reason.text);
   }
+}
+
+/** `dtype int8`, `batch 4`, `pruneRatio 0.3` as the controls call them. */
+function pinnedWords(what: string, t: Messages): string {
+  const [name, value = ''] = what.split(' ');
+  const dtype = dtypes.find((each) => each === value);
+  const provider = providers.find((each) => each === value);
+  if (name === 'dtype' && dtype !== undefined) return t.dtype[dtype];
+  if (name === 'provider' && provider !== undefined) return t.plan.sentenceProvider(t.provider[provider]);
+  if (name === 'batch') return t.plan.sentenceBatch(Number(value));
+  if (name === 'pruneRatio') {
+    return Number(value) > 0 ? t.plan.sentencePruned(Number(value)) : t.plan.sentenceNotPruned;
+  }
+  return what;
 }

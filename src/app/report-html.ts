@@ -9,9 +9,9 @@ function escape(text: string): string {
 
 function size(bytes: number | null | undefined): string {
   if (bytes === null || bytes === undefined) return '–';
-  if (bytes >= 1e9) return `${(bytes / 1e9).toFixed(2)} GB`;
-  if (bytes >= 1e6) return `${(bytes / 1e6).toFixed(2)} MB`;
-  return `${(bytes / 1e3).toFixed(1)} kB`;
+  const [scaled, unit] =
+    bytes >= 999.5e6 ? [bytes / 1e9, 'GB'] : bytes >= 999.5e3 ? [bytes / 1e6, 'MB'] : [bytes / 1e3, 'kB'];
+  return `${scaled.toFixed(scaled < 9.995 ? 2 : scaled < 99.95 ? 1 : 0)} ${unit}`;
 }
 
 /** One reason as an English sentence; the command line and the saved report share it. */
@@ -28,7 +28,7 @@ export function reasonText(reason: Reason): string {
     case 'stayed-large':
       return `${reason.weight} stayed large: ${reason.why}.`;
     case 'assumed-dimension':
-      return `Nobody gave ${reason.name}; ${reason.value} was assumed.`;
+      return `"${reason.name}" was not given; ${reason.value} was assumed.`;
     case 'fell-back':
       return `${reason.operator} (${reason.node}) ran on ${reason.provider}, not on the provider asked for.`;
     case 'candidate-failed':
@@ -38,6 +38,19 @@ export function reasonText(reason: Reason): string {
     case 'note':
       return reason.text;
   }
+}
+
+/** How the answers compare, with where the compared inputs came from. */
+function answersText(quality: FitReport['quality']): string {
+  if (quality === null) return 'The answers were not compared.';
+  const { top1Agreement: same, samples, source, sqnrDb } = quality;
+  const share =
+    same === null
+      ? `The answers stand ${sqnrDb.toFixed(0)} dB above their error`
+      : `${(same * 100).toFixed(1)}% of the answers are the same`;
+  return source === 'samples'
+    ? `${share}, on ${samples} of the given samples.`
+    : `${share}, on random inputs, which is no measure of accuracy.`;
 }
 
 /** The report as one self-contained page: no script, no outside resource. */
@@ -50,21 +63,22 @@ export function reportHtml(report: FitReport): string {
     .map((w) =>
       row([w.name, w.operator, w.dims.join(' × '), w.dtype, size(w.bytesBefore), size(w.bytesAfter), w.reason ?? '']),
     );
-  const same = quality?.top1Agreement;
+  const milliseconds = (ms: number | undefined): string => (ms === undefined ? '–' : `${ms.toFixed(2)} ms`);
+  // A provider that only follows from the device is no setting of anybody; it stands in the first line.
+  const reasons = report.reasons.filter((r) => r.kind !== 'pinned' || !r.what.startsWith('provider '));
   return `<!doctype html><html lang="en"><meta charset="utf-8"><title>${escape(report.model.name)} – Snug report</title>
 <style>:root{color-scheme:light dark}body{font:15px/1.6 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}
 table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums;margin:1rem 0}th,td{text-align:left;padding:.25rem .75rem .25rem 0;border-bottom:1px solid color-mix(in srgb,currentColor 20%,transparent)}
 td{overflow-wrap:anywhere}h1{font-size:1.4rem}h2{font-size:1.1rem;margin-top:2rem}</style>
 <h1>${escape(report.model.name)}</h1>
-<p>Budget ${size(report.budgetBytes)} · ${escape(plan.provider)} · batch ${plan.batch} · ${report.fits ? 'fits' : 'does not fit'}</p>
+<p><strong>${report.fits ? 'Fits' : 'Does not fit'}: ${measured ? `${size(measured.peakBytes)} measured` : `${size(predicted.peakBytes)} predicted`}, ${size(report.budgetBytes)} allowed.</strong> Run by ${escape(plan.provider)}, batch ${plan.batch}. ${answersText(quality)}</p>
 <table><thead><tr><th></th><th scope="col">before</th><th scope="col">after</th><th scope="col">predicted</th></tr></thead><tbody>
-${row(['Peak memory', size(before.measured?.peakBytes), size(measured?.peakBytes), size(predicted.peakBytes)])}
+${row(['Peak memory', before.measured ? size(before.measured.peakBytes) : `${size(before.estimate.peakBytes)} (estimated)`, size(measured?.peakBytes), size(predicted.peakBytes)])}
 ${row(['File', size(before.fileBytes), size(after.fileBytes), ''])}
-${row(['Parameters', before.parameters, after.parameters, ''])}
-${row(['Latency', before.measured ? `${before.measured.latencyMs.toFixed(2)} ms` : '–', measured ? `${measured.latencyMs.toFixed(2)} ms` : '–', ''])}
-${row(['Same answers', '', same === null || same === undefined ? '–' : `${(same * 100).toFixed(1)} %`, ''])}
+${row(['Parameters', before.parameters.toLocaleString('en'), after.parameters.toLocaleString('en'), ''])}
+${row([`Time per run, batch ${plan.batch}`, milliseconds(before.measured?.latencyMs), milliseconds(measured?.latencyMs), ''])}
 </tbody></table>
-<h2>Why</h2><ul>${report.reasons.map((r) => `<li>${escape(reasonText(r))}</li>`).join('')}</ul>
+<h2>Why</h2><ul>${reasons.map((r) => `<li>${escape(reasonText(r))}</li>`).join('')}</ul>
 <h2>Tried</h2><table><thead><tr><th scope="col">plan</th><th scope="col">predicted</th><th scope="col">measured</th><th scope="col">outcome</th></tr></thead><tbody>
 ${report.tried.map((t) => row([t.label, size(t.predictedBytes), size(t.measuredBytes), t.outcome])).join('\n')}</tbody></table>
 <h2>Weights</h2><table><thead><tr><th scope="col">weight</th><th scope="col">operator</th><th scope="col">shape</th><th scope="col">format</th><th scope="col">before</th><th scope="col">after</th><th scope="col">note</th></tr></thead><tbody>

@@ -11,7 +11,7 @@ test('the language is switched without a restart and remembered', async ({ snug 
   await snug.openSample();
   await snug.setBudget(4);
   await page.getByLabel('Language').selectOption('zh-CN');
-  await expect(page.getByText('放不下：批大小 64 时需要 6.4 GB，可用 4.0 GB。')).toBeVisible();
+  await expect(page.getByText('放不下：批大小 64 时需要 6.37 GB，可用 4.0 GB。')).toBeVisible();
   await expect(page.locator('html')).toHaveAttribute('lang', 'zh-CN');
   await page.reload();
   await expect(page.getByRole('heading', { name: '把模型拖到这里' })).toBeVisible();

@@ -23,7 +23,8 @@ test('progress names the phase and counts what is known', async ({ snug }) => {
   await expect(page.getByText('fc1.weight')).toBeVisible();
   await expect(bar).toHaveAttribute('value', String(41 / 162));
   await expect(page.getByRole('listitem').filter({ hasText: 'Read' })).toContainText('done');
-  await expect(page.getByRole('listitem').filter({ hasText: 'Prune' })).toContainText('to do');
+  await expect(page.getByRole('listitem').filter({ hasText: 'Prune' })).toContainText('not needed');
+  await expect(page.getByRole('listitem').filter({ hasText: 'Write' })).toContainText('to do');
   await snug.emit(at({ phase: 'checking', done: 0, total: null, unit: 'runs' }));
   await expect(bar).not.toHaveAttribute('value', /.*/);
   await expect(page.getByText('Elapsed 0:0')).toBeVisible();

@@ -1,0 +1,44 @@
+import { dtypes } from '../../src/contract/types.js';
+import type { DamageBand, Dtype } from '../../src/contract/types.js';
+import type { Messages } from '../i18n/messages.js';
+
+/** How the engine names its plans (`structureLabel`), and the number format each name stands for. */
+const formats: Record<string, Dtype> = {
+  fp16: 'fp16',
+  '8-bit': 'int8',
+  '8-bit with 8-bit activations': 'int8-static',
+  '8-bit, activations quantized while running': 'int8-dynamic',
+  '4-bit': 'int4',
+};
+
+const bands: readonly DamageBand[] = ['none', 'negligible', 'small', 'moderate', 'large', 'severe', 'unknown'];
+
+/** A plan's name in the words the rest of the page has for it; a name of another make is shown as it came. */
+export function planName(label: string, t: Messages): string {
+  const pruned = /^(?:(.*), )?(\d+) % pruned$/u.exec(label);
+  const format = pruned === null ? label : (pruned[1] ?? 'unchanged');
+  const parts = formatParts(format, t);
+  if (parts === null) return label;
+  if (pruned === null) return t.app.clauses(parts);
+  const share = t.plan.sentencePruned(Number(pruned[2]) / 100);
+  return t.app.clauses(format === 'unchanged' ? [share] : [...parts, share]);
+}
+
+function formatParts(format: string, t: Messages): string[] | null {
+  if (format === 'unchanged') return [t.adjust.tradeoff.unchanged];
+  const mixed = /^4-bit in (\d+) % of the weights, 8-bit elsewhere$/u.exec(format);
+  if (mixed !== null) {
+    return [t.plan.sentenceDtype(t.dtype.int4, Number(mixed[1]) / 100), t.plan.sentenceRest(t.dtype.int8)];
+  }
+  const dtype = formats[format] ?? dtypes.find((each) => each === format);
+  return dtype === undefined ? null : [t.dtype[dtype]];
+}
+
+/** How a tried plan ended: over the budget, fitting with its damage, or the reason it failed. */
+export function planOutcome(outcome: string, t: Messages): string {
+  if (outcome === 'over the budget') return t.result.triedOver;
+  const fits = /^fits(?:, damage (\w+))?$/u.exec(outcome);
+  if (fits === null) return t.engine.sentence(outcome);
+  const band = bands.find((each) => each === fits[1]);
+  return t.result.triedFits(band === undefined ? null : t.damage[band]);
+}

@@ -1,0 +1,88 @@
+import { readFileSync } from 'node:fs';
+import { describe, expect, it } from 'vitest';
+import { dtypes } from '../../../src/contract/types.js';
+import { structureLabel } from '../../../src/fit/candidate.js';
+import { levelOf } from '../../../src/fit/levels.js';
+import { truth } from '../../../src/quantize/truth.js';
+import { en } from '../../../renderer/i18n/en.js';
+import { zhCN } from '../../../renderer/i18n/zh-CN.js';
+import { planName, planOutcome } from '../../../renderer/view/plan-name.js';
+
+/** Words that stay English in Chinese sentences: names of formats, operators, providers and fields. */
+const names =
+  /onnxruntime|TensorRT|Core ML|CPU|float(?:16|32)|shader-f16|ConvTranspose|Conv|Add|If|Loop|transA|alpha|beta|opset|int8-static/gu;
+const english = (text: string): string | null => /[A-Za-z]{2,}/u.exec(text.replace(names, ''))?.[0] ?? null;
+
+const notes = [
+  ...new Set(
+    Object.values(truth).flatMap((table) =>
+      Object.values(table).flatMap((roles) => Object.values(roles).flatMap(({ note }) => (note ? [note] : []))),
+    ),
+  ),
+];
+
+/** Reasons written as literals where single weights are judged. */
+function literals(file: string): string[] {
+  const source = readFileSync(new URL(`../../../src/${file}`, import.meta.url), 'utf8').replace(
+    /\/\*[\s\S]*?\*\/|\/\/.*/gu,
+    '',
+  );
+  const found = [...source.matchAll(/(?:return|\?\??|:|=|before,)\s*'([^'\n]* [^'\n]*)'/gu)].map((m) => m[1]);
+  return found.filter((text) => /^[a-z]/u.test(text));
+}
+
+describe('what the engine says has words in Chinese', () => {
+  it.each(notes)('a note of the table of truth: %s', (note) => {
+    expect(english(zhCN.engine.sentence(note))).toBeNull();
+    expect(english(zhCN.engine.sentence(`Add: ${note}`))).toBeNull();
+    expect(english(zhCN.engine.sentence(`96 % of the weights keep another format (Conv: ${note})`))).toBeNull();
+  });
+
+  const reasons = [
+    'quantize/plan.ts',
+    'quantize/quantize.ts',
+    'quantize/sites.ts',
+    'fit/analysis.ts',
+    'fit/levels.ts',
+  ].flatMap(literals);
+  it('finds the reasons in the source', () => expect(reasons.length).toBeGreaterThan(20));
+  it.each(reasons)('a reason of one weight: %s', (reason) => {
+    expect(english(zhCN.engine.clause(reason))).toBeNull();
+    expect(english(zhCN.engine.clause(`not int8-static: ${reason}`))).toBeNull();
+  });
+
+  it.each([
+    'The original could not run here: Memory ran out while the model ran.',
+    'Stopped. Nothing was changed. The best so far was kept.',
+    'it is not float32; needs opset 13 or newer',
+    'no int4 encoding for this operator',
+  ])('a sentence made of parts: %s', (text) => expect(english(zhCN.engine.sentence(text))).toBeNull());
+
+  it('an unknown sentence is shown as it came', () =>
+    expect(zhCN.engine.sentence('Something new: entirely.')).toBe('Something new: entirely.'));
+});
+
+describe('a plan is named alike everywhere', () => {
+  const levels = [
+    ...dtypes.map(levelOf),
+    { ...levelOf('int4'), id: 'mixed-25', label: '4-bit in 25 % of the weights, 8-bit elsewhere' },
+  ];
+  const labels = levels.flatMap((level) => [0, 0.3].map((ratio) => structureLabel(level, ratio)));
+
+  it.each(labels)('%s', (label) => {
+    expect(english(planName(label, zhCN))).toBeNull();
+    expect(planName(label, en)).not.toContain(' %');
+  });
+
+  it('in the words of the number formats', () => {
+    expect(planName('8-bit, activations quantized while running, 30 % pruned', en)).toBe('8-bit, dynamic, 30% pruned');
+    expect(planName('30 % pruned', en)).toBe('30% pruned');
+    expect(planName('unchanged', en)).toBe('unchanged');
+  });
+
+  it('and so is how it ended', () => {
+    expect(planOutcome('fits, damage small', zhCN)).toBe('放得下，损失小');
+    expect(planOutcome('over the budget', zhCN)).toBe('超出预算');
+    expect(planOutcome('Memory ran out while the model ran.', zhCN)).toBe('运行模型时内存不足。');
+  });
+});
