@@ -98,6 +98,7 @@ export const adjustEn = ({ bytes, bytesExact, count, percent }: Formats) => ({
     chartLabelNone: (n: number): string => `${count(n)} plans by peak memory and quality; none is chosen.`,
     qualityAxis: 'Output to error, dB',
     columns: { plan: 'Plan', memory: 'Peak memory', damage: 'Expected damage', use: 'Use' },
+    onlyOne: 'With these settings there is only one plan. Let Snug choose the format or the pruning to compare others.',
     chosen: 'chosen',
     use: (size: number): string => `Use ${bytes(size)}`,
     unchanged: 'unchanged',

@@ -5,7 +5,7 @@ type AdjustWords = ReturnType<typeof adjustEn>;
 
 export const adjustZhCN = ({ bytes, bytesExact, count, percent }: Formats): AdjustWords => ({
   title: '调整',
-  tabs: { memory: '内存', prune: '剪枝', numbers: '数值', batch: '批', tradeoff: '取舍' },
+  tabs: { memory: '内存', prune: '剪枝', numbers: '数值', batch: '批大小', tradeoff: '取舍' },
   pin: '由你设定',
   unpin: '恢复 Snug 的选择',
   unpinOne: (what) => `让 Snug 选择${what}`,
@@ -95,6 +95,7 @@ export const adjustZhCN = ({ bytes, bytesExact, count, percent }: Formats): Adju
     chartLabelNone: (n) => `${count(n)} 个方案的内存峰值与质量；没有选中的。`,
     qualityAxis: '输出与误差之比，dB',
     columns: { plan: '方案', memory: '内存峰值', damage: '预期损失', use: '采用' },
+    onlyOne: '在这些设置下只有一个方案。让 Snug 选择格式或剪枝比例，就能比较其他方案。',
     chosen: '已选',
     use: (size) => `用 ${bytes(size)}`,
     unchanged: '不变',

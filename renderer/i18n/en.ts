@@ -13,8 +13,8 @@ const dtype: Record<Dtype, string> = {
   fp32: '32-bit float',
   fp16: '16-bit float',
   int8: '8-bit weights',
-  'int8-dynamic': '8-bit, dynamic',
-  'int8-static': '8-bit, calibrated',
+  'int8-dynamic': '8-bit dynamic',
+  'int8-static': '8-bit calibrated',
   int4: '4-bit weights',
 };
 const damage: Record<DamageBand, string> = {
@@ -255,7 +255,8 @@ export const en = {
     smallest: (size: number): string => `The smallest it can reach is ${bytes(size)}.`,
     raise: (size: number): string => `Use ${bytes(size)} instead`,
     unpin: 'Back to Snug’s choice',
-    unpinWhy: 'Your own settings stand in the way.',
+    unpinWhy: 'Your own settings stand in the way; without them there is more Snug can try.',
+    unpinRest: 'Let Snug choose the rest',
     pinned: 'Set by you',
     data: {
       none: 'No samples of yours yet',

@@ -246,7 +246,8 @@ export const zhCN = {
     smallest: (size) => `最小能到 ${bytes(size)}。`,
     raise: (size) => `改用 ${bytes(size)}`,
     unpin: '恢复 Snug 的选择',
-    unpinWhy: '你自己的设置限制了方案。',
+    unpinWhy: '你自己的设置限制了方案；去掉它们，Snug 还有别的办法。',
+    unpinRest: '其余交给 Snug',
     pinned: '由你设定',
     data: {
       none: '还没有你的样本',

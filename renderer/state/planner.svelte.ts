@@ -62,6 +62,12 @@ export class Planner {
     this.#soon();
   }
 
+  /** Everything but the budget is Snug's to choose again. */
+  unpinSettings(): void {
+    this.pins = {};
+    this.#soon();
+  }
+
   unpinAll(): void {
     this.pins = {};
     this.ownBudgetBytes = null;

@@ -69,6 +69,24 @@ test('when nothing fits, the smallest reachable and what blocks it are told, and
   await expect(page.getByRole('button', { name: 'Make it snug' })).toBeEnabled();
 });
 
+test('when the user’s own settings stand in the way, one press hands them back and keeps the budget', async ({
+  snug,
+}) => {
+  const { page } = snug;
+  await snug.load();
+  await snug.openSample();
+  await snug.openDrawer('Numbers');
+  await page.getByRole('radio', { name: '32-bit float' }).check();
+  await page.keyboard.press('Escape');
+  await snug.setBudget(0.4);
+  await expect(page.getByText(/^Your own settings stand in the way/)).toBeVisible();
+  await page.getByRole('button', { name: 'Let Snug choose the rest' }).click();
+  await expect(page.getByText(/^Your own settings stand in the way/)).toBeHidden();
+  const asked = (await snug.calls('plan')).at(-1)?.args[0];
+  expect(asked).toMatchObject({ budgetBytes: 0.4e9 });
+  expect(asked).not.toHaveProperty('pins.dtype');
+});
+
 test('the mark of the budget is dragged, moved by keys and typed', async ({ snug }) => {
   const { page } = snug;
   await snug.load();

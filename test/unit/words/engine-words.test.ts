@@ -75,7 +75,7 @@ describe('a plan is named alike everywhere', () => {
   });
 
   it('in the words of the number formats', () => {
-    expect(planName('8-bit, activations quantized while running, 30 % pruned', en)).toBe('8-bit, dynamic, 30% pruned');
+    expect(planName('8-bit, activations quantized while running, 30 % pruned', en)).toBe('8-bit dynamic, 30% pruned');
     expect(planName('30 % pruned', en)).toBe('30% pruned');
     expect(planName('unchanged', en)).toBe('unchanged');
   });
