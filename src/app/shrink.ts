@@ -1,5 +1,6 @@
 import path from 'node:path';
 import type { ClassPlan, Dtype, JobProgress, Provider, PruneMethod } from '../contract/types.js';
+import { SnugError } from '../contract/errors.js';
 import { Analysis } from '../fit/analysis.js';
 import { assignDtypes, levelOf } from '../fit/levels.js';
 import { checkOutput, originalFiles, Workspace } from '../fit/workspace.js';
@@ -87,6 +88,13 @@ export async function quantizeFile(
   try {
     const analysis = new Analysis(opened.model, provider, dataset !== null);
     const { dtypes, reasons } = assignDtypes(analysis, analysis.weights, levelOf(dtype), {});
+    if (analysis.weights.length > 0 && [...dtypes.values()].every((d) => d === 'fp32')) {
+      const why = analysis.whyNot(dtype) ?? 'no weight of this model can have it here';
+      throw new SnugError('E_NOT_SUPPORTED', `No weight can be ${dtype} on ${provider}: ${why}.`, {
+        action: 'Choose another --dtype or --provider. Nothing was written.',
+        params: { dtype, provider },
+      });
+    }
     const ranges =
       dataset && [...dtypes.values()].includes('int8-static')
         ? await collectRanges(runtime, opened.model, dataset, {

@@ -1,10 +1,11 @@
-import type { Candidate, Damage, Dtype, Pins, PlanView, PruneMethod, Reason } from '../contract/types.js';
+import type { Candidate, Damage, Pins, PlanView, PruneMethod, Reason } from '../contract/types.js';
 import { dtypes } from '../contract/types.js';
 import type { PreparedEstimate } from '../memory/estimate.js';
 import { prepareEstimate } from '../memory/estimate.js';
 import type { Analysis } from './analysis.js';
 import type { Structure } from './candidate.js';
-import { buildStructure, candidateAt, expectedDamage, structureLabel, verdictFor } from './candidate.js';
+import { buildStructure, candidateAt, expectedDamage, verdictFor } from './candidate.js';
+import { blocker, damageKey, labelOf, leftLarge, tradeoff } from './explain.js';
 import type { Level } from './levels.js';
 import { levelOf, levelsFor } from './levels.js';
 
@@ -12,11 +13,6 @@ import { levelOf, levelsFor } from './levels.js';
 const ratioGrid = [0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6];
 const chartRatios = [0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8];
 const batchSteps = [1, 2, 4, 8, 16, 32, 48, 64, 96, 128, 192, 256];
-
-/** Higher is worse; unchanged models are best. Equal damage: the smaller file. */
-function damageKey(damage: Damage): number {
-  return damage.sqnrDb === null ? -1000 : -damage.sqnrDb;
-}
 
 interface Spec {
   level: Level;
@@ -45,6 +41,14 @@ export class Planner {
       this.structure(level, ratio, {});
       await new Promise((resolve) => setTimeout(resolve, 1));
     }
+  }
+
+  /** The batch to plan at: the model's own where it is fixed, else the pinned one, else one sample. */
+  private batchOf(pins: Pins): number {
+    const { batchDimension, inputs } = this.analysis.summary;
+    const first = inputs[0]?.dims[0];
+    if (batchDimension === null && typeof first === 'number') return first;
+    return pins.batch ?? 1;
   }
 
   private ratios(pins: Pins): number[] {
@@ -121,7 +125,7 @@ export class Planner {
     const started = performance.now();
     const { analysis } = this;
     const proposal = this.propose(budgetBytes, pins, new Set());
-    const smallest = this.smallest(pins, pins.batch ?? 1, budgetBytes);
+    const smallest = this.smallest(pins, this.batchOf(pins), budgetBytes);
     const shown = proposal ?? smallest;
     const baseline = this.baselineAt(shown.plan.batch, pins.dims ?? {});
     return {
@@ -152,7 +156,7 @@ export class Planner {
   propose(budgetBytes: number, pins: Pins, exclude: ReadonlySet<string>): Candidate | null {
     let tight: Candidate | null = null;
     for (const { level, ratio } of this.specs(pins)) {
-      const candidate = this.at(this.structure(level, ratio, pins), pins.batch ?? 1, pins, budgetBytes);
+      const candidate = this.at(this.structure(level, ratio, pins), this.batchOf(pins), pins, budgetBytes);
       if (exclude.has(candidate.id)) continue;
       if (candidate.verdict === 'fits') return this.withLargestBatch(candidate, budgetBytes, pins);
       if (candidate.verdict !== 'does-not-fit') tight ??= candidate;
@@ -243,64 +247,4 @@ export class Planner {
       return { batch, peakBytes: c.estimate.peakBytes, fits: c.estimate.peakBytes <= budgetBytes };
     });
   }
-}
-
-/** Says what a dtype leaves large, when that is worth knowing: at least 5 % of the weight bytes. */
-function leftLarge(candidate: Candidate, dtype: Dtype): string | null {
-  if (dtype === 'fp32') return null;
-  const { weights } = candidate.plan;
-  const bytes = (list: typeof weights): number => list.reduce((sum, w) => sum + w.bytesBefore, 0);
-  const others = weights.filter((w) => w.dtype !== dtype);
-  const share = bytes(others) / (bytes(weights) || 1);
-  if (share < 0.05) return null;
-  const [largest] = [...others].sort((a, b) => b.bytesBefore - a.bytesBefore);
-  return `${Math.round(share * 100)} % of the weights keep another format (${largest.reason ?? largest.dtype})`;
-}
-
-/** What holds the smallest reachable plan up. */
-function blocker(smallest: Candidate): Reason {
-  const { parts } = smallest.estimate.warm;
-  const kinds = [
-    ['weights', parts.weightsBytes],
-    ['activations', parts.activationsBytes],
-    ['cache', parts.cacheBytes],
-  ] as const;
-  const [what] = kinds.reduce((a, b) => (b[1] > a[1] ? b : a));
-  const kind = what === 'weights' ? 'weight' : what === 'activations' ? 'activation' : 'cache';
-  const top = smallest.estimate.topTensors.find((t) => t.kind === kind) ?? smallest.estimate.topTensors[0];
-  return { kind: 'blocked-by', what, name: top?.name ?? what, bytes: top?.bytes ?? 0 };
-}
-
-/** Pareto front of peak memory against expected damage; the chosen point is always on it. */
-function tradeoff(all: Candidate[], shown: Candidate): PlanView['charts']['tradeoff'] {
-  const sorted = [...all].sort(
-    (a, b) => a.estimate.peakBytes - b.estimate.peakBytes || damageKey(a.damage) - damageKey(b.damage),
-  );
-  const points: PlanView['charts']['tradeoff'] = [];
-  let best = Infinity;
-  for (const c of sorted) {
-    const key = damageKey(c.damage);
-    const chosen = c.id === shown.id;
-    if (key >= best && !chosen) continue;
-    best = Math.min(best, key);
-    const [levelId] = c.id.split('@');
-    points.push({
-      id: c.id,
-      label: labelOf(levelId, c.plan.pruneRatio),
-      peakBytes: c.estimate.peakBytes,
-      damage: c.damage,
-      chosen,
-    });
-  }
-  return points;
-}
-
-function labelOf(levelId: string, ratio: number): string {
-  const share = /^mixed-(\d+)$/.exec(levelId);
-  if (share) {
-    const level = { ...levelOf('int4'), id: levelId, label: `4-bit in ${share[1]} % of the weights, 8-bit elsewhere` };
-    return structureLabel(level, ratio);
-  }
-  const dtype = dtypes.find((d) => d === levelId);
-  return structureLabel(levelOf(dtype ?? 'fp32'), ratio);
 }
