@@ -32,7 +32,7 @@ export const adjustZhCN = ({ bytes, bytesExact, count, percent }: Formats): Adju
   },
 
   prune: {
-    intro: '移除整个神经元、通道和注意力头，文件和内存都会真正变小；只置零则什么也省不下。',
+    intro: '移除整个神经元和通道，文件和内存都会真正变小；只置零则什么也省不下。',
     ratio: '剪枝比例',
     method: '剪掉哪些',
     methodHelp: {
