@@ -32,7 +32,7 @@ export const adjustEn = ({ bytes, bytesExact, count, percent }: Formats) => ({
 
   prune: {
     intro:
-      'Removes whole neurons, channels and heads. The file and the memory shrink for real; zeros alone would save nothing.',
+      'Removes whole neurons and channels. The file and the memory shrink for real; zeros alone would save nothing.',
     ratio: 'Pruned',
     method: 'Which ones go',
     methodHelp: {

@@ -35,12 +35,15 @@ const mixed = (share: number): Level => ({
 });
 const int4: Level = { id: 'int4', label: '4-bit', wanted: 'int4', share: 1 };
 
-/** Order in which a dtype that is not allowed is replaced; always ends at fp32. */
+/**
+ * Order in which a dtype that is not allowed is replaced; always ends at fp32. float16 is never a replacement: it
+ * is a format of the whole graph, and not every device computes in it.
+ */
 const wider: Record<Dtype, Dtype[]> = {
-  int4: ['int8-static', 'int8', 'fp16', 'fp32'],
-  int8: ['fp16', 'fp32'],
-  'int8-static': ['int8', 'fp16', 'fp32'],
-  'int8-dynamic': ['int8', 'fp16', 'fp32'],
+  int4: ['int8-static', 'int8', 'fp32'],
+  int8: ['fp32'],
+  'int8-static': ['int8', 'fp32'],
+  'int8-dynamic': ['int8', 'fp32'],
   fp16: ['fp32'],
   fp32: [],
 };

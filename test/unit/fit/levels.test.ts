@@ -1,0 +1,60 @@
+import { describe, expect, it } from 'vitest';
+import { bundledSamples } from '../../../src/app/samples.js';
+import { openModel } from '../../../src/app/open.js';
+import type { Provider } from '../../../src/contract/types.js';
+import { Analysis } from '../../../src/fit/analysis.js';
+import { assignDtypes, levelOf, levelsFor } from '../../../src/fit/levels.js';
+import type { WeightInfo } from '../../../src/quantize/index.js';
+
+const [sample] = bundledSamples();
+const analysis = (provider: Provider, hasSamples = false): Analysis =>
+  new Analysis(openModel(sample.modelPath).model, provider, hasSamples);
+
+/** A weight whose operator has no quantized form, but could be float16 with the rest of the graph. */
+function onlyHalf(weights: WeightInfo[]): WeightInfo[] {
+  return weights.map((w, i) =>
+    i > 0
+      ? w
+      : {
+          ...w,
+          options: w.options.map((o) => (o.dtype === 'fp16' ? o : { ...o, allowed: false, reason: 'no kernel' })),
+        },
+  );
+}
+
+describe('assignDtypes', () => {
+  it('never slips float16 in for a weight that cannot be 8-bit', () => {
+    const a = analysis('webgpu');
+    const { dtypes, reasons } = assignDtypes(a, onlyHalf(a.weights), levelOf('int8'), {});
+    expect(dtypes.get(a.weights[0].name)).toBe('fp32');
+    expect(reasons.get(a.weights[0].name)).toBe('no kernel');
+    expect([...dtypes.values()]).not.toContain('fp16');
+  });
+
+  it('spends a partial 4-bit level on the given share of bytes, the rest is 8-bit', () => {
+    const a = analysis('cpu');
+    const half = levelsFor(a, {}).find((level) => level.id === 'mixed-50');
+    const { dtypes } = assignDtypes(a, a.weights, half!, {});
+    const bytes = (dtype: string): number =>
+      a.weights.filter((w) => dtypes.get(w.name) === dtype).reduce((sum, w) => sum + w.bytesBefore, 0);
+    expect(bytes('int4')).toBeGreaterThan(0);
+    expect(bytes('int4')).toBeLessThanOrEqual(0.5 * (bytes('int4') + bytes('int8')));
+  });
+
+  it('obeys a pinned weight and refuses an impossible one', () => {
+    const a = analysis('cpu');
+    const [weight] = a.weights;
+    expect(
+      assignDtypes(a, a.weights, levelOf('int8'), { weights: { [weight.name]: 'fp32' } }).dtypes.get(weight.name),
+    ).toBe('fp32');
+    expect(() => assignDtypes(a, a.weights, levelOf('int8'), { weights: { [weight.name]: 'fp16' } })).toThrow(
+      expect.objectContaining({ code: 'E_NOT_SUPPORTED' }),
+    );
+  });
+
+  it('offers calibrated 8-bit only with samples', () => {
+    const ids = (hasSamples: boolean): string[] => levelsFor(analysis('cpu', hasSamples), {}).map((level) => level.id);
+    expect(ids(false)).not.toContain('int8-static');
+    expect(ids(true)).toContain('int8-static');
+  });
+});
