@@ -1,4 +1,4 @@
-import { getInt, getInts } from '../onnx/attribute.js';
+import { getInt, getInts, getString } from '../onnx/attribute.js';
 import type { Node } from '../onnx/model.js';
 import type { Shape } from '../onnx/shape.js';
 import { elementCount, tensorByteLength } from '../onnx/tensor.js';
@@ -82,6 +82,22 @@ function quantizedConvolutionScratch(node: Node, shapes: Shapes): number[] {
   return [pixels * filters * 4, ...unfolded];
 }
 
+/**
+ * Buffers a recurrent layer holds for all its directions at once: the gates of every step, a few states, and the
+ * reversed input and output of a backward direction. Input is [steps, batch, features].
+ */
+function recurrentScratch(node: Node, shapes: Shapes, gates: number, states: number): number[] {
+  const [steps = 0, batch = 0, features = 0] = dimsOf(shapes, node.inputs[0]);
+  const [directions = 1] = dimsOf(shapes, node.inputs[1]);
+  const hidden = getInt(node, 'hidden_size', 0);
+  const direction = getString(node, 'direction', 'forward');
+  return Array.from({ length: directions }, (_, index) => {
+    const backward = direction === 'reverse' || index === 1;
+    const own = [...Array<number>(states).fill(batch * hidden), steps * batch * gates * hidden];
+    return (backward ? [...own, steps * batch * features, steps * batch * hidden] : own).map((count) => count * 4);
+  }).flat();
+}
+
 /** Scratch the CPU kernel of a node takes from the allocator while it runs, in the order it takes it. */
 export function cpuScratch(node: Node, shapes: Shapes, threads: number): number[] {
   switch (operatorKey(node)) {
@@ -93,6 +109,10 @@ export function cpuScratch(node: Node, shapes: Shapes, threads: number): number[
     case 'QLinearConv':
     case 'com.microsoft:QLinearConv':
       return quantizedConvolutionScratch(node, shapes);
+    case 'LSTM':
+      return recurrentScratch(node, shapes, 4, 4);
+    case 'GRU':
+      return recurrentScratch(node, shapes, 3, 6);
     case 'ConvInteger':
       return integerConvolutionScratch(node, shapes);
     case 'com.microsoft:DynamicQuantizeMatMul':

@@ -1,6 +1,6 @@
 import { getInt } from './attribute.js';
-import { DataType, type Node } from './model.js';
-import { elementCount } from './tensor.js';
+import { DataType, type Node, type Tensor } from './model.js';
+import { elementCount, readNumbers } from './tensor.js';
 import { sliceRange } from './shape-ops-layout.js';
 import { type InferredValue, type KnownData } from './shape-types.js';
 
@@ -170,6 +170,12 @@ function fill(evaluation: Evaluation, value: number, constant: boolean): KnownDa
   return { values, symbols: values, constant };
 }
 
+/** The one element ConstantOfShape fills with; undefined when it is no such tensor. */
+function fillNumber(tensor: Tensor): number | undefined {
+  const numeric = tensor.dataType === DataType.FLOAT || tensor.dataType === DataType.INT64;
+  return numeric && elementCount(tensor.dims) === 1 ? readNumbers(tensor)[0] : undefined;
+}
+
 const expand: Evaluate = (evaluation) => {
   const data = knownOf(evaluation, 0);
   if (!data) return null;
@@ -251,8 +257,8 @@ const evaluators: Readonly<Record<string, Evaluate>> = {
   ),
   ConstantOfShape: (evaluation) => {
     const value = evaluation.node.attributes.get('value');
-    // Any other fill value than the default is a tensor whose one element inferShapes has already read.
-    return value === undefined ? fill(evaluation, 0, evaluation.inputs[0]?.data?.constant === true) : null;
+    const number = value === undefined ? 0 : value.type === 'tensor' ? fillNumber(value.value) : undefined;
+    return number === undefined ? null : fill(evaluation, number, evaluation.inputs[0]?.data?.constant === true);
   },
 };
 

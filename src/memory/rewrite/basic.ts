@@ -7,10 +7,12 @@ import { is, type GraphEditor } from './editor.js';
 
 /** Nodes that hand their input through: inference-time Dropout, Identity, Cast to the same type. */
 function eliminatePassThrough(editor: GraphEditor): void {
-  for (const node of editor.ordered()) {
-    const [from] = node.outputs;
-    const [to] = node.inputs;
-    if (from === undefined || to === undefined) continue;
+  for (const { outputs } of editor.ordered()) {
+    const [from] = outputs;
+    // Asked for again: in a chain, the one before may have given it another input.
+    const node = editor.producer(from);
+    const [to] = node?.inputs ?? [];
+    if (!node || from === undefined || to === undefined) continue;
     const idle = is(node, 'Identity', 'Dropout') || (is(node, 'Cast') && getInt(node, 'to', 0) === editor.dataType(to));
     const maskUsed = node.outputs.slice(1).some((output) => editor.consumers(output).length > 0);
     if (!idle || maskUsed || editor.outputs.has(from)) continue;
@@ -148,9 +150,31 @@ function fuseMatMulAdd(editor: GraphEditor): void {
   }
 }
 
+/** Batch normalization after a convolution melts into its weight and bias. */
+function fuseConvBatchNorm(editor: GraphEditor): void {
+  for (const conv of editor.ordered()) {
+    if (!is(conv, 'Conv')) continue;
+    const norm = editor.onlyConsumer(conv.outputs[0]);
+    if (!is(norm, 'BatchNormalization') || norm.outputs.slice(1).some((output) => output !== '')) continue;
+    const [input = '', weight = '', bias = ''] = conv.inputs;
+    const constants = [weight, ...(bias === '' ? [] : [bias]), ...norm.inputs.slice(1)];
+    const sizes = editor.initializers.get(weight)?.dims;
+    if (!sizes || !constants.every((value) => editor.isConstant(value))) continue;
+    const type = editor.dataType(weight);
+    const inputs = [
+      input,
+      editor.placeholder(`${weight}/${norm.name}`, type, [...sizes]),
+      editor.placeholder(`${weight}/${norm.name}/bias`, type, [sizes[0] ?? 1]),
+    ];
+    editor.remove(norm);
+    editor.update(conv, { inputs, outputs: norm.outputs.slice(0, 1) });
+  }
+}
+
 /** The rewrites of the runtime's level `basic` that change what is held in memory. */
 export function applyBasic(editor: GraphEditor, constants: Map<string, FoldedData>): void {
   eliminatePassThrough(editor);
+  fuseConvBatchNorm(editor);
   fuseDivMul(editor);
   foldConstants(editor, constants);
   eliminateCommon(editor);

@@ -3,6 +3,7 @@ import { DataType, type Model, type Node, type Tensor } from '../../onnx/model.j
 import type { ShapeResult } from '../../onnx/shape.js';
 import { int64Tensor, readNumbers, tensorByteLength } from '../../onnx/tensor.js';
 import { operatorKey } from '../inplace.js';
+import { bodiesOf, capturedNames } from '../../onnx/topology.js';
 import { executionOrder } from '../order.js';
 
 type Sym = number | string | null;
@@ -167,8 +168,13 @@ export class GraphEditor {
 
   /** Drops initializers nothing uses any more. */
   dropUnused(): void {
+    // What the body of an If or Loop reads from outside is used as well.
+    const captured = new Set(
+      this.nodes().flatMap((node) => bodiesOf(node).flatMap((body) => [...capturedNames(body)])),
+    );
     for (const name of this.initializers.keys()) {
-      if (this.consumers(name).length === 0 && !this.outputs.has(name)) this.initializers.delete(name);
+      if (!captured.has(name) && this.consumers(name).length === 0 && !this.outputs.has(name))
+        this.initializers.delete(name);
     }
   }
 

@@ -3,7 +3,7 @@ import { getInt, intAttribute } from '../../onnx/attribute.js';
 import { is, type GraphEditor } from './editor.js';
 
 const domain = 'com.microsoft.nchwc';
-const activations = ['Relu', 'Sigmoid', 'Tanh', 'LeakyRelu', 'Clip', 'HardSigmoid'];
+const activations = ['Relu', 'Sigmoid', 'Tanh', 'LeakyRelu', 'Clip', 'HardSigmoid', 'HardSwish'];
 
 /** A value that also exists with its channels in blocks. */
 interface Blocked {
@@ -18,6 +18,7 @@ interface Blocked {
  */
 export class BlockedLayout {
   private readonly blocked = new Map<string, Blocked>();
+  private readonly plain = new Set<string>();
 
   constructor(
     private readonly editor: GraphEditor,
@@ -32,6 +33,8 @@ export class BlockedLayout {
       else if (is(node, ...activations)) this.activation(node);
     }
     for (const [original, { value, channels }] of this.blocked) {
+      // A value that was put into blocks only for its readers still exists as it was.
+      if (this.plain.has(original)) continue;
       if (this.editor.consumers(original).length === 0 && !this.editor.outputs.has(original)) continue;
       const attributes = new Map([['channels', intAttribute(channels)]]);
       this.editor.add({
@@ -66,6 +69,7 @@ export class BlockedLayout {
     const known = this.blocked.get(original);
     if (known) return known.value;
     const value = this.note(original, channels);
+    this.plain.add(original);
     this.editor.add({
       name: 'ReorderInput',
       opType: 'ReorderInput',
