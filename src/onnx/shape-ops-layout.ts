@@ -16,8 +16,9 @@ import {
   type ShapeRules,
 } from './shape-types.js';
 
+/** The runtime's planner reads a shape only from a constant; of a computed one it knows no dimension. */
 function dimsFromData(data: KnownData): ShapeDim[] {
-  return data.values.map((size, index) => ({ size, symbol: data.symbols[index] ?? null }));
+  return data.values.map((size, index) => ({ size, symbol: data.constant ? (data.symbols[index] ?? null) : null }));
 }
 
 const reshape: ShapeRule = (context) => {
@@ -28,7 +29,7 @@ const reshape: ShapeRule = (context) => {
       : { values: context.ints('shape') ?? [], symbols: context.ints('shape') ?? [], constant: true };
   const allowZero = context.int('allowzero', 0) !== 0;
   const result = dimsFromData(target).map((dim, index) => {
-    if (dim.size !== 0 || allowZero || dim.symbol !== 0) return dim;
+    if (dim.size !== 0 || allowZero || target.symbols[index] !== 0) return dim;
     const copied = dims[index];
     if (copied === undefined) throw new ShapeGap('a 0 of the target shape has no input dimension to copy');
     return copied;

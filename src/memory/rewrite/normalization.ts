@@ -119,8 +119,9 @@ export function fuseSkipLayerNorm(editor: GraphEditor): void {
     const rank = editor.dims(norm.inputs[0])?.length;
     const add = editor.producer(norm.inputs[0]);
     if (rank !== 3 || !is(add, 'Add') || editor.onlyConsumer(add.outputs[0]) !== norm) continue;
-    const same = (a: string | undefined, b: string | undefined) => editor.dims(a)?.join() === editor.dims(b)?.join();
-    if (!same(add.inputs[0], add.inputs[1])) continue;
+    const [first, second] = add.inputs.map((value) => editor.dims(value));
+    // A dimension nobody knows is not equal to another one.
+    if (!first || first.includes(null) || first.join() !== second?.join()) continue;
     let [input = '', skip = ''] = add.inputs;
     let bias: string | null = null;
     const gone = [norm, add];
