@@ -37,7 +37,7 @@ function fuseGemmActivation(editor: GraphEditor): void {
   }
 }
 
-const convActivations = ['Relu', 'Sigmoid', 'Tanh', 'LeakyRelu', 'Clip', 'HardSigmoid', 'HardSwish'];
+const convActivations = ['Relu', 'Sigmoid', 'Tanh', 'LeakyRelu', 'Clip', 'HardSigmoid'];
 
 /** Conv followed by an activation (level `extended`, float only). */
 function fuseConvActivation(editor: GraphEditor): void {

@@ -175,7 +175,7 @@ export function fuseConvolutionSums(editor: GraphEditor): void {
     const other = add.inputs.find((input) => input !== conv.outputs[0]) ?? '';
     if (editor.dims(other)?.join() !== editor.dims(conv.outputs[0])?.join() || editor.isConstant(other)) continue;
     const next = editor.onlyConsumer(add.outputs[0]);
-    const last = is(next, ...activations) && !is(next, 'Clip') ? next : add;
+    const last = is(next, ...activations) && !is(next, 'Clip', 'HardSwish') ? next : add;
     editor.remove(conv, add, last);
     const [input = '', weight = '', bias = ''] = conv.inputs;
     const inputs = [input, weight, bias, other];

@@ -59,6 +59,18 @@ describe('lowerModel', () => {
     ]);
   });
 
+  test('a convolution whose weight is computed does not take in a hard swish', () => {
+    const model = images(
+      [
+        makeNode('Conv', ['x', 'w'], ['a'], {}, { name: 'conv' }),
+        makeNode('HardSwish', ['a'], ['y'], {}, { name: 'act' }),
+      ],
+      [],
+    );
+    model.graph.inputs.push(value('w', [32, 16, 1, 1]));
+    expect(operators(model)).toEqual(['Conv', 'HardSwish']);
+  });
+
   test('a chain of nodes that hand their input through disappears whole', () => {
     const model = images(
       [
