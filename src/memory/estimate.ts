@@ -217,8 +217,8 @@ function partsAt(trace: RunTrace, { weights, cacheValues }: Prepared, sized: Siz
 
 /**
  * Memory of the provider itself that appears with its first session (driver context), and what its first run adds
- * (staging, small driver objects). The webgpu figure was measured on a software driver (1 to 2 MB over three models,
- * onnxruntime 1.30); the others are unmeasured.
+ * (staging, small driver objects). The webgpu figures come from a software driver (onnxruntime 1.30): 0.4 MB at load on
+ * three models; at run about 2 MB on the smallest and too noisy to tell on the others. The rest are unmeasured.
  */
 const runtimeBytes: Record<Provider, { load: number; run: number }> = {
   cpu: { load: 0, run: 0 },
