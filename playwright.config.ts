@@ -12,6 +12,8 @@ export default defineConfig({
   fullyParallel: true,
   forbidOnly: Boolean(process.env.CI),
   workers: 2,
+  // Real engines on a busy machine: one more try, named as flaky in the output, never hidden.
+  retries: process.env.CI ? 1 : 0,
   // Tests behind a door start real engine processes; two cores must do.
   timeout: 120_000,
   reporter: [['list'], ['json', { outputFile: 'test-results/playwright.json' }]],

@@ -94,6 +94,7 @@ function playwright() {
     for (const child of suite.suites ?? []) visit(child);
   };
   for (const suite of json.suites) visit(suite);
+  if (json.stats.flaky > 0) console.log(`${json.stats.flaky} passed only at the second try`);
   if (json.stats.unexpected === 0) crashed('playwright', status);
 }
 

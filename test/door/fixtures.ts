@@ -104,9 +104,14 @@ export async function dropFiles(page: Page, files: string[]): Promise<void> {
   const session = await page.context().newCDPSession(page);
   const { width, height } = page.viewportSize() ?? { width: 1080, height: 720 };
   const data = { items: [], files, dragOperationsMask: 1 };
-  for (const type of ['dragEnter', 'dragOver', 'drop'] as const) {
-    await session.send('Input.dispatchDragEvent', { type, x: width / 2, y: height / 2, data });
-  }
+  const send = (type: 'dragEnter' | 'dragOver' | 'drop'): Promise<unknown> =>
+    session.send('Input.dispatchDragEvent', { type, x: width / 2, y: height / 2, data });
+  await send('dragEnter');
+  await send('dragOver');
+  // The browser lets go only where the page has said yes, and a busy machine hears the page's answer late.
+  await page.getByText(/^(?:Let go to open it|松开即可打开)$/u).waitFor();
+  await send('dragOver');
+  await send('drop');
   await session.detach();
 }
 
