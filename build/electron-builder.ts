@@ -43,7 +43,7 @@ const config: Configuration = {
     '!node_modules/**/*.{map,md,d.ts,d.cts,d.mts}',
   ],
   // What native code opens by path cannot lie inside the archive.
-  asarUnpack: ['node_modules/onnxruntime-node/bin/**/*', 'src/app/samples/**/*'],
+  asarUnpack: ['node_modules/onnxruntime-node/bin/**/*', 'node_modules/@img/**/*', 'src/app/samples/**/*'],
   fileAssociations: [
     {
       ext: 'onnx',
