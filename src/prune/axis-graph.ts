@@ -1,11 +1,26 @@
 import { constantValue, indexGraph, type GraphIndex } from '../onnx/graph.js';
 import type { Graph, Model, Node, Tensor } from '../onnx/model.js';
+import { readNumbers } from '../onnx/tensor.js';
 import { AxisAtoms, type Atom } from './axis-atoms.js';
 
 /** The result of shape inference as this room needs it: sizes with every named dimension bound. */
 export interface ShapeTable {
-  readonly shapes: ReadonlyMap<string, { readonly dims: readonly number[] }>;
+  readonly shapes: ReadonlyMap<string, { readonly dims: readonly number[]; readonly dataType?: number }>;
+  /** Elements of computed size tensors: a number where it is the same for every binding. */
+  readonly constants?: ReadonlyMap<string, { readonly symbols: readonly (number | string | null)[] }>;
 }
+
+/** What an operator knows an axis to be; see class-kinds.ts. */
+export type AxisMark =
+  | 'heads'
+  | 'head repeats'
+  | 'query-key width'
+  | 'value width'
+  | 'groups'
+  | 'norm groups'
+  | 'recurrent'
+  | 'recurrent in'
+  | 'normalized';
 
 /** How a node uses a constant weight: along which of the weight's axes it contracts and along which it produces. */
 export interface WeightUse {
@@ -24,8 +39,31 @@ export interface WeightUse {
   /** The contracted axis as an atom tree. */
   input: Atom;
   output: Atom;
+  /** The weight is no plain matrix over (input, output): grouped, recurrent, batched or fused. It cannot be refitted. */
   grouped: boolean;
 }
+
+/** A place where an axis is summed away (or normalized over): what a removed unit sends there has to count as zero. */
+export interface Sink {
+  node: Node;
+  /** Index of the node's input, and the axis of that input, that is summed over. */
+  input: number;
+  axis: number;
+}
+
+/** What a mend may ask about the new widths. */
+export interface MendContext {
+  /** New size of an axis. */
+  size: (axis: Atom) => number;
+  changed: (axis: Atom) => boolean;
+  /** Adds a constant and gives its name. */
+  constant: (base: string, tensor: (name: string) => Tensor) => string;
+  /** A value name nothing else has. */
+  fresh: (base: string) => string;
+}
+
+/** Brings a node's attributes and size constants in line with new widths; helper nodes come before the node. */
+export type Mend = (node: Node, context: MendContext) => Node | Node[];
 
 /**
  * Everything the operator rules read and write: axes of all values as atom trees, constants, and the weight uses
@@ -34,18 +72,26 @@ export interface WeightUse {
 export class AxisGraph {
   readonly atoms = new AxisAtoms();
   readonly uses: WeightUse[] = [];
+  /** Every place where an axis is summed away. */
+  readonly sinks: Sink[] = [];
+  readonly mends = new Map<Node, Mend>();
+  readonly marks: { axis: Atom; mark: AxisMark }[] = [];
+  /** Axes that can shrink, but not exactly, with the reason. */
+  readonly approximations: { axis: Atom; reason: string }[] = [];
   readonly graph: Graph;
   readonly #index: GraphIndex;
   readonly #constants = new Map<string, Tensor>();
   readonly #axes = new Map<string, Atom[] | null>();
   readonly #shapes: ShapeTable;
   readonly #opsets: ReadonlyMap<string, number>;
+  readonly #positions: ReadonlyMap<Node, number>;
 
   constructor(model: Model, shapes: ShapeTable) {
     this.graph = model.graph;
     this.#shapes = shapes;
     this.#opsets = model.opsets;
     this.#index = indexGraph(model.graph);
+    this.#positions = new Map(model.graph.nodes.map((node, at) => [node, at]));
     for (const [name, tensor] of model.graph.initializers) this.#constants.set(name, tensor);
     for (const node of model.graph.nodes) {
       const name = node.opType === 'Constant' ? node.outputs[0] : undefined;
@@ -85,6 +131,37 @@ export class AxisGraph {
       at = node.inputs[0];
     }
     return undefined;
+  }
+
+  position(node: Node): number {
+    return this.#positions.get(node) ?? -1;
+  }
+
+  /** Whether nothing but constants goes into a value. */
+  fromConstants(name: string): boolean {
+    if (this.#constants.has(name) || name === '') return true;
+    const node = this.producer(name);
+    return node !== undefined && node.inputs.length > 0 && node.inputs.every((input) => this.fromConstants(input));
+  }
+
+  /** Elements of a small tensor of sizes: numbers where they are the same for every binding; null when not known. */
+  elements(name: string | undefined): readonly (number | string | null)[] | null {
+    const tensor = this.constant(name);
+    if (tensor !== undefined) return tensor.dims.length > 1 ? null : readNumbers(tensor);
+    return this.#shapes.constants?.get(name ?? '')?.symbols ?? null;
+  }
+
+  dataType(name: string): number | undefined {
+    return this.#constants.get(name)?.dataType ?? this.#shapes.shapes.get(name)?.dataType;
+  }
+
+  /** Notes that `axis` of the node's input is summed away there. */
+  sink(node: Node, input: number, axis: number): void {
+    this.sinks.push({ node, input, axis });
+  }
+
+  mark(axis: Atom | undefined, mark: AxisMark): void {
+    if (axis !== undefined) this.marks.push({ axis, mark });
   }
 
   /** Axes of a value, made on first use; null when its shape is unknown. */

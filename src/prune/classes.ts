@@ -1,7 +1,8 @@
 import { DataType, type Model, type Node } from '../onnx/model.js';
 import { leavesOf, segmentsOf, type Atom, type AxisSegment } from './axis-atoms.js';
-import { AxisGraph, type ShapeTable, type WeightUse } from './axis-graph.js';
+import { AxisGraph, type ShapeTable, type Sink, type WeightUse } from './axis-graph.js';
 import { applyNode } from './axis-rules.js';
+import { type ClassKind } from './class-kinds.js';
 import { layerName } from './names.js';
 
 export interface PruneMember {
@@ -16,8 +17,16 @@ export interface PruneMember {
 export interface PruneClass {
   /** Stable for one model: made of the name of the first weight that produces the units. */
   id: string;
-  /** For people: the layers that make these units. */
+  /** For people: what the units are and the layers that make them. */
   name: string;
+  /** What one unit is. */
+  kind: ClassKind;
+  /** Rows of the widest member that one unit stands for: the head width for heads, 1 for channels. */
+  unitSize: number;
+  /** Whether a ratio for the whole model applies to it; others shrink only when asked for by id. */
+  byDefault: boolean;
+  /** Why removing units is more than leaving their contribution out; null when it is exactly that. */
+  approximate: string | null;
   /** Number of removable units. */
   width: number;
   /** Every weight axis that shrinks together. */
@@ -33,6 +42,8 @@ export interface PruneClass {
 /** A class with the parts only this room uses. */
 export interface AnalysedClass extends PruneClass {
   leaf: Atom;
+  /** Every place where the units are summed away, weights or not. */
+  sinks: Sink[];
   producing: WeightUse[];
   consuming: WeightUse[];
 }
@@ -56,15 +67,10 @@ const floatBytes = new Map<number, number>([
  * @param shapes sizes of all values with every named dimension bound (any small positive values do).
  */
 export function findClasses(model: Model, shapes: ShapeTable): PruneClass[] {
-  return analyse(model, shapes).classes.map(({ id, name, width, members, producers, consumers, bytesPerUnit }) => ({
-    id,
-    name,
-    width,
-    members,
-    producers,
-    consumers,
-    bytesPerUnit,
-  }));
+  return analyse(model, shapes).classes.map((one) => {
+    const { leaf: _leaf, sinks: _sinks, producing: _producing, consuming: _consuming, ...shown } = one;
+    return shown;
+  });
 }
 
 /** {@link findClasses} with the axis trees that rewriting needs. */
@@ -100,12 +106,17 @@ export function analyse(model: Model, shapes: ShapeTable): Analysis {
     classes.push({
       id: producers[0]!,
       name: unique(producing.map((use) => layerName(graph, use))).join(' + '),
+      kind: producing.some((use) => use.node.opType === 'Conv') ? 'channels' : 'features',
+      unitSize: 1,
+      byDefault: true,
+      approximate: null,
       width: leaf.size,
       members: own.map((member) => ({ ...member, role: roleOf(member, producing, consuming) })),
       producers,
       consumers,
       bytesPerUnit: (bytes as number[]).reduce((sum, value) => sum + value, 0) / leaf.size,
       leaf,
+      sinks: [],
       producing,
       consuming,
     });

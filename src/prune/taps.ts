@@ -68,8 +68,9 @@ function mergeNetworks(dense: Model, current: Model): MergedNetworks {
   }
   const rename = (name: string): string => (renamed.has(name) ? prefix + name : name);
   const copies: Node[] = [];
-  current.graph.nodes.forEach((node, at) => {
-    const same = node === dense.graph.nodes[at] && ![...valuesUsed(node)].some((name) => renamed.has(name));
+  const known = new Set(dense.graph.nodes);
+  current.graph.nodes.forEach((node) => {
+    const same = known.has(node) && ![...valuesUsed(node)].some((name) => renamed.has(name));
     if (same) return;
     for (const output of node.outputs) if (output !== '') renamed.add(output);
     copies.push({

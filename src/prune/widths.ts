@@ -40,12 +40,19 @@ export function planWidths(classes: readonly PruneClass[], request: WidthRequest
       });
     }
   }
-  return classes.map(({ id, name, width }) => ({
+  return classes.map(({ id, name, width, unitSize, byDefault }) => ({
     id,
     name,
     before: width,
-    after: perClass[id] ?? keptWidth(width, ratio, roundTo),
+    after: perClass[id] ?? (byDefault ? keptWidth(width, ratio, unitsPerMultiple(roundTo, unitSize)) : width),
   }));
+}
+
+/** How many units make a multiple of `roundTo` rows. */
+export function unitsPerMultiple(roundTo: number, unitSize: number): number {
+  let [a, b] = [roundTo, unitSize];
+  while (b > 0) [a, b] = [b, a % b];
+  return roundTo / a;
 }
 
 function keptWidth(width: number, ratio: number, roundTo: number): number {
