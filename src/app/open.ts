@@ -11,6 +11,7 @@ import { summarizeModel } from '../onnx/summary.js';
 import { dataTypeName } from '../onnx/tensor.js';
 import type { Dataset } from '../runtime/dataset-types.js';
 import { openDataset } from '../runtime/dataset.js';
+import type { ImageOptions } from '../runtime/images.js';
 import type { Runtime, RuntimeValue } from '../runtime/types.js';
 
 /** A model file that was read, checked and summarised; weights stay on disk. */
@@ -66,9 +67,15 @@ export function openModel(target: string, options: { allowUnknownOperators?: boo
 }
 
 /** Opens calibration or test data for a model. */
-export async function openData(path: string, opened: OpenedModel, dims: Record<string, number>): Promise<Dataset> {
+export async function openData(
+  path: string,
+  opened: OpenedModel,
+  dims: Record<string, number>,
+  images: ImageOptions = {},
+): Promise<Dataset> {
   return openDataset(path, opened.inputs, {
     dims,
+    images,
     modelDirectory: opened.model.source?.directory ?? '.',
     ...(dims.sequence === undefined ? {} : { sequence: dims.sequence }),
   });
@@ -95,9 +102,15 @@ export function deviceFor(hardware: HardwareReading, provider: Provider): GpuRea
       vendor: 'none',
       totalBytes: hardware.ram.totalBytes,
       freeBytes: hardware.ram.freeBytes,
+      heldByOthersBytes: Math.max(
+        0,
+        hardware.ram.totalBytes - hardware.ram.freeBytes - (hardware.ram.heldByUsBytes ?? 0),
+      ),
+      heldByUsBytes: hardware.ram.heldByUsBytes,
+      address: null,
       shared: true,
-      source: 'operating system',
-      confidence: 'measured',
+      source: hardware.ram.source,
+      confidence: hardware.ram.confidence,
       providers: ['cpu'],
       readAt: Date.now(),
       notes: [],

@@ -15,8 +15,12 @@ export type Provider = (typeof providers)[number];
 export const dtypes = ['fp32', 'fp16', 'int8', 'int8-dynamic', 'int8-static', 'int4'] as const;
 export type Dtype = (typeof dtypes)[number];
 
-export const pruneMethods = ['random', 'magnitude', 'repair'] as const;
-/** `random` as in the article, `magnitude` = smallest L2 norm first, `repair` = least-squares repair of the consumer (needs samples). */
+export const pruneMethods = ['random', 'magnitude', 'activation', 'fold', 'repair'] as const;
+/**
+ * How units are chosen and what makes up for them. `random` and `magnitude` (smallest L2 norm first): nothing does.
+ * `activation`: least contribution to the next layer on samples, whose mean is kept (needs samples). `fold`: like units
+ * are merged by what their weights say. `repair`: least-squares repair of the consumer (needs samples).
+ */
 export type PruneMethod = (typeof pruneMethods)[number];
 
 export type Verdict = 'fits' | 'tight' | 'does-not-fit' | 'cannot-tell';
@@ -32,6 +36,15 @@ export interface GpuReading {
   vendor: 'nvidia' | 'amd' | 'intel' | 'apple' | 'other' | 'none';
   totalBytes: number | null;
   freeBytes: number | null;
+  /**
+   * Held by all other programs; null when the source cannot tell. Includes what Snug holds where `heldByUsBytes` is
+   * null; `notes` say where it is a lower bound.
+   */
+  heldByOthersBytes: number | null;
+  /** Held by Snug's own processes; null when the source cannot tell. */
+  heldByUsBytes: number | null;
+  /** Where a sampler finds the device again: PCI address `0000:03:00.0`, on Windows the LUID `0_e0a7`; null without. */
+  address: string | null;
   /** Memory shared with the system (integrated GPU, Apple). */
   shared: boolean;
   /** Plain words: "NVIDIA driver (nvidia-smi)", "Linux kernel (amdgpu sysfs)", "entered by you". */
@@ -43,11 +56,20 @@ export interface GpuReading {
   readAt: number;
   /** Known wrong answers that were corrected or could not be, e.g. "Windows reports at most 4 GB here". */
   notes: string[];
+  /** Version of the graphics driver; absent where nothing tells it. */
+  driver?: string;
 }
 
 export interface HardwareReading {
   gpus: GpuReading[];
-  ram: { totalBytes: number; freeBytes: number };
+  ram: {
+    totalBytes: number;
+    freeBytes: number;
+    /** Resident bytes of Snug's own processes; null when the source cannot tell. */
+    heldByUsBytes: number | null;
+    source: string;
+    confidence: Confidence;
+  };
   cpu: { name: string; cores: number };
   platform: string;
 }
@@ -101,6 +123,16 @@ export interface PhaseEstimate {
   parts: MemoryParts;
 }
 
+/** How sure an estimate is, and why. */
+export interface EstimateInterval {
+  /** A rule of the provider, a calibration run on this device, or the runs measured here before. */
+  source: 'rule' | 'calibration' | 'record';
+  /** Distance of the farther bound from the estimate, in percent of the estimate. */
+  percent: number;
+  /** Runs on this machine that the bounds rest on; 0 for a rule. */
+  runs: number;
+}
+
 export interface Estimate {
   provider: Provider;
   batch: number;
@@ -115,13 +147,28 @@ export interface Estimate {
   /** Interval the estimate is sure of. */
   lowBytes: number;
   highBytes: number;
+  /** Where that interval comes from; absent means the provider's rule. */
+  interval?: EstimateInterval;
   topTensors: { name: string; bytes: number; kind: 'weight' | 'activation' | 'cache' }[];
   /** Live bytes over the nodes of a warm run, in execution order (thinned to at most 400 points). */
   timeline: { node: string; operator: string; liveBytes: number }[];
+  /**
+   * The largest values that live between nodes, each with the first and last point of `timeline` (inclusive) at
+   * which it is in memory: what is under the curve at any point.
+   */
+  lifetimes?: TensorLifetime[];
   /** Values whose size could not be worked out, with the reason. */
   unknown: { name: string; reason: string }[];
   /** Limits of the device that would be hit. */
   limits: string[];
+}
+
+export interface TensorLifetime {
+  name: string;
+  bytes: number;
+  kind: 'activation' | 'cache';
+  from: number;
+  to: number;
 }
 
 export interface Measurement {
@@ -142,6 +189,72 @@ export interface Measurement {
   placement: Record<string, number>;
   /** Weight-carrying or costly nodes that fell back to the CPU although another provider was asked for. */
   fallbacks: { node: string; operator: string; provider: string; weightBytes: number }[];
+}
+
+// ---------------------------------------------------------------- how right Snug has been here
+
+/** One prediction beside what was measured. Holds the name of the model, never a path. */
+export interface AccuracyRun {
+  model: string;
+  provider: Provider;
+  batch: number;
+  /** Number format of most of the weight bytes. */
+  dtype: Dtype;
+  predictedBytes: number;
+  measuredBytes: number;
+  /** Milliseconds since the epoch. */
+  at: number;
+}
+
+/** What one calibration run learned about a device. */
+export interface Calibration {
+  /** Name of the GPU, or of the processor for the cpu provider. */
+  device: string;
+  /** Driver version where one is known; null for the cpu provider. */
+  driver: string | null;
+  provider: Provider;
+  onnxruntime: string;
+  at: number;
+  /** A session of one node: what it held after loading and at its peak, and what the rule expected at its peak. */
+  fixed: { loadBytes: number; peakBytes: number; predictedBytes: number };
+  /** Small graphs: measured peaks beside the estimate and the bounds the provider's rule gave. */
+  probes: { name: string; predictedBytes: number; measuredBytes: number; lowBytes: number; highBytes: number }[];
+  /** The farther bound of the interval that follows for a model whose rule is as sure as the probes', percent. */
+  percent: number;
+}
+
+export interface AccuracySummary {
+  runs: number;
+  /** |predicted ÷ measured − 1|, percent. */
+  medianPercent: number;
+  worstPercent: number;
+}
+
+/** The record of predictions on this machine and the calibrations that hold now. Stays on this computer. */
+export interface AccuracyView {
+  /** Newest first. */
+  runs: AccuracyRun[];
+  /** Null before the first run. */
+  summary: AccuracySummary | null;
+  calibrations: Calibration[];
+  /** The provider being calibrated right now. */
+  calibrating: Provider | null;
+}
+
+/**
+ * What is known on this machine about how far estimates of one provider are off. Ratios are measured over estimated.
+ */
+export interface KnownError {
+  calibration: {
+    low: number;
+    high: number;
+    runs: number;
+    /** Added to an estimate before the ratios: what a session costs here beyond what the rule expects. */
+    offsetBytes: number;
+    /** Bounds over estimate that the rule gave the probes: less sure models get a wider interval in proportion. */
+    rule: { low: number; high: number };
+  } | null;
+  record: { low: number; high: number; runs: number } | null;
 }
 
 // ---------------------------------------------------------------- plan
@@ -292,6 +405,8 @@ export interface FitReport {
   /** Latency before divided by latency after, in this run. */
   speed: number | null;
   reasons: Reason[];
+  /** Memory while the job ran, thinned; absent where it could not be sampled. */
+  trace?: MemorySample[];
   /** All candidates tried, best first. */
   tried: { id: string; label: string; predictedBytes: number; measuredBytes: number | null; outcome: string }[];
   seconds: number;
@@ -309,8 +424,23 @@ export interface JobProgress {
   item?: string;
 }
 
+/** Memory at one moment of a job. */
+export interface MemorySample {
+  /** Milliseconds since the job started. */
+  atMs: number;
+  /** What the processes that run the model hold, without the runtime's own base. */
+  usedBytes: number;
+  /** All that is used on the device the model runs on, other programs included; null when it cannot be read. */
+  deviceUsedBytes: number | null;
+  deviceTotalBytes: number | null;
+}
+
 export type JobEvent =
   | { jobId: string; kind: 'progress'; progress: JobProgress; elapsedMs: number }
+  /** Comes a few times a second while a model runs, between the other events. */
+  | { jobId: string; kind: 'memory'; sample: MemorySample }
+  /** The record or the calibrations changed; `jobId` is `calibration` or the job whose run was added. */
+  | { jobId: string; kind: 'accuracy'; accuracy: AccuracyView }
   | { jobId: string; kind: 'done'; report: FitReport }
   | { jobId: string; kind: 'failed'; error: ErrorReport; bestSoFar: FitReport | null };
 

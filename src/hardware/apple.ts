@@ -38,14 +38,35 @@ export function appleWorkingSetBytes(sysctl: AppleSysctl, ram: RamReading): numb
   return Math.floor(memory <= 36 * gib ? (memory * 2) / 3 : (memory * 3) / 4);
 }
 
+/**
+ * `ioreg -r -d 1 -w 0 -c IOAccelerator` → bytes all programs hold for the GPU, from its `PerformanceStatistics`;
+ * null when no accelerator tells.
+ */
+export function parseInUse(text: string): number | null {
+  const figures = [...text.matchAll(/"In use system memory"\s*=\s*(\d{1,15})/g)].map(([, bytes]) => Number(bytes));
+  return figures.length === 0 ? null : figures.reduce((sum, bytes) => sum + bytes, 0);
+}
+
 export async function probeSysctl(probe: Probe, remaining: () => number): Promise<AppleSysctl> {
   const names = ['hw.memsize', 'hw.optional.arm64', 'machdep.cpu.brand_string', 'iogpu.wired_limit_mb'];
   const { stdout } = await probe.exec('/usr/sbin/sysctl', names, remaining());
   return parseSysctl(stdout);
 }
 
-/** Apple silicon: one GPU over unified memory. Intel Macs: what the system profiler lists. */
-export function appleFindings(sysctl: AppleSysctl, controllers: NamedController[], ram: RamReading): Finding[] {
+const ioregArguments = ['-r', '-d', '1', '-w', '0', '-c', 'IOAccelerator'];
+
+/** Bytes all programs hold for the GPU now; null when macOS does not tell. */
+export async function probeInUse(probe: Pick<Probe, 'exec'>, timeoutMs: number): Promise<number | null> {
+  return parseInUse((await probe.exec('/usr/sbin/ioreg', ioregArguments, timeoutMs)).stdout);
+}
+
+/** Apple silicon: one GPU over unified memory, of which `inUseBytes` are held for it. Intel Macs: what the system profiler lists. */
+export function appleFindings(
+  sysctl: AppleSysctl,
+  controllers: NamedController[],
+  ram: RamReading,
+  inUseBytes: number | null,
+): Finding[] {
   if (sysctl.appleSilicon) {
     const totalBytes = appleWorkingSetBytes(sysctl, ram);
     return [
@@ -55,9 +76,10 @@ export function appleFindings(sysctl: AppleSysctl, controllers: NamedController[
         name: sysctl.chip || 'Apple GPU',
         vendor: 'apple',
         totalBytes,
-        freeBytes: Math.min(totalBytes, ram.freeBytes),
+        freeBytes: Math.min(Math.max(0, totalBytes - (inUseBytes ?? 0)), ram.freeBytes),
+        usedBytes: inUseBytes,
         shared: true,
-        source: `macOS (sysctl); free: ${ram.source}`,
+        source: `macOS (sysctl${inUseBytes === null ? '' : ', ioreg'}); free: ${ram.source}`,
         confidence: sysctl.wiredLimitBytes === null ? 'guessed' : 'reported',
         notes: [
           sysctl.wiredLimitBytes === null

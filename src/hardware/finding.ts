@@ -1,11 +1,20 @@
 import type { GpuReading } from '../contract/types.js';
 
 /** A GPU as one source saw it, before names, providers and times are joined in. */
-export type Finding = Omit<GpuReading, 'providers' | 'readAt' | 'name'> & {
+export type Finding = Omit<
+  GpuReading,
+  'providers' | 'readAt' | 'name' | 'address' | 'heldByOthersBytes' | 'heldByUsBytes'
+> & {
   /** Null when the memory source knows no name. */
   name: string | null;
   /** PCI address `0000:03:00.0`, null where there is none. */
   bus: string | null;
+  /** Key of Windows's usage counters (`luidKey`); null or absent elsewhere. */
+  luid?: string | null;
+  /** In use by all programs. Absent: total less free, where both are known; null: not told. */
+  usedBytes?: number | null;
+  /** Of that, in use by Snug's own processes; absent or null: not told. */
+  oursBytes?: number | null;
 };
 
 /** What one platform's sources found, and what to tell about sources that did not answer. */

@@ -112,7 +112,10 @@ export function drmFinding(card: DrmCard, ram: RamReading): Finding {
   };
 }
 
-type MemoryPart = Pick<Finding, 'totalBytes' | 'freeBytes' | 'shared' | 'source' | 'confidence' | 'notes'>;
+type MemoryPart = Pick<
+  Finding,
+  'totalBytes' | 'freeBytes' | 'usedBytes' | 'shared' | 'source' | 'confidence' | 'notes'
+>;
 
 function amdMemory(files: DrmFiles, ram: RamReading): MemoryPart {
   const source = 'Linux kernel (amdgpu)';
@@ -132,6 +135,7 @@ function amdMemory(files: DrmFiles, ram: RamReading): MemoryPart {
     return {
       totalBytes: vram,
       freeBytes: vramFree,
+      usedBytes: vramUsed,
       shared: false,
       source,
       confidence: vramFree === null ? 'reported' : 'measured',
@@ -143,6 +147,7 @@ function amdMemory(files: DrmFiles, ram: RamReading): MemoryPart {
   return {
     totalBytes: vram + (gtt ?? 0),
     freeBytes,
+    usedBytes: vramUsed === null || gttUsed === null ? null : vramUsed + gttUsed,
     shared: true,
     source,
     confidence: surelyApu ? 'reported' : 'guessed',

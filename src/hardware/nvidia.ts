@@ -53,6 +53,49 @@ export function parseNvidiaCsv(text: string): NvidiaRow[] {
   return rows;
 }
 
+/** One process in `nvidia-smi -q -x`: compute and graphics contexts alike, which the CSV queries do not list together. */
+export interface NvidiaProcess {
+  bus: string | null;
+  pid: number;
+  /** Null where the driver does not count by process (Windows display driver model). */
+  usedBytes: number | null;
+}
+
+/** XML of `nvidia-smi -q -x` → processes of every GPU; anything else is none. */
+export function parseNvidiaXml(text: string): NvidiaProcess[] {
+  const processes: NvidiaProcess[] = [];
+  for (const [, bus, gpu = ''] of text.matchAll(/<gpu id="([^"]{1,40})">([\s\S]*?)<\/gpu>/g)) {
+    for (const [, info = ''] of gpu.matchAll(/<process_info>([\s\S]*?)<\/process_info>/g)) {
+      const pid = /<pid>(\d{1,10})<\/pid>/.exec(info)?.[1];
+      if (pid === undefined) continue;
+      const used = parseMib(/<used_memory>([^<]*)<\/used_memory>/.exec(info)?.[1]);
+      processes.push({ bus: normalBus(bus), pid: Number(pid), usedBytes: used });
+    }
+  }
+  return processes;
+}
+
+/**
+ * Bytes of `pids` on one GPU. Null where a process of ours has no figure, or where the list cannot be of this
+ * system (memory in use without any process: a container that hides them).
+ */
+export function nvidiaHeldBy(
+  row: Pick<NvidiaRow, 'bus' | 'usedBytes'>,
+  processes: readonly NvidiaProcess[],
+  pids: readonly number[],
+): number | null {
+  const here = processes.filter(({ bus }) => bus === row.bus);
+  // The driver's own share of an idle card stays below this.
+  if (here.length === 0 && (row.usedBytes ?? Infinity) > 1024 * mib) return null;
+  let sum = 0;
+  for (const { pid, usedBytes } of here) {
+    if (!pids.includes(pid)) continue;
+    if (usedBytes === null) return null;
+    sum += usedBytes;
+  }
+  return sum;
+}
+
 /** `nounits` prints plain MiB; some builds print the unit all the same. */
 function parseMib(cell: string | undefined): number | null {
   const match = /^(\d{1,9})(?:\s*MiB)?$/.exec(cell ?? '');
@@ -74,11 +117,16 @@ export function nvidiaSmiPaths(probe: Pick<Probe, 'platform' | 'env'>): string[]
   return [`${windows}\\System32\\nvidia-smi.exe`, `${programs}\\NVIDIA Corporation\\NVSMI\\nvidia-smi.exe`];
 }
 
+/** What the NVIDIA driver told; `processes` null when it did not list them. */
+export interface NvidiaAnswers {
+  rows: NvidiaRow[];
+  driver: string | null;
+  processes: NvidiaProcess[] | null;
+  notes: string[];
+}
+
 /** Asks the NVIDIA driver; no driver is no finding and no note. `remaining` gives the milliseconds left. */
-export async function probeNvidia(
-  probe: Probe,
-  remaining: () => number,
-): Promise<{ rows: NvidiaRow[]; notes: string[] }> {
+export async function probeNvidia(probe: Probe, remaining: () => number): Promise<NvidiaAnswers> {
   for (const command of nvidiaSmiPaths(probe)) {
     let answer = await probe.exec(command, queryArguments([...commonFields, ...newerFields]), remaining());
     if (answer.failure === 'missing') continue;
@@ -87,11 +135,19 @@ export async function probeNvidia(
       answer = await probe.exec(command, queryArguments(commonFields), remaining());
       rows = parseNvidiaCsv(answer.stdout);
     }
-    if (rows.length > 0) return { rows, notes: [] };
-    if (answer.failure === 'timeout') return { rows, notes: ['The NVIDIA driver did not answer in time.'] };
-    return { rows, notes: refusalNotes(`${answer.stdout}\n${answer.stderr}`) };
+    if (rows.length > 0) {
+      const { stdout, failure } = await probe.exec(command, ['-q', '-x'], remaining());
+      if (failure !== null) return { rows, driver: null, processes: null, notes: [] };
+      const driver = /<driver_version>([\w.]{1,40})<\/driver_version>/.exec(stdout)?.[1] ?? null;
+      return { rows, driver, processes: parseNvidiaXml(stdout), notes: [] };
+    }
+    const notes =
+      answer.failure === 'timeout'
+        ? ['The NVIDIA driver did not answer in time.']
+        : refusalNotes(`${answer.stdout}\n${answer.stderr}`);
+    return { rows, driver: null, processes: null, notes };
   }
-  return { rows: [], notes: [] };
+  return { rows: [], driver: null, processes: null, notes: [] };
 }
 
 function refusalNotes(text: string): string[] {
@@ -103,9 +159,19 @@ function refusalNotes(text: string): string[] {
 }
 
 /** Rows → findings. Chips without memory of their own get the computer's memory, said to be a guess. */
-export function nvidiaFindings(rows: NvidiaRow[], ram: RamReading): Findings['gpus'] {
+export function nvidiaFindings(
+  { rows, driver }: Pick<NvidiaAnswers, 'rows' | 'driver'>,
+  ram: RamReading,
+): Findings['gpus'] {
   return rows.map((row): Finding => {
-    const base = { id: `nvidia-${row.index}`, bus: row.bus, name: row.name, vendor: 'nvidia' as const, source };
+    const base = {
+      id: `nvidia-${row.index}`,
+      bus: row.bus,
+      name: row.name,
+      vendor: 'nvidia' as const,
+      source,
+      ...(driver === null ? {} : { driver }),
+    };
     if (row.totalBytes === null && isUnifiedNvidia(row.name)) {
       return {
         ...base,
@@ -127,6 +193,14 @@ export function nvidiaFindings(rows: NvidiaRow[], ram: RamReading): Findings['gp
     if (row.mig) notes.push('This card is split into slices (MIG); a program gets the memory of its slice only.');
     const confidence =
       row.totalBytes === null ? 'unknown' : row.freeBytes === null || row.mig ? 'reported' : 'measured';
-    return { ...base, totalBytes: row.totalBytes, freeBytes, shared: false, confidence, notes };
+    return {
+      ...base,
+      totalBytes: row.totalBytes,
+      freeBytes,
+      usedBytes: row.usedBytes,
+      shared: false,
+      confidence,
+      notes,
+    };
   });
 }

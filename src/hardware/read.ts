@@ -1,13 +1,15 @@
 import type { GpuReading, HardwareReading, Provider } from '../contract/types.js';
-import { appleFindings, parseSysctl, probeSysctl } from './apple.js';
+import { appleFindings, parseSysctl, probeInUse, probeSysctl } from './apple.js';
 import { type Finding, type Findings, isVirtualAdapter, normalBus, vendorOf } from './finding.js';
+import { linuxHeld, readableUse, splitUse, windowsHeld, withReadableUse } from './held.js';
 import { type DrmCard, linuxFindings, probeDrm } from './linux.js';
 import { nodeProbe } from './node-probe.js';
-import { nvidiaFindings, probeNvidia } from './nvidia.js';
+import { type NvidiaAnswers, nvidiaFindings, probeNvidia } from './nvidia.js';
 import { type NamedController, type Probe, within } from './probe.js';
+import { processTree, residentBytes } from './processes.js';
 import { gpuProviders } from './providers.js';
 import { type RamReading, readRam } from './ram.js';
-import { probeWindows, windowsFindings } from './windows.js';
+import { probeWindows, type WindowsAnswers, windowsFindings } from './windows.js';
 
 const graceMs = 250;
 
@@ -16,6 +18,8 @@ export interface ReadOptions extends Partial<Probe> {
   timeoutMs?: number;
   /** Execution providers this installation has; without it, all that could use each GPU are listed. */
   providers?: readonly Provider[];
+  /** Processes that are ours, each with all it started. Default: this one. */
+  pids?: readonly number[];
 }
 
 /**
@@ -28,7 +32,7 @@ export interface ReadOptions extends Partial<Probe> {
  * free is unknown or worked out; `guessed` = a rule of thumb or a figure with a known flaw; `unknown` = no figure.
  */
 export async function readHardware(options: ReadOptions = {}): Promise<HardwareReading> {
-  const { timeoutMs = 5000, providers, ...overrides } = options;
+  const { timeoutMs = 5000, providers, pids = [process.pid], ...overrides } = options;
   const world: Probe = { ...nodeProbe, ...overrides };
   // A killed program whose children keep its pipes open never reports back, so each call is raced as well.
   const late = { stdout: '', stderr: '', failure: 'timeout' as const };
@@ -44,9 +48,14 @@ export async function readHardware(options: ReadOptions = {}): Promise<HardwareR
     notes: [],
   };
   const needsName = system.cpuName.trim() === '' || system.cpuName.trim() === 'unknown';
-  const [ram, gather, cpuName] = await Promise.all([
+  const [ram, gather, resident, cpuName] = await Promise.all([
     within(readRam(probe, remaining), timeoutMs, plainRam),
-    gatherers(probe, remaining),
+    gatherers(probe, remaining, pids),
+    within(
+      processTree(probe, pids).then((tree) => residentBytes(probe, tree)),
+      timeoutMs,
+      null,
+    ),
     needsName ? within(probe.processorName(), timeoutMs, '') : system.cpuName,
   ]);
   const found = gather(ram);
@@ -57,32 +66,50 @@ export async function readHardware(options: ReadOptions = {}): Promise<HardwareR
     vendor: finding.vendor,
     totalBytes: finding.totalBytes,
     freeBytes: finding.freeBytes,
+    ...splitUse(finding),
+    address: probe.platform === 'win32' ? (finding.luid ?? null) : finding.bus,
     shared: finding.shared,
     source: finding.source,
     confidence: finding.confidence,
     providers: gpuProviders(finding.vendor, probe.platform, providers),
     readAt,
+    ...(finding.driver === undefined ? {} : { driver: finding.driver }),
     notes: finding.shared ? [...finding.notes, ...ram.notes] : [...finding.notes],
   }));
   const reading: HardwareReading = {
     gpus: gpus.toSorted(byUse),
-    ram: { totalBytes: ram.totalBytes, freeBytes: ram.freeBytes },
+    ram: {
+      totalBytes: ram.totalBytes,
+      freeBytes: ram.freeBytes,
+      heldByUsBytes: resident,
+      source: ram.source,
+      confidence: 'measured',
+    },
     cpu: { name: cpuName.trim() || 'unknown processor', cores: system.cores },
     platform: probe.platform,
   };
   const [first] = reading.gpus;
   if (first) first.notes.push(...found.notes);
-  else reading.gpus.push(ramEntry(ram, found.notes, probe, providers));
+  else reading.gpus.push(ramEntry(ram, resident, found.notes, probe, providers));
   return reading;
 }
 
-function ramEntry(ram: RamReading, notes: string[], probe: Probe, providers?: readonly Provider[]): GpuReading {
+function ramEntry(
+  ram: RamReading,
+  resident: number | null,
+  notes: string[],
+  probe: Probe,
+  providers?: readonly Provider[],
+): GpuReading {
   return {
     id: 'ram',
     name: 'This computer’s memory',
     vendor: 'none',
     totalBytes: ram.totalBytes,
     freeBytes: ram.freeBytes,
+    heldByOthersBytes: Math.max(0, ram.totalBytes - ram.freeBytes - (resident ?? 0)),
+    heldByUsBytes: resident,
+    address: null,
     shared: true,
     source: ram.source,
     confidence: 'measured',
@@ -93,21 +120,37 @@ function ramEntry(ram: RamReading, notes: string[], probe: Probe, providers?: re
 }
 
 /** Runs the platform's sources; the result joins them once the computer's memory is known. */
-async function gatherers(probe: Probe, remaining: () => number): Promise<(ram: RamReading) => Findings> {
+async function gatherers(
+  probe: Probe,
+  remaining: () => number,
+  pids: readonly number[],
+): Promise<(ram: RamReading) => Findings> {
   // Commands end at the deadline by themselves; the grace lets the answers that did come be used.
   const limited = <T>(work: Promise<T>, fallback: T) => within(work, remaining() + graceMs, fallback);
   if (probe.platform === 'darwin') {
-    const sysctl = await limited(probeSysctl(probe, remaining), parseSysctl(''));
+    const [sysctl, inUse] = await Promise.all([
+      limited(probeSysctl(probe, remaining), parseSysctl('')),
+      limited(probeInUse(probe, remaining()), null),
+    ]);
     const controllers = sysctl.appleSilicon ? [] : await limited(probe.controllers(), []);
-    return (ram) => ({ gpus: appleFindings(sysctl, controllers, ram), notes: [] });
+    return (ram) => ({ gpus: appleFindings(sysctl, controllers, ram, inUse), notes: [] });
   }
-  const silent = { rows: [], notes: ['The NVIDIA driver did not answer in time.'] };
+  const silent: NvidiaAnswers = {
+    rows: [],
+    driver: null,
+    processes: null,
+    notes: ['The NVIDIA driver did not answer in time.'],
+  };
   const asked = limited(probeNvidia(probe, remaining), silent);
   if (probe.platform === 'win32') {
-    const empty = { controllers: [], usage: [], drivers: [], directX: [] };
+    const empty: WindowsAnswers = { controllers: [], usage: [], processes: [], links: [], drivers: [], directX: [] };
     const [nvidia, answers] = await Promise.all([asked, limited(probeWindows(probe, remaining), empty)]);
+    const held = windowsHeld(answers, pids);
     return (ram) => ({
-      gpus: windowsFindings(nvidiaFindings(nvidia.rows, ram), answers, ram),
+      gpus: windowsFindings(nvidiaFindings(nvidia, ram), answers, ram).map((finding) => ({
+        ...finding,
+        oursBytes: held(finding),
+      })),
       notes: nvidia.notes,
     });
   }
@@ -119,8 +162,15 @@ async function gatherers(probe: Probe, remaining: () => number): Promise<(ram: R
   const useful = nameless || (cards.length === 0 && nvidia.rows.length === 0);
   const names = useful && nvidia.notes.length === 0 ? await limited(probe.controllers(), []) : [];
   const notes = [...nvidia.notes, ...(await limited(reachNotes(probe, nvidia.rows.length, cards), []))];
+  const [held, use] = await Promise.all([
+    limited<(finding: Finding) => number | null>(linuxHeld(probe, pids, nvidia), () => null),
+    limited(readableUse(probe, cards), new Map<string, number>()),
+  ]);
   return (ram) => ({
-    gpus: named(linuxFindings(nvidiaFindings(nvidia.rows, ram), cards, ram), cards, names),
+    gpus: named(linuxFindings(nvidiaFindings(nvidia, ram), cards, ram), cards, names).map((finding) => ({
+      ...withReadableUse(finding, use),
+      oursBytes: held(finding),
+    })),
     notes,
   });
 }

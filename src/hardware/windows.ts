@@ -1,14 +1,16 @@
 import { type Finding, freeFrom, freeUnknown, isIntegrated, isVirtualAdapter, saneTotal, vendorOf } from './finding.js';
 import type { Probe } from './probe.js';
 import type { RamReading } from './ram.js';
+import { type DirectXAdapter, directXAdapters, type DriverEntry, driverEntries, parseRegQuery } from './registry.js';
+import type { ProcessLink } from './processes.js';
 import {
-  type DirectXAdapter,
-  directXAdapters,
-  type DriverEntry,
-  driverEntries,
-  luidKey,
-  parseRegQuery,
-} from './registry.js';
+  type AdapterUsage,
+  numberOf,
+  objectsOf,
+  parseAdapterUsage,
+  parseProcessUsage,
+  type ProcessUsage,
+} from './windows-counters.js';
 
 const mib = 1024 * 1024;
 const classKey = 'HKLM\\SYSTEM\\CurrentControlSet\\Control\\Class\\{4d36e968-e325-11ce-bfc1-08002be10318}';
@@ -20,40 +22,18 @@ export interface VideoController {
   pciVendor: number | null;
   pciDevice: number | null;
   adapterRam: number | null;
-}
-
-/** Bytes in use on one adapter over all programs, summed over its physical parts. */
-export interface AdapterUsage {
-  luid: string;
-  dedicatedBytes: number;
-  sharedBytes: number;
+  driver: string | null;
 }
 
 /** All that Windows told, ready for {@link windowsFindings}. */
 export interface WindowsAnswers {
   controllers: VideoController[];
   usage: AdapterUsage[];
+  processes: ProcessUsage[];
+  links: ProcessLink[];
   drivers: DriverEntry[];
   directX: DirectXAdapter[];
 }
-
-function objectsOf(text: string): Record<string, unknown>[] {
-  let parsed: unknown;
-  try {
-    // PowerShell may put a byte order mark in front.
-    parsed = JSON.parse(text.replace(/^\uFEFF/, ''));
-  } catch {
-    return [];
-  }
-  // A list of one comes as the object itself from older PowerShells.
-  const list: unknown[] = Array.isArray(parsed) ? parsed : [parsed];
-  return list.filter((item): item is Record<string, unknown> => typeof item === 'object' && item !== null);
-}
-
-const numberOf = (value: unknown) => {
-  const number = typeof value === 'string' && /^\d+$/.test(value) ? Number(value) : value;
-  return typeof number === 'number' && Number.isFinite(number) && number >= 0 ? number : null;
-};
 
 /** JSON of {@link controllerScript}. */
 export function parseVideoControllers(text: string): VideoController[] {
@@ -66,24 +46,10 @@ export function parseVideoControllers(text: string): VideoController[] {
         pciVendor: pci?.[1] === undefined ? null : Number.parseInt(pci[1], 16),
         pciDevice: pci?.[2] === undefined ? null : Number.parseInt(pci[2], 16),
         adapterRam: saneTotal(numberOf(item['AdapterRAM'])),
+        driver: typeof item['DriverVersion'] === 'string' ? item['DriverVersion'] : null,
       },
     ];
   });
-}
-
-/** JSON of {@link usageScript}; instances are named `luid_0x00000000_0x0000E0A7_phys_0`. */
-export function parseAdapterUsage(text: string): AdapterUsage[] {
-  const byLuid = new Map<string, AdapterUsage>();
-  for (const item of objectsOf(text)) {
-    const match = /luid_0x([0-9a-f]{1,8})_0x([0-9a-f]{1,8})/i.exec(String(item['Name'] ?? ''));
-    if (match?.[1] === undefined || match[2] === undefined) continue;
-    const luid = luidKey(match[1], match[2]);
-    const sum = byLuid.get(luid) ?? { luid, dedicatedBytes: 0, sharedBytes: 0 };
-    sum.dedicatedBytes += numberOf(item['DedicatedUsage']) ?? 0;
-    sum.sharedBytes += numberOf(item['SharedUsage']) ?? 0;
-    byLuid.set(luid, sum);
-  }
-  return [...byLuid.values()];
 }
 
 /** `AdapterRAM` has 32 bits: 4095 or 4096 MiB there means "that much or any amount more". */
@@ -97,10 +63,21 @@ function powershellArguments(query: string): string[] {
     `ConvertTo-Json -Compress -InputObject @(${query})`;
   return ['-NoProfile', '-NonInteractive', '-Command', script];
 }
-const controllerScript = 'Get-CimInstance Win32_VideoController | Select-Object Name,PNPDeviceID,AdapterRAM';
+const controllerScript =
+  'Get-CimInstance Win32_VideoController | Select-Object Name,PNPDeviceID,AdapterRAM,DriverVersion';
 /** The CIM class, not the counter path: names of counter paths follow the language of Windows. */
-const usageScript =
-  'Get-CimInstance Win32_PerfFormattedData_GPUPerformanceCounters_GPUAdapterMemory | Select-Object Name,DedicatedUsage,SharedUsage';
+const usageScript = (what: 'Adapter' | 'Process') =>
+  `Get-CimInstance Win32_PerfFormattedData_GPUPerformanceCounters_GPU${what}Memory | Select-Object Name,DedicatedUsage,SharedUsage`;
+const linkScript = 'Get-CimInstance Win32_Process | Select-Object ProcessId,ParentProcessId';
+
+/** JSON of `Win32_Process` → which process started which. */
+export function parseWindowsLinks(text: string): ProcessLink[] {
+  return objectsOf(text).flatMap((item) => {
+    const [pid, parent] = [numberOf(item['ProcessId']), numberOf(item['ParentProcessId'])];
+    // Process 0 is its own parent and, with what it started, nobody's.
+    return pid === null || parent === null || parent === 0 ? [] : [{ pid, parent }];
+  });
+}
 
 /** Asks the registry and, through PowerShell, the driver's counters; all at the same time, each may fail alone. */
 export async function probeWindows(probe: Probe, remaining: () => number): Promise<WindowsAnswers> {
@@ -109,9 +86,11 @@ export async function probeWindows(probe: Probe, remaining: () => number): Promi
   const output = async (command: string, args: string[]) => (await probe.exec(command, args, remaining())).stdout;
   const registry = (key: string, value?: string) =>
     output(`${system}\\reg.exe`, ['query', key, '/s', ...(value === undefined ? [] : ['/v', value])]);
-  const [controllers, usage, names, devices, sizes, directX] = await Promise.all([
+  const [controllers, usage, processes, links, names, devices, sizes, directX] = await Promise.all([
     output(powershell, powershellArguments(controllerScript)),
-    output(powershell, powershellArguments(usageScript)),
+    output(powershell, powershellArguments(usageScript('Adapter'))),
+    output(powershell, powershellArguments(usageScript('Process'))),
+    output(powershell, powershellArguments(linkScript)),
     registry(classKey, 'DriverDesc'),
     registry(classKey, 'MatchingDeviceId'),
     registry(classKey, 'HardwareInformation.qwMemorySize'),
@@ -120,6 +99,8 @@ export async function probeWindows(probe: Probe, remaining: () => number): Promi
   return {
     controllers: parseVideoControllers(controllers),
     usage: parseAdapterUsage(usage),
+    processes: parseProcessUsage(processes),
+    links: parseWindowsLinks(links),
     drivers: driverEntries(parseRegQuery([names, devices, sizes].join('\n'))),
     directX: directXAdapters(parseRegQuery(directX)),
   };
@@ -128,7 +109,8 @@ export async function probeWindows(probe: Probe, remaining: () => number): Promi
 /** Adapters that are there now; without PowerShell's answer those DirectX saw last, else every driver entry. */
 function presentAdapters(answers: WindowsAnswers): VideoController[] {
   if (answers.controllers.length > 0) return answers.controllers;
-  if (answers.directX.length > 0) return answers.directX.map((adapter) => ({ ...adapter, adapterRam: null }));
+  if (answers.directX.length > 0)
+    return answers.directX.map((adapter) => ({ ...adapter, adapterRam: null, driver: null }));
   return answers.drivers.map((entry) => {
     const pci = /ven_([0-9a-f]{4})&dev_([0-9a-f]{4})/.exec(entry.device);
     return {
@@ -136,6 +118,7 @@ function presentAdapters(answers: WindowsAnswers): VideoController[] {
       pciVendor: pci?.[1] === undefined ? null : Number.parseInt(pci[1], 16),
       pciDevice: pci?.[2] === undefined ? null : Number.parseInt(pci[2], 16),
       adapterRam: null,
+      driver: null,
     };
   });
 }
@@ -153,19 +136,19 @@ function take<T extends { name: string }>(
 }
 
 /** Adapters the NVIDIA driver told of: by name first, then, should the names differ, as many as it told of. */
-function toldByNvidia(adapters: VideoController[], nvidia: Finding[]): Set<VideoController> {
-  const names = nvidia.map((finding) => finding.name);
-  const told = new Set<VideoController>();
+function toldByNvidia(adapters: VideoController[], nvidia: Finding[]): Map<VideoController, Finding> {
+  const untold = [...nvidia];
+  const told = new Map<VideoController, Finding>();
   for (const adapter of adapters) {
-    const index = names.indexOf(adapter.name);
-    if (index < 0) continue;
-    names.splice(index, 1);
-    told.add(adapter);
+    const index = untold.findIndex((finding) => finding.name === adapter.name);
+    const [finding] = index < 0 ? [] : untold.splice(index, 1);
+    if (finding) told.set(adapter, finding);
   }
-  const renamed = adapters.filter(
-    (adapter) => !told.has(adapter) && vendorOf(adapter.pciVendor, adapter.name) === 'nvidia',
-  );
-  for (const adapter of renamed.slice(0, names.length)) told.add(adapter);
+  for (const adapter of adapters) {
+    if (told.has(adapter) || vendorOf(adapter.pciVendor, adapter.name) !== 'nvidia') continue;
+    const finding = untold.shift();
+    if (finding) told.set(adapter, finding);
+  }
   return told;
 }
 
@@ -176,8 +159,8 @@ export function windowsFindings(nvidia: Finding[], answers: WindowsAnswers, ram:
   );
   const drivers = [...answers.drivers];
   const directX = [...answers.directX];
-  const told = toldByNvidia(adapters, nvidia);
-  const findings = [...nvidia];
+  const findings = nvidia.map((finding) => ({ ...finding }));
+  const told = toldByNvidia(adapters, findings);
   for (const [index, adapter] of adapters.entries()) {
     const vendor = vendorOf(adapter.pciVendor, adapter.name);
     const hex = (value: number | null) => (value ?? 0).toString(16).padStart(4, '0');
@@ -189,7 +172,11 @@ export function windowsFindings(nvidia: Finding[], answers: WindowsAnswers, ram:
       (entry) =>
         adapter.pciVendor !== null && entry.pciVendor === adapter.pciVendor && entry.pciDevice === adapter.pciDevice,
     );
-    if (told.has(adapter)) continue;
+    const finding = told.get(adapter);
+    if (finding !== undefined) {
+      finding.luid = seen?.luid ?? null;
+      continue;
+    }
     // Rows cannot be told apart without a LUID; with a single adapter the software renderer's row is the smaller.
     const usage =
       answers.usage.find((row) => row.luid === seen?.luid) ??
@@ -197,7 +184,14 @@ export function windowsFindings(nvidia: Finding[], answers: WindowsAnswers, ram:
         ? answers.usage.toSorted((a, b) => b.dedicatedBytes + b.sharedBytes - a.dedicatedBytes - a.sharedBytes)[0]
         : undefined);
     const parts = { adapter, driver, seen, usage: usage ?? null };
-    const base = { id: `${vendor}-${index}`, bus: null, name: adapter.name, vendor };
+    const base = {
+      id: `${vendor}-${index}`,
+      bus: null,
+      luid: usage?.luid ?? seen?.luid ?? null,
+      name: adapter.name,
+      vendor,
+      ...(adapter.driver === null ? {} : { driver: adapter.driver }),
+    };
     findings.push(
       isIntegrated(vendor, adapter.name) ? { ...base, ...sharedMemory(parts, ram) } : { ...base, ...ownMemory(parts) },
     );
@@ -211,7 +205,10 @@ interface Parts {
   seen: DirectXAdapter | null;
   usage: AdapterUsage | null;
 }
-type MemoryPart = Pick<Finding, 'totalBytes' | 'freeBytes' | 'shared' | 'source' | 'confidence' | 'notes'>;
+type MemoryPart = Pick<
+  Finding,
+  'totalBytes' | 'freeBytes' | 'usedBytes' | 'shared' | 'source' | 'confidence' | 'notes'
+>;
 
 function ownMemory({ adapter, driver, seen, usage }: Parts): MemoryPart {
   const told = driver?.dedicatedBytes ?? saneTotal(seen?.dedicatedBytes ?? null);
@@ -227,6 +224,7 @@ function ownMemory({ adapter, driver, seen, usage }: Parts): MemoryPart {
   return {
     totalBytes,
     freeBytes,
+    usedBytes: usage?.dedicatedBytes ?? null,
     shared: false,
     source: told === null ? 'Windows (video controller)' : 'Windows (display driver registry)',
     confidence: totalBytes === null ? 'unknown' : told === null ? 'guessed' : 'reported',
@@ -244,6 +242,7 @@ function sharedMemory({ driver, seen, usage }: Parts, ram: RamReading): MemoryPa
   return {
     totalBytes: dedicated + lent,
     freeBytes: free,
+    usedBytes: usage === null ? null : usage.dedicatedBytes + usage.sharedBytes,
     shared: true,
     source: seen?.sharedBytes ? 'Windows (DirectX registry)' : `Windows; ${ram.source}`,
     confidence: seen?.sharedBytes && usage ? 'reported' : 'guessed',

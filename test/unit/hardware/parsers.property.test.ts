@@ -7,7 +7,8 @@ import { parseNvidiaCsv } from '../../../src/hardware/nvidia.js';
 import { cgroupFolders, parseCgroup, parseMeminfo, parseVmStat } from '../../../src/hardware/ram.js';
 import { directXAdapters, driverEntries, parseRegQuery } from '../../../src/hardware/registry.js';
 import { readHardware } from '../../../src/hardware/read.js';
-import { parseAdapterUsage, parseVideoControllers } from '../../../src/hardware/windows.js';
+import { parseVideoControllers } from '../../../src/hardware/windows.js';
+import { parseAdapterUsage } from '../../../src/hardware/windows-counters.js';
 import { fake } from './fake.js';
 
 /** Arbitrary text, and text made of the pieces the parsers look for, put together wrongly. */

@@ -50,7 +50,7 @@ describe('memory of the computer', () => {
         },
       }),
     );
-    expect(reading.ram).toEqual({ totalBytes: 4 * GiB, freeBytes: 3 * GiB });
+    expect(reading.ram).toMatchObject({ totalBytes: 4 * GiB, freeBytes: 3 * GiB });
     expect(reading.gpus[0]).toMatchObject({ id: 'ram', totalBytes: 4 * GiB, freeBytes: 3 * GiB });
     expect(reading.gpus[0]?.notes.join()).toContain('limit');
   });
@@ -66,6 +66,12 @@ describe('memory of the computer', () => {
         },
       }),
     );
-    expect(ram).toEqual({ totalBytes: 8 * GiB, freeBytes: 4 * GiB });
+    expect(ram).toEqual({
+      totalBytes: 8 * GiB,
+      freeBytes: 4 * GiB,
+      heldByUsBytes: null,
+      source: 'Linux kernel (/proc/meminfo)',
+      confidence: 'measured',
+    });
   });
 });

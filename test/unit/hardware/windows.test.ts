@@ -2,7 +2,8 @@ import { describe, expect, it } from 'vitest';
 import { isIntegrated } from '../../../src/hardware/finding.js';
 import { directXAdapters, driverEntries, parseRegQuery, registryBytes } from '../../../src/hardware/registry.js';
 import { readHardware } from '../../../src/hardware/read.js';
-import { isCappedAdapterRam, parseAdapterUsage, parseVideoControllers } from '../../../src/hardware/windows.js';
+import { isCappedAdapterRam, parseVideoControllers } from '../../../src/hardware/windows.js';
+import { parseAdapterUsage } from '../../../src/hardware/windows-counters.js';
 import { fake, GiB, MiB } from './fake.js';
 
 const classKey =
@@ -116,7 +117,7 @@ describe('registry text', () => {
 describe('PowerShell JSON', () => {
   it('accepts a list, a single object, a byte order mark and nothing', () => {
     const one = { Name: 'X', PNPDeviceID: null, AdapterRAM: 1073741824 };
-    const expected = [{ name: 'X', pciVendor: null, pciDevice: null, adapterRam: GiB }];
+    const expected = [{ name: 'X', pciVendor: null, pciDevice: null, adapterRam: GiB, driver: null }];
     expect(parseVideoControllers(JSON.stringify([one]))).toEqual(expected);
     expect(parseVideoControllers(`\uFEFF${JSON.stringify(one)}`)).toEqual(expected);
     expect(parseVideoControllers('')).toEqual([]);
