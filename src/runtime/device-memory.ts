@@ -1,4 +1,5 @@
 import { readdir, readFile } from 'node:fs/promises';
+import { softwareVulkanBytes, withOwnMemory } from './device-memory-software.js';
 
 /**
  * Allocator settings under which the memory of a process can be told apart on Linux (glibc): blocks from
@@ -64,25 +65,55 @@ function sumOf(text: string, pattern: RegExp): number | null {
   return amounts.length === 0 ? null : amounts.reduce((sum, amount) => sum + amount, 0);
 }
 
+/** How the level is read: the first that sees anything when a device is in use. */
+type Source = 'software' | 'drm' | 'anonymous' | 'resident';
+
 /**
- * What this process holds for its device now, bytes; only differences of it mean something. On Linux large
- * private memory (devices that compute on the CPU or share its memory) plus what the graphics driver counts
- * for the process; elsewhere the resident set.
+ * What this process holds for its device, bytes; only differences of readings of one meter mean something. Made
+ * when a session is already on the device, because the first reading decides where to look: the memory blocks of a
+ * Vulkan driver that computes on the CPU ({@link softwareVulkanBytes}), else what a kernel driver counts for the
+ * process, else (Linux) large private memory, else the resident set.
  */
-export async function deviceLevel(): Promise<number> {
-  let smaps: string;
-  try {
-    smaps = await readFile('/proc/self/smaps', 'utf8');
-  } catch {
-    // No /proc: another system.
-    return process.memoryUsage.rss();
+export class DeviceMeter {
+  #source: Source | null = null;
+  readonly #barren = new Set<string>();
+
+  async level(): Promise<number> {
+    this.#source ??= await this.#findSource();
+    return this.#read(this.#source);
   }
-  return anonymousBytes(smaps) + drmBytes(await readFdinfos());
+
+  async #findSource(): Promise<Source> {
+    for (const source of ['software', 'drm', 'anonymous'] as const) if ((await this.#read(source)) > 0) return source;
+    return 'resident';
+  }
+
+  async #read(source: Source): Promise<number> {
+    switch (source) {
+      case 'software':
+        return withOwnMemory((memory) => softwareVulkanBytes(memory, this.#barren)) ?? 0;
+      case 'drm':
+        return drmBytes(await readFdinfos());
+      case 'anonymous':
+        return anonymousBytes(await readSmaps());
+      case 'resident':
+        return process.memoryUsage.rss();
+    }
+  }
+}
+
+/** Empty where the system has no `/proc`. */
+async function readSmaps(): Promise<string> {
+  try {
+    return await readFile('/proc/self/smaps', 'utf8');
+  } catch {
+    return '';
+  }
 }
 
 async function readFdinfos(): Promise<string[]> {
   const texts: string[] = [];
-  for (const fd of await readdir('/proc/self/fdinfo')) {
+  for (const fd of await readdir('/proc/self/fdinfo').catch((): string[] => [])) {
     try {
       texts.push(await readFile(`/proc/self/fdinfo/${fd}`, 'utf8'));
     } catch {

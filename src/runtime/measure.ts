@@ -4,7 +4,7 @@ import type { InferenceSession, Tensor } from 'onnxruntime-node';
 import { SnugError } from '../contract/errors.js';
 import type { Measurement } from '../contract/types.js';
 import { readModel } from '../onnx/read.js';
-import { deviceLevel } from './device-memory.js';
+import { DeviceMeter } from './device-memory.js';
 import { readProfile, type Profile, type ProfiledNode } from './profile.js';
 import { sharedWeightExcess } from './shared-weights.js';
 import { createSession, openTiny, runSession, toTensors } from './session.js';
@@ -31,7 +31,7 @@ export interface MeasureRequest {
  * are inside the arena's counters (and their originals are gone); all others are kept as they are outside of
  * it, and the profile names their bytes per node (measured with onnxruntime 1.30; constants folded at load are
  * outside too). A weight that several nodes share counts once, see {@link sharedWeightExcess}.
- * Other providers: highest level of {@link deviceLevel} above the one with a one-node session, read after
+ * Other providers: highest level of {@link DeviceMeter} above the one with a one-node session, read after
  * loading and after each run: these providers pool their buffers and keep them between runs, while the moments
  * in between hold what the driver needs to compile kernels. What loading needs for a moment only is not seen.
  *
@@ -107,16 +107,17 @@ function arenaResult({ arena, nodes }: Profile, sharedBytes: number): Memory {
 
 /** Levels of the device above its baseline, in the order load, first run, later runs. */
 class DeviceLevels {
+  readonly #meter = new DeviceMeter();
   #baseline = 0;
   readonly #above: number[] = [];
 
   async start(): Promise<void> {
     // The first readings also pay for the reading itself.
-    for (let reading = 0; reading < 3; reading += 1) this.#baseline = await deviceLevel();
+    for (let reading = 0; reading < 3; reading += 1) this.#baseline = await this.#meter.level();
   }
 
   async read(): Promise<void> {
-    this.#above.push(Math.max(0, (await deviceLevel()) - this.#baseline));
+    this.#above.push(Math.max(0, (await this.#meter.level()) - this.#baseline));
   }
 
   result(): Memory {
