@@ -59,6 +59,15 @@ describe('readHardware on macOS', () => {
     });
   });
 
+  it('what other programs hold for the GPU is not free', async () => {
+    const ioreg = '"PerformanceStatistics" = {"Alloc system memory"=9,"In use system memory"=51002736640}';
+    const { gpus } = await readHardware(
+      fake({ platform: 'darwin', commands: { sysctl: sysctl(64), vm_stat: vmStat, ioreg }, ram, controllers: 'hangs' }),
+    );
+    expect(gpus[0]?.freeBytes).toBe(48 * GiB - 51002736640);
+    expect(gpus[0]).toMatchObject({ heldByOthersBytes: 51002736640, heldByUsBytes: null });
+  });
+
   it('uses what sysctl printed even when it failed on a name it does not know', async () => {
     const text = sysctl(16).replace(/iogpu.*\n/, '');
     const { gpus } = await readHardware(

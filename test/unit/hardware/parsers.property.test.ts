@@ -1,14 +1,17 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { parseSysctl } from '../../../src/hardware/apple.js';
+import { parseInUse, parseSysctl } from '../../../src/hardware/apple.js';
+import { parseFdinfo } from '../../../src/hardware/fdinfo.js';
 import { freeFrom, normalBus, parseByteCount } from '../../../src/hardware/finding.js';
 import { parseDrmCard } from '../../../src/hardware/linux.js';
-import { parseNvidiaCsv } from '../../../src/hardware/nvidia.js';
+import { parseNvidiaCsv, parseNvidiaXml } from '../../../src/hardware/nvidia.js';
+import { parsePsLinks, parsePsResident, parseResident } from '../../../src/hardware/processes.js';
 import { cgroupFolders, parseCgroup, parseMeminfo, parseVmStat } from '../../../src/hardware/ram.js';
 import { directXAdapters, driverEntries, parseRegQuery } from '../../../src/hardware/registry.js';
 import { readHardware } from '../../../src/hardware/read.js';
 import { parseVideoControllers } from '../../../src/hardware/windows.js';
-import { parseAdapterUsage } from '../../../src/hardware/windows-counters.js';
+import { parseAdapterUsage, parseProcessUsage } from '../../../src/hardware/windows-counters.js';
+import { parseLoopLine } from '../../../src/hardware/windows-loop.js';
 import { fake } from './fake.js';
 
 /** Arbitrary text, and text made of the pieces the parsers look for, put together wrongly. */
@@ -37,6 +40,13 @@ const anyText = fc.oneof(
           '}]',
           'luid_0x0_0x1_phys_0',
           'PCI_SLOT_NAME=',
+          'pid_1_luid_0x0_0x1_phys_0',
+          '<gpu id="',
+          '<process_info><pid>',
+          '"In use system memory"=',
+          'drm-pdev:\t0000:01:00.0\ndrm-client-id:\t1\n',
+          'drm-resident-vram:\t',
+          'VmRSS:\t',
           'null',
         ),
         fc.string(),
@@ -56,6 +66,14 @@ const parsers: Record<string, (text: string) => unknown> = {
   parseVmStat,
   cgroupFolders,
   parseVideoControllers,
+  parseInUse,
+  parseFdinfo,
+  parseNvidiaXml,
+  parsePsLinks,
+  parsePsResident,
+  parseResident,
+  parseProcessUsage,
+  parseLoopLine: (text) => parseLoopLine(text, '0_1', [1], true),
   parseAdapterUsage,
   registry: (text) => [driverEntries(parseRegQuery(text)), directXAdapters(parseRegQuery(text))],
   parseCgroup: (text) => parseCgroup({ limit: text, current: text, stat: text }),

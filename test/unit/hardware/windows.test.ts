@@ -114,6 +114,106 @@ describe('registry text', () => {
   });
 });
 
+describe('held by us and by others on Windows', () => {
+  const processUsage = (list: [pid: number, luid: string, dedicated: number, shared: number][]) =>
+    JSON.stringify(
+      list.map(([pid, luid, DedicatedUsage, SharedUsage]) => ({
+        Name: `pid_${pid}_luid_0x00000000_0x${luid}_phys_0`,
+        DedicatedUsage,
+        SharedUsage,
+      })),
+    );
+  const links = JSON.stringify([
+    { ProcessId: 0, ParentProcessId: 0 },
+    { ProcessId: 4, ParentProcessId: 0 },
+    { ProcessId: 900, ParentProcessId: 4 },
+    { ProcessId: 901, ParentProcessId: 900 },
+    { ProcessId: 55, ParentProcessId: 4 },
+  ]);
+
+  it('two equal cards keep their own figures by LUID', async () => {
+    const second = { ...rx6800, key: '0002' };
+    const { gpus } = await readHardware({
+      ...fake({
+        platform: 'win32',
+        commands: {
+          ...registry(
+            [rx6800, second],
+            directXOf([
+              { name: rx6800.name, vendor: 0x1002, device: 0x73bf, luid: '0xe0a7', dedicated: 16 * GiB, shared: 0 },
+              { name: rx6800.name, vendor: 0x1002, device: 0x73bf, luid: '0xf1b2', dedicated: 16 * GiB, shared: 0 },
+            ]),
+          ),
+          Win32_VideoController: controllers([
+            [rx6800.name, rx6800Pnp, 4293918720],
+            [rx6800.name, rx6800Pnp, 4293918720],
+          ]),
+          GPUAdapterMemory: usage([
+            ['0000E0A7', 5 * GiB, 0],
+            ['0000F1B2', 1 * GiB, 0],
+          ]),
+          GPUProcessMemory: processUsage([
+            [900, '0000E0A7', 1 * GiB, 0],
+            [901, '0000E0A7', 2 * GiB, 64 * MiB],
+            [55, '0000E0A7', 1 * GiB, 0],
+            [901, '0000F1B2', 256 * MiB, 0],
+          ]),
+          Win32_Process: links,
+        },
+        ram: ramSize,
+      }),
+      pids: [900],
+    });
+    expect(gpus.map((gpu) => [gpu.address, gpu.heldByUsBytes, gpu.heldByOthersBytes])).toEqual([
+      ['0_e0a7', 3 * GiB, 2 * GiB],
+      ['0_f1b2', 256 * MiB, 768 * MiB],
+    ]);
+  });
+
+  it('an NVIDIA card: use by its driver, ours by the counters', async () => {
+    const { gpus } = await readHardware({
+      ...fake({
+        platform: 'win32',
+        commands: {
+          'nvidia-smi.exe': '0, GPU-1, 00000000:01:00.0, NVIDIA GeForce RTX 3080, 10240, 4096, 6144, 0, [N/A]\r\n',
+          Win32_VideoController: controllers([['NVIDIA GeForce RTX 3080', 'PCI\\VEN_10DE&DEV_2206&SUBSYS_1', 1]]),
+          'Microsoft\\DirectX': directXOf([
+            {
+              name: 'NVIDIA GeForce RTX 3080',
+              vendor: 0x10de,
+              device: 0x2206,
+              luid: '0xabcd',
+              dedicated: 10 * GiB,
+              shared: 0,
+            },
+          ]),
+          GPUProcessMemory: processUsage([[901, '0000ABCD', 3 * GiB, 0]]),
+          Win32_Process: links,
+        },
+        ram: ramSize,
+      }),
+      pids: [900],
+    });
+    expect(gpus).toHaveLength(1);
+    expect(gpus[0]).toMatchObject({ heldByUsBytes: 3 * GiB, heldByOthersBytes: 1 * GiB, address: '0_abcd' });
+  });
+
+  it('without the process counters ours is unknown and the rest counts as others’', async () => {
+    const { gpus } = await readHardware(
+      fake({
+        platform: 'win32',
+        commands: {
+          ...registry([rx6800]),
+          Win32_VideoController: controllers([[rx6800.name, rx6800Pnp, 4293918720]]),
+          GPUAdapterMemory: usage([['0000E0A7', 5 * GiB, 0]]),
+        },
+        ram: ramSize,
+      }),
+    );
+    expect(gpus[0]).toMatchObject({ heldByUsBytes: null, heldByOthersBytes: 5 * GiB });
+  });
+});
+
 describe('PowerShell JSON', () => {
   it('accepts a list, a single object, a byte order mark and nothing', () => {
     const one = { Name: 'X', PNPDeviceID: null, AdapterRAM: 1073741824 };
