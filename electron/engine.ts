@@ -2,6 +2,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { app, type Details, utilityProcess } from 'electron';
+import type { AccuracyStore } from '../src/app/accuracy/store.js';
 import { createEngineService, type EngineService } from '../src/app/service.js';
 import type { SpawnRequest, StartedProcess } from '../src/runtime/spawn.js';
 
@@ -103,6 +104,7 @@ export function killEngines(): void {
 }
 
 /** Only the main process may fork utility processes, so engines ask it to start onnxruntime for them. */
-export function desktopEngine(): EngineService {
-  return createEngineService({ spawnEngine: forkUtility, spawnRuntime: forkUtility, relayRuntimes: true });
+export function desktopEngine(accuracy: AccuracyStore): EngineService {
+  const processes = { spawnEngine: forkUtility, spawnRuntime: forkUtility, relayRuntimes: true };
+  return createEngineService({ ...processes, accuracy, autoCalibrate: true });
 }

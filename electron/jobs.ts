@@ -19,7 +19,7 @@ export function showJobs(door: Door, window: BrowserWindow, words: Words): void 
   };
 
   door.onJobEvent((event: JobEvent) => {
-    if (window.isDestroyed()) return;
+    if (window.isDestroyed() || event.kind === 'memory' || event.kind === 'accuracy') return;
     if (event.kind === 'progress') {
       if (!started.has(event.jobId)) started.set(event.jobId, Date.now() - event.elapsedMs);
       blocker ??= powerSaveBlocker.start('prevent-app-suspension');

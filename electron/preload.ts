@@ -43,6 +43,10 @@ const api: Required<SnugApi> = {
     return registered.ok ? call('attachData', modelId, registered.value) : registered;
   },
   plan: (request) => call('plan', request),
+  accuracy: () => call('accuracy'),
+  clearAccuracy: () => call('clearAccuracy'),
+  calibrate: (provider) => call('calibrate', provider),
+  stopCalibration: () => call('stopCalibration'),
   startFit: (request) => call('startFit', request),
   cancel: (jobId) => call('cancel', jobId),
   onJobEvent: (listener) => subscribe(channels.job, listener),

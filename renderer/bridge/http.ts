@@ -1,6 +1,6 @@
 import type { DoorInfo, OpenModel, RecentModel, SampleModel, SnugApi } from '../../src/contract/api.js';
 import type { ErrorReport, Result } from '../../src/contract/errors.js';
-import type { FitReport, HardwareReading, JobEvent, PlanView } from '../../src/contract/types.js';
+import type { AccuracyView, FitReport, HardwareReading, JobEvent, PlanView } from '../../src/contract/types.js';
 import { relativeName } from './relative-names.js';
 
 /** Sent with every POST: a foreign page cannot set it without a preflight the server refuses. */
@@ -83,6 +83,10 @@ export function createHttpBridge(origin: string): SnugApi {
       return sent.ok ? call<OpenModel>('attachData', modelId, sent.value) : sent;
     },
     plan: (request) => call<PlanView>('plan', request),
+    accuracy: () => call<AccuracyView>('accuracy'),
+    clearAccuracy: () => call<AccuracyView>('clearAccuracy'),
+    calibrate: (provider) => call<AccuracyView>('calibrate', provider),
+    stopCalibration: () => call<null>('stopCalibration'),
     startFit: (request) => call<{ jobId: string }>('startFit', request),
     cancel: (jobId) => call<{ kept: FitReport | null }>('cancel', jobId),
     onJobEvent(listener) {

@@ -1,6 +1,13 @@
 import type { SnugApi } from '../../src/contract/api.js';
 import type { ErrorReport } from '../../src/contract/errors.js';
-import type { FitReport, JobEvent, JobPhase, JobProgress, PlanRequest } from '../../src/contract/types.js';
+import type {
+  FitReport,
+  JobEvent,
+  JobPhase,
+  JobProgress,
+  MemorySample,
+  PlanRequest,
+} from '../../src/contract/types.js';
 
 export const phases: readonly JobPhase[] = [
   'reading',
@@ -19,6 +26,8 @@ export type JobEnd =
 
 /** Time left is a guess; before this much of a phase has passed it would only flicker. */
 const timeLeftAfterMs = 5000;
+/** A minute at four samples a second: as much as a gauge can show. */
+const shownSamples = 240;
 
 /** One run of the engine as the page sees it. */
 export class Job {
@@ -30,6 +39,9 @@ export class Job {
   stopping = $state(false);
   /** Phases that have begun; a phase the engine leaves out is never among them. */
   begun: JobPhase[] = $state.raw([]);
+  /** The newest samples of the memory the running model holds. */
+  samples: MemorySample[] = $state.raw([]);
+  highestBytes = $state(0);
 
   #startedAt = 0;
   #phaseStartedAt = 0;
@@ -88,7 +100,12 @@ export class Job {
       this.#early.push(event);
       return;
     }
-    if (event.jobId !== this.jobId) return;
+    if (event.jobId !== this.jobId || event.kind === 'accuracy') return;
+    if (event.kind === 'memory') {
+      this.samples = [...this.samples, event.sample].slice(-shownSamples);
+      this.highestBytes = Math.max(this.highestBytes, event.sample.usedBytes);
+      return;
+    }
     if (event.kind === 'progress') {
       if (event.progress.phase !== this.progress?.phase) this.#phaseStartedAt = performance.now();
       if (!this.begun.includes(event.progress.phase)) this.begun = [...this.begun, event.progress.phase];

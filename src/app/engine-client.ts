@@ -27,6 +27,8 @@ export class EngineClient {
     { resolve: (value: Answer) => void; reject: (error: SnugError) => void }
   >();
   private readonly grandchildren = new Set<number>();
+  /** Runtime processes that are ready for a model → bytes they hold without one. */
+  readonly runtimes = new Map<number, number>();
   private lastId = 0;
   private ended: SnugError | null = null;
   private killed = false;
@@ -74,7 +76,11 @@ export class EngineClient {
   private receive(message: FromEngine): void {
     if ('progress' in message) this.options.onProgress?.(message.progress);
     else if ('started' in message) this.grandchildren.add(message.started);
-    else if ('relay' in message) this.relay?.receive(message);
+    else if ('base' in message) this.runtimes.set(message.base.pid, message.base.bytes);
+    else if ('gone' in message) {
+      this.grandchildren.delete(message.gone);
+      this.runtimes.delete(message.gone);
+    } else if ('relay' in message) this.relay?.receive(message);
     else {
       const waiter = this.waiting.get(message.id);
       this.waiting.delete(message.id);

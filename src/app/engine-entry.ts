@@ -13,6 +13,7 @@ import { ownChannel } from '../runtime/own-channel.js';
 import type { Runtime } from '../runtime/types.js';
 import type { EngineAnswers, EngineRequest, FromEngine, ToEngine } from './engine-protocol.js';
 import type { OpenedModel } from './open.js';
+import { calibrate } from './accuracy/calibrate.js';
 import { openData, openModel, requireProvider } from './open.js';
 import { relaySpawn } from './relay.js';
 
@@ -31,6 +32,8 @@ function theRuntime(relayed: boolean): Runtime {
     ...(relayed ? { spawn: relay.spawn } : {}),
     signal: abort.signal,
     onProcess: (pid) => channel.post({ started: pid }),
+    onBase: (pid, bytes) => channel.post({ base: { pid, bytes } }),
+    onProcessEnd: (pid) => channel.post({ gone: pid }),
   });
   return runtime;
 }
@@ -63,6 +66,7 @@ async function answer(request: EngineRequest, relayed: boolean): Promise<EngineA
         // What goes wrong here goes wrong again, and is told, when a plan asks for it.
         setTimeout(() => void mine.warmUp(() => planners.get(key) !== mine).catch(() => undefined), 0);
       }
+      planner.analysis.known = request.known;
       const pins = { ...request.pins, dims: { ...data?.dims, ...request.pins.dims } };
       return planner.solve(request.budgetBytes, pins);
     }
@@ -79,11 +83,17 @@ async function answer(request: EngineRequest, relayed: boolean): Promise<EngineA
         budgetBytes: request.budgetBytes,
         provider: request.provider,
         pins: request.pins,
+        known: request.known,
         dataset,
         runtime: run,
         onProgress: (progress) => channel.post({ progress }),
         signal: abort.signal,
       });
+    }
+    case 'calibrate': {
+      const run = theRuntime(relayed);
+      await requireProvider(run, request.provider);
+      return calibrate(run, request.provider);
     }
   }
 }

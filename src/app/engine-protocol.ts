@@ -1,13 +1,15 @@
 import type { ErrorReport } from '../contract/errors.js';
-import type { FitReport, JobProgress, ModelSummary, Pins, PlanView, Provider } from '../contract/types.js';
+import type { FitReport, JobProgress, KnownError, ModelSummary, Pins, PlanView, Provider } from '../contract/types.js';
 import type { ProcessExit } from '../runtime/errors.js';
 import type { FromProcess, ToProcess } from '../runtime/protocol.js';
+import type { CalibrationResult } from './accuracy/calibrate.js';
 
 /** What a door asks of an engine process. One process holds one model, or does one fit. */
 export type EngineRequest =
   | { kind: 'open'; path: string }
   | { kind: 'data'; path: string }
-  | { kind: 'plan'; budgetBytes: number; provider: Provider; pins: Pins }
+  | { kind: 'plan'; budgetBytes: number; provider: Provider; pins: Pins; known: KnownError }
+  | { kind: 'calibrate'; provider: Provider }
   | {
       kind: 'fit';
       path: string;
@@ -16,6 +18,7 @@ export type EngineRequest =
       budgetBytes: number;
       provider: Provider;
       pins: Pins;
+      known: KnownError;
     };
 
 export interface EngineAnswers {
@@ -23,6 +26,7 @@ export interface EngineAnswers {
   data: { name: string; samples: number };
   plan: PlanView;
   fit: FitReport;
+  calibrate: CalibrationResult;
 }
 
 /** Messages for runtime processes that only the door may start (Electron utility processes). */
@@ -43,4 +47,7 @@ export type FromEngine =
   | { progress: JobProgress }
   /** A process the engine started itself, so that its owner can end it together with the engine. */
   | { started: number }
+  /** A runtime process has loaded its library and nothing of a model: what it holds is its own. */
+  | { base: { pid: number; bytes: number } }
+  | { gone: number }
   | RelayUp;

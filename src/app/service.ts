@@ -3,6 +3,7 @@ import path from 'node:path';
 import type { OpenModel, SampleModel } from '../contract/api.js';
 import { SnugError } from '../contract/errors.js';
 import type {
+  AccuracyView,
   FitReport,
   HardwareReading,
   JobEvent,
@@ -17,9 +18,14 @@ import { freeOutputName, sweepWork } from '../fit/workspace.js';
 import { createRuntime } from '../runtime/client.js';
 import type { SpawnRuntime } from '../runtime/spawn.js';
 import { forkProcess, forkRuntime } from '../runtime/spawn.js';
+import { Calibrator } from './accuracy/calibrator.js';
+import { deviceKey } from './accuracy/device.js';
+import { runsOfReport } from './accuracy/runs.js';
+import { openAccuracy, type AccuracyStore, type DeviceKey } from './accuracy/store.js';
 import type { SpawnEngine } from './engine-client.js';
 import { EngineClient } from './engine-client.js';
-import { defaultProvider } from './open.js';
+import { deviceFor, defaultProvider } from './open.js';
+import { Trace } from './trace.js';
 import { reportHtml } from './report-html.js';
 import { bundledSamples } from './samples.js';
 
@@ -32,6 +38,11 @@ export interface EngineService {
   openSample(id: string): Promise<OpenModel>;
   attachData(modelId: string, dataPath: string): Promise<OpenModel>;
   plan(request: PlanRequest): Promise<PlanView>;
+  accuracy(): Promise<AccuracyView>;
+  clearAccuracy(): Promise<AccuracyView>;
+  /** @throws SnugError of the run; `E_CANCELLED` when it was stopped */
+  calibrate(provider: Provider): Promise<AccuracyView>;
+  stopCalibration(): Promise<void>;
   startFit(request: PlanRequest, outputDirectory?: string): Promise<{ jobId: string }>;
   /** Acts within a second; answers with the best finished result, if there is one. */
   cancel(jobId: string): Promise<{ kept: FitReport | null }>;
@@ -47,6 +58,10 @@ export interface EngineServiceOptions {
   spawnRuntime?: SpawnRuntime;
   /** True where an engine process may not start processes itself (Electron). */
   relayRuntimes?: boolean;
+  /** Where predictions and calibrations are kept; in memory only when left out. */
+  accuracy?: AccuracyStore;
+  /** Whether a device is calibrated by itself when it is first planned for. Default false. */
+  autoCalibrate?: boolean;
 }
 
 interface Open {
@@ -61,6 +76,7 @@ interface Job {
   engine: EngineClient;
   outputPath: string;
   report: FitReport | null;
+  over: boolean;
   finished: Promise<void>;
 }
 
@@ -78,8 +94,20 @@ class LocalEngineService implements EngineService {
   private readonly jobs = new Map<string, Job>();
   private readonly listeners = new Set<(event: JobEvent) => void>();
   private installed: Promise<Provider[]> | null = null;
+  private reading: HardwareReading | null = null;
+  private readonly record: AccuracyStore;
+  private readonly calibrator: Calibrator;
 
-  constructor(private readonly options: EngineServiceOptions) {}
+  constructor(private readonly options: EngineServiceOptions) {
+    this.record = options.accuracy ?? openAccuracy(null);
+    this.calibrator = new Calibrator({
+      store: this.record,
+      startEngine: () => this.engine(),
+      keyOf: (provider) => this.keyOf(provider),
+      busy: () => [...this.jobs.values()].some((job) => !job.over),
+      onChange: () => void this.tellAccuracy('calibration'),
+    });
+  }
 
   private engine(onProgress?: (progress: JobProgress) => void): EngineClient {
     const { spawnEngine, spawnRuntime, relayRuntimes } = this.options;
@@ -104,7 +132,35 @@ class LocalEngineService implements EngineService {
   }
 
   async hardware(): Promise<HardwareReading> {
-    return readHardware({ providers: await this.providers() });
+    this.reading = await readHardware({ providers: await this.providers() });
+    return this.reading;
+  }
+
+  /** Names and drivers do not change while the app runs, so any reading will do. */
+  private async keyOf(provider: Provider): Promise<DeviceKey> {
+    return deviceKey(this.reading ?? (await this.hardware()), provider);
+  }
+
+  async accuracy(): Promise<AccuracyView> {
+    return { ...(await this.record.view()), calibrating: this.calibrator.provider };
+  }
+
+  async clearAccuracy(): Promise<AccuracyView> {
+    await this.record.clearRuns();
+    return this.accuracy();
+  }
+
+  async calibrate(provider: Provider): Promise<AccuracyView> {
+    await this.calibrator.run(provider);
+    return this.accuracy();
+  }
+
+  stopCalibration(): Promise<void> {
+    return this.calibrator.stop();
+  }
+
+  private async tellAccuracy(jobId: string): Promise<void> {
+    this.emit({ jobId, kind: 'accuracy', accuracy: await this.accuracy() });
   }
 
   samples(): SampleModel[] {
@@ -158,41 +214,60 @@ class LocalEngineService implements EngineService {
 
   private async providerOf(request: PlanRequest): Promise<Provider> {
     if (request.pins.provider) return request.pins.provider;
-    return defaultProvider(await readHardware({ providers: await this.providers() }), await this.providers());
+    return defaultProvider(await this.hardware(), await this.providers());
   }
 
   async plan(request: PlanRequest): Promise<PlanView> {
     const model = this.model(request.modelId);
     const { budgetBytes, pins } = request;
-    return model.engine.ask({ kind: 'plan', budgetBytes, provider: await this.providerOf(request), pins });
+    const provider = await this.providerOf(request);
+    const known = await this.record.known(await this.keyOf(provider));
+    const view = await model.engine.ask({ kind: 'plan', budgetBytes, provider, pins, known });
+    if (this.options.autoCalibrate) this.calibrator.soon(provider);
+    return view;
   }
 
   async startFit(request: PlanRequest, outputDirectory?: string): Promise<{ jobId: string }> {
     const model = this.model(request.modelId);
     const jobId = randomUUID();
+    // Two models measured side by side would spoil both figures; the calibration comes back by itself.
+    await this.calibrator.stop();
     const started = performance.now();
     const engine = this.engine((progress) =>
       this.emit({ jobId, kind: 'progress', progress, elapsedMs: performance.now() - started }),
     );
     const outputPath = freeOutputName(outputDirectory ?? path.dirname(model.path), path.parse(model.path).name);
     const provider = await this.providerOf(request);
-    const job: Job = { engine, outputPath, report: null, finished: Promise.resolve() };
+    const key = await this.keyOf(provider);
+    const known = await this.record.known(key);
+    const job: Job = { engine, outputPath, report: null, over: false, finished: Promise.resolve() };
     this.jobs.set(jobId, job);
+    const trace = new Trace({
+      gpu: deviceFor(this.reading ?? (await this.hardware()), provider),
+      provider,
+      runtimes: () => engine.runtimes,
+      onSample: (sample) => this.emit({ jobId, kind: 'memory', sample }),
+    });
     const { budgetBytes, pins } = request;
+    const files = { path: model.path, dataPath: model.dataPath, outputPath };
     job.finished = engine
-      .ask({ kind: 'fit', path: model.path, dataPath: model.dataPath, outputPath, budgetBytes, provider, pins })
+      .ask({ kind: 'fit', ...files, budgetBytes, provider, pins, known })
+      .finally(() => trace.stop())
       .then(
         (report) => {
-          job.report = report;
-          this.emit({ jobId, kind: 'done', report });
+          job.report = trace.samples.length > 0 ? { ...report, trace: [...trace.samples] } : report;
+          this.emit({ jobId, kind: 'done', report: job.report });
+          return this.record.addRuns(runsOfReport(report, key, Date.now()));
         },
         (error: unknown) =>
           this.emit({ jobId, kind: 'failed', error: SnugError.from(error).toReport(), bestSoFar: null }),
       )
       .finally(async () => {
+        job.over = true;
         engine.kill();
         await engine.exited;
         sweepWork(path.dirname(outputPath));
+        if (job.report) await this.tellAccuracy(jobId);
       });
     return { jobId };
   }
@@ -229,6 +304,7 @@ class LocalEngineService implements EngineService {
 
   async close(): Promise<void> {
     for (const job of this.jobs.values()) job.engine.kill();
+    await this.calibrator.stop();
     for (const model of this.models.values()) model.engine.kill();
     await Promise.allSettled([...this.jobs.values()].map((job) => job.finished));
     this.models.clear();

@@ -1,5 +1,14 @@
 import type { ErrorReport, Result } from './errors.js';
-import type { FitReport, HardwareReading, JobEvent, ModelSummary, PlanRequest, PlanView } from './types.js';
+import type {
+  AccuracyView,
+  FitReport,
+  HardwareReading,
+  JobEvent,
+  ModelSummary,
+  PlanRequest,
+  PlanView,
+  Provider,
+} from './types.js';
 
 /** A model the door has opened. `modelId` is opaque: the page never sees a path it could use. */
 export interface OpenModel {
@@ -52,6 +61,14 @@ export interface SnugApi {
   /** Attach calibration data (.npy, .npz, text). */
   attachData(modelId: string, files: File[]): Promise<Result<OpenModel>>;
   plan(request: PlanRequest): Promise<Result<PlanView>>;
+  /** How right Snug has been on this machine, and which devices are calibrated. */
+  accuracy(): Promise<Result<AccuracyView>>;
+  /** Forgets the record of runs; calibrations stay. */
+  clearAccuracy(): Promise<Result<AccuracyView>>;
+  /** Runs a few small graphs on a provider to learn how far estimates are off there; answers when it is done. */
+  calibrate(provider: Provider): Promise<Result<AccuracyView>>;
+  /** Ends a calibration under way; the pending `calibrate` answers with `E_CANCELLED`. */
+  stopCalibration(): Promise<Result<null>>;
   startFit(request: PlanRequest): Promise<Result<{ jobId: string }>>;
   cancel(jobId: string): Promise<Result<{ kept: FitReport | null }>>;
   onJobEvent(listener: (event: JobEvent) => void): () => void;

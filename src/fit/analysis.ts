@@ -1,4 +1,4 @@
-import type { Dtype, ModelSummary, Provider } from '../contract/types.js';
+import type { Dtype, KnownError, ModelSummary, Provider } from '../contract/types.js';
 import { defaultBindings } from '../onnx/shape.js';
 import { inferShapes } from '../onnx/shape.js';
 import type { Model } from '../onnx/model.js';
@@ -16,6 +16,8 @@ export class Analysis {
   readonly hasSamples: boolean;
   readonly weights: WeightInfo[];
   readonly classes: PruneClass[];
+  /** How far estimates are off on this machine; sets the interval of every estimate made from here. */
+  known: KnownError | null = null;
   private readonly noiseByKey = new Map<string, number>();
   private readonly infoByName: Map<string, WeightInfo>;
 

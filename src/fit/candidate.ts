@@ -11,6 +11,7 @@ import type {
 } from '../contract/types.js';
 import type { PreparedEstimate } from '../memory/estimate.js';
 import { prepareEstimate } from '../memory/estimate.js';
+import { withKnownError } from '../memory/interval.js';
 import type { Model } from '../onnx/model.js';
 import { listConstantNodesFirst } from '../onnx/topology.js';
 import { expectedPruneDamage, previewPrune } from '../prune/index.js';
@@ -30,7 +31,13 @@ import { relaxDims } from './relax.js';
 const noiseReachingOutput = 0.1;
 
 /** Least-squares repair leaves about this share of the error that plain removal makes (facts measured on the samples). */
-const noiseLeftByRepair: Record<PruneMethod, number> = { random: 2, magnitude: 1, repair: 0.05 };
+const noiseLeftByRepair: Record<PruneMethod, number> = {
+  random: 2,
+  magnitude: 1,
+  activation: 0.7,
+  fold: 0.5,
+  repair: 0.05,
+};
 
 /** One structure (prune ratio × level), edited but not yet written: sizes are real, weight bytes are not computed. */
 export interface Structure {
@@ -189,6 +196,7 @@ export function candidateAt(
     estimate = structure.prepared.estimate({ provider: analysis.provider, batch, dims, levers: session });
     structure.estimates.set(key, estimate);
   }
+  estimate = withKnownError(estimate, analysis.known);
   const plan: Plan = {
     provider: analysis.provider,
     batch,

@@ -1,6 +1,6 @@
 import path from 'node:path';
 import { SnugError } from '../contract/errors.js';
-import type { FitReport, Measurement, Pins, Provider, Reason } from '../contract/types.js';
+import type { FitReport, KnownError, Measurement, Pins, Provider, Reason } from '../contract/types.js';
 import type { Model } from '../onnx/model.js';
 import { defaultBindings } from '../onnx/shape.js';
 import { bandRank } from '../quality/metrics.js';
@@ -24,6 +24,8 @@ export interface FitRequest {
   dataset: Dataset | null;
   inputs: RuntimeValue[];
   runtime: Runtime;
+  /** How far estimates are off on this machine. */
+  known?: KnownError;
   overwrite?: boolean;
   onProgress?: OnProgress;
   signal?: AbortSignal;
@@ -78,6 +80,7 @@ export async function fitModel(request: FitRequest): Promise<FitReport> {
     onProgress({ phase: 'planning', done: 0, total: null, unit: 'runs' });
     const split = request.dataset ? splitDataset(request.dataset) : null;
     const analysis = new Analysis(model, provider, split !== null);
+    analysis.known = request.known ?? null;
     const planner = new Planner(analysis);
     const allPins: Pins = { ...pins, dims: { ...request.dataset?.dims, ...pins.dims } };
     const view = planner.solve(budgetBytes, allPins);

@@ -2,6 +2,7 @@ import type { Candidate, Damage, Pins, PlanView, PruneMethod, Reason } from '../
 import { dtypes } from '../contract/types.js';
 import type { PreparedEstimate } from '../memory/estimate.js';
 import { prepareEstimate } from '../memory/estimate.js';
+import { withKnownError } from '../memory/interval.js';
 import type { Analysis } from './analysis.js';
 import type { Structure } from './candidate.js';
 import { buildStructure, candidateAt, expectedDamage, verdictFor } from './candidate.js';
@@ -113,7 +114,8 @@ export class Planner {
 
   baselineAt(batch: number, dims: Record<string, number>): ReturnType<PreparedEstimate['estimate']> {
     this.baseline ??= prepareEstimate(this.analysis.model);
-    return this.baseline.estimate({ provider: this.analysis.provider, batch, dims, levers: { memoryPattern: true } });
+    const options = { provider: this.analysis.provider, batch, dims, levers: { memoryPattern: true } };
+    return withKnownError(this.baseline.estimate(options), this.analysis.known);
   }
 
   /**

@@ -10,6 +10,7 @@ import { PatternPlanner } from './pattern.js';
 import { planBuffers, type MemoryPlan } from './plan.js';
 import { lowerModel, type RuntimeGraph } from './rewrite/lower.js';
 import { runDynamic, runPattern, type RunTrace, type SizedPlan } from './simulate.js';
+import { timelineOf } from './timeline.js';
 import { weightMemory, type WeightMemory } from './weights.js';
 import { cpuScratch, valueBytes } from './workspace.js';
 
@@ -28,7 +29,6 @@ export interface PreparedEstimate {
   estimate(options: EstimateOptions): Estimate;
 }
 
-const longestTimeline = 400;
 const mostTensors = 20;
 
 /** What does not depend on sizes: the graph the provider runs, who shares buffers, where weights go. */
@@ -127,7 +127,7 @@ function estimatePrepared(model: Model, prepared: Prepared, options: EstimateOpt
     lowBytes: Math.round(peakBytes * low),
     highBytes: Math.round(peakBytes * (unknown.length > 0 ? high * 2 : high)),
     topTensors: topTensors(prepared, sized),
-    timeline: timeline(prepared, phases.live),
+    ...timelineOf(prepared.graph.nodes, phases.live, sized, prepared.cacheValues),
     unknown,
     limits: deviceLimits(options.provider, prepared.weights.perTensor, sized),
   };
@@ -281,19 +281,4 @@ function topTensors({ graph, weights, cacheValues }: Prepared, { plan, bytesOf }
     if (!plan.buffers.has(name) && !graph.initializers.has(name))
       tensors.push({ name, bytes: bytesOf(name), kind: 'cache' });
   return tensors.sort((a, b) => b.bytes - a.bytes).slice(0, mostTensors);
-}
-
-function timeline({ graph }: Prepared, live: readonly number[]): Estimate['timeline'] {
-  const every = Math.max(1, Math.ceil(graph.nodes.length / longestTimeline));
-  const points: Estimate['timeline'] = [];
-  for (let start = 0; start < graph.nodes.length; start += every) {
-    // Of each group of steps the highest is shown, so that thinning never hides the peak.
-    let best = start;
-    for (let step = start; step < Math.min(start + every, graph.nodes.length); step += 1) {
-      if ((live[step] ?? 0) > (live[best] ?? 0)) best = step;
-    }
-    const node = graph.nodes[best];
-    if (node) points.push({ node: node.name, operator: node.opType, liveBytes: live[best] ?? 0 });
-  }
-  return points;
 }

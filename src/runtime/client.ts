@@ -15,6 +15,10 @@ export interface RuntimeOptions {
   signal?: AbortSignal;
   /** Told the id of every process started. */
   onProcess?: (pid: number) => void;
+  /** Told what a process holds (resident bytes) once it is ready for a model. */
+  onBase?: (pid: number, bytes: number) => void;
+  /** Told the id of every process that is gone. */
+  onProcessEnd?: (pid: number) => void;
   /** The program that reads NVIDIA GPUs; found on the path when left out. */
   nvidiaSmi?: string;
 }
@@ -112,9 +116,15 @@ class RuntimeClient implements Runtime {
 
   #start(env: Readonly<Record<string, string>> = {}): RuntimeJob {
     if (this.#options.signal?.aborted) throw cancelled();
-    const job = new RuntimeJob(this.#options.spawn ?? forkRuntime, env);
+    const { spawn = forkRuntime, onBase, onProcessEnd } = this.#options;
+    const job: RuntimeJob = new RuntimeJob(spawn, env, (bytes) => {
+      if (job.pid !== undefined) onBase?.(job.pid, bytes);
+    });
     this.#jobs.add(job);
-    void job.gone.then(() => this.#jobs.delete(job));
+    void job.gone.then(() => {
+      this.#jobs.delete(job);
+      if (job.pid !== undefined) onProcessEnd?.(job.pid);
+    });
     if (job.pid !== undefined) this.#options.onProcess?.(job.pid);
     return job;
   }

@@ -25,10 +25,21 @@ export class RuntimeJob {
   #ended: SnugError | null = null;
   readonly gone: Promise<void>;
 
-  /** @param env settings for this process besides those every one gets */
-  constructor(spawn: SpawnRuntime, env: Readonly<Record<string, string>> = {}) {
+  /**
+   * @param env settings for this process besides those every one gets
+   * @param onBase told what the process holds before any model is loaded
+   */
+  constructor(
+    spawn: SpawnRuntime,
+    env: Readonly<Record<string, string>> = {},
+    onBase: (bytes: number) => void = () => undefined,
+  ) {
     this.#process = spawn({ entry: entryPath('runtime-process'), env: { ...runtimeEnv(), ...env } });
     this.#process.channel.onMessage((message) => {
+      if ('base' in message) {
+        onBase(message.base);
+        return;
+      }
       const waiting = this.#waiting.get(message.id);
       if (!waiting) return;
       if ('mark' in message) {

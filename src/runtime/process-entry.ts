@@ -18,7 +18,16 @@ import {
   type RuntimeRequest,
   type ToProcess,
 } from './protocol.js';
-import { createSession, knownBackends, openTiny, runSession, takeOutputs, toTensors, valuesOf } from './session.js';
+import {
+  createSession,
+  knownBackends,
+  onnxruntime,
+  openTiny,
+  runSession,
+  takeOutputs,
+  toTensors,
+  valuesOf,
+} from './session.js';
 
 // Whoever starts this process, and with whatever environment: the library is loaded later, on demand.
 Object.assign(process.env, noTelemetry);
@@ -33,6 +42,7 @@ async function answer(id: number, request: RuntimeRequest): Promise<RuntimeAnswe
       await (await openTiny(request.provider)).release();
       return null;
     case 'open':
+      await tellBase();
       session = await createSession(request.spec);
       return { inputs: valuesOf(session.inputMetadata), outputs: valuesOf(session.outputMetadata) };
     case 'run': {
@@ -40,15 +50,23 @@ async function answer(id: number, request: RuntimeRequest): Promise<RuntimeAnswe
       return takeOutputs(await runSession(session, await toTensors(request.feeds), request.fetches));
     }
     case 'measure':
-      return measureModel(request, process.cwd(), () => {
+      await tellBase();
+      return measureModel(request, process.cwd(), async () => {
+        await tellBase();
         channel.post({ id, mark: 'baseline' });
-        return new Promise((resolve) => (proceed = resolve));
+        await new Promise<void>((resolve) => (proceed = resolve));
       });
     case 'close':
       await session?.release();
       session = null;
       return null;
   }
+}
+
+/** What this process holds now is its own and the runtime's; all above it will be a model's. */
+async function tellBase(): Promise<void> {
+  await onnxruntime();
+  channel.post({ base: process.memoryUsage.rss() });
 }
 
 /** Resolves the wait of a measurement for its caller. */

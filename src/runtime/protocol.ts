@@ -33,7 +33,9 @@ export type ToProcess = { id: number; request: RuntimeRequest } | { id: number; 
 export type FromProcess =
   | { id: number; ok: true; value: RuntimeAnswers[RequestKind] }
   | { id: number; ok: false; error: ErrorReport }
-  | { id: number; mark: 'baseline' };
+  | { id: number; mark: 'baseline' }
+  /** The library is loaded and nothing of a model: resident bytes of the process itself. */
+  | { base: number };
 
 /** A two-way message pipe: Node IPC, or the parent port of an Electron utility process. */
 export interface Channel<Out, In> {

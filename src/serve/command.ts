@@ -2,6 +2,8 @@ import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { openAccuracy } from '../app/accuracy/store.js';
+import { settingsDirectory } from '../app/door/settings.js';
 import { createEngineService } from '../app/service.js';
 import { SnugError } from '../contract/errors.js';
 import { startServer } from './server.js';
@@ -20,7 +22,11 @@ export interface ServeCommandOptions {
  * @throws SnugError as {@link startServer}
  */
 export async function serveCommand(options: ServeCommandOptions): Promise<void> {
-  const server = await startServer({ service: createEngineService(), port: options.port, staticDir: pageDirectory() });
+  const service = createEngineService({
+    accuracy: openAccuracy(settingsDirectory()),
+    autoCalibrate: process.env.SNUG_CALIBRATE !== 'never',
+  });
+  const server = await startServer({ service, port: options.port, staticDir: pageDirectory() });
   process.stdout.write(`Snug is at ${server.url}\n`);
   if (options.open) openBrowser(server.url);
   if (process.stdin.isTTY) {

@@ -30,7 +30,9 @@ export function createEventStream(): EventStream {
   return {
     send(event) {
       lastId += 1;
-      newest.set(event.jobId, { id: lastId, event });
+      // Samples are worth nothing later; they must not take the place of the event that tells where a job stands.
+      if (event.kind !== 'memory')
+        newest.set(`${event.jobId} ${event.kind === 'accuracy' ? 'accuracy' : ''}`, { id: lastId, event });
       for (const response of open) write(response, lastId, event);
     },
     attach(request, response) {

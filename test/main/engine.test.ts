@@ -1,6 +1,7 @@
 import { EventEmitter } from 'node:events';
 import { existsSync } from 'node:fs';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { openAccuracy } from '../../src/app/accuracy/store.js';
 import type { ProcessExit } from '../../src/runtime/errors.js';
 import type { FakeElectron } from './fake-electron.js';
 
@@ -110,10 +111,13 @@ describe('a utility process', () => {
 });
 
 it('starts both kinds of processes from the main process', () => {
-  desktopEngine();
+  const accuracy = openAccuracy(null);
+  desktopEngine(accuracy);
   expect(createEngineService).toHaveBeenCalledWith({
     spawnEngine: forkUtility,
     spawnRuntime: forkUtility,
     relayRuntimes: true,
+    accuracy,
+    autoCalibrate: true,
   });
 });

@@ -1,6 +1,6 @@
 import type { SnugApi } from '../../src/contract/api.js';
 import type { ErrorReport, Result } from '../../src/contract/errors.js';
-import type { JobEvent, JobPhase, JobProgress, PlanRequest } from '../../src/contract/types.js';
+import type { AccuracyView, JobEvent, JobPhase, JobProgress, PlanRequest, Provider } from '../../src/contract/types.js';
 import type { FakeEngine } from './fake-engine.js';
 import type { Scenario } from './scenario.js';
 
@@ -25,6 +25,27 @@ export function installFakeBridge(scenario: Scenario): void {
   };
   const engine = (globalThis as unknown as { fakeEngine: FakeEngine }).fakeEngine;
   let running: ReturnType<typeof setInterval> | undefined;
+  let accuracy = scenario.accuracy;
+  let stopCalibration: () => void = () => undefined;
+  const tellAccuracy = (next: AccuracyView): void => {
+    accuracy = next;
+    controls.emit({ jobId: 'calibration', kind: 'accuracy', accuracy });
+  };
+
+  async function calibrate(provider: Provider): Promise<Result<AccuracyView>> {
+    controls.calls.push({ method: 'calibrate', args: [provider] });
+    tellAccuracy({ ...accuracy, calibrating: provider });
+    const stopped = new Promise<boolean>((resolve) => (stopCalibration = () => resolve(true)));
+    const done = new Promise<boolean>((resolve) => {
+      if (scenario.calibrationMs >= 0) setTimeout(() => resolve(false), scenario.calibrationMs);
+    });
+    const wasStopped = await Promise.race([stopped, done]);
+    const [sample] = scenario.calibrated;
+    const added = sample === undefined || wasStopped ? [] : [{ ...sample, provider }];
+    tellAccuracy({ ...accuracy, calibrating: null, calibrations: [...added, ...accuracy.calibrations] });
+    if (!wasStopped) return ok(accuracy);
+    return { ok: false, error: { code: 'E_CANCELLED', message: 'Stopped.', action: '', params: {} } };
+  }
 
   const ok = <T>(value: T): Result<T> => ({ ok: true, value });
   const later = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
@@ -109,6 +130,18 @@ export function installFakeBridge(scenario: Scenario): void {
       answer('plan', [request], async () => {
         await later(scenario.planDelayMs);
         return engine.solve(request);
+      }),
+    accuracy: () => answer('accuracy', [], () => accuracy),
+    clearAccuracy: () =>
+      answer('clearAccuracy', [], () => {
+        accuracy = { ...accuracy, runs: [], summary: null };
+        return accuracy;
+      }),
+    calibrate,
+    stopCalibration: () =>
+      answer('stopCalibration', [], () => {
+        stopCalibration();
+        return null;
       }),
     startFit: (request) =>
       answer('startFit', [request], () => {

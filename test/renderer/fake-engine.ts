@@ -109,7 +109,24 @@ export function installFakeEngine(scenario: Scenario): void {
         { name: '/encoder/layer.6/attn/scores', bytes: Math.round(activationsBytes * 0.31), kind: 'activation' },
         { name: 'encoder.layer.0.mlp.fc1.weight', bytes: weights[5]?.bytesAfter ?? weightsBytes, kind: 'weight' },
       ],
+      interval: { source: 'rule', percent: 5, runs: 0 },
       timeline,
+      lifetimes: Array.from({ length: 12 }, (_, layer) => [
+        {
+          name: `/encoder/layer.${layer}/mlp/fc1_output`,
+          bytes: Math.round(activationsBytes * 0.44),
+          kind: 'activation' as const,
+          from: layer * 5 + 3,
+          to: layer * 5 + 4,
+        },
+        {
+          name: `/encoder/layer.${layer}/attn/scores`,
+          bytes: Math.round(activationsBytes * 0.31),
+          kind: 'activation' as const,
+          from: layer * 5,
+          to: layer * 5 + 3,
+        },
+      ]).flat(),
       unknown: [],
       limits: [],
     };
@@ -294,6 +311,12 @@ export function installFakeEngine(scenario: Scenario): void {
         },
       ],
       seconds: 41,
+      trace: Array.from({ length: 40 }, (_, index) => ({
+        atMs: 20_000 + index * 250,
+        usedBytes: Math.round(shown.estimate.peakBytes * ([0.2, 0.55, 0.97, 0.8][index % 4] ?? 0)),
+        deviceUsedBytes: Math.round(2.9e9 + shown.estimate.peakBytes * ([0.2, 0.55, 0.97, 0.8][index % 4] ?? 0)),
+        deviceTotalBytes: 12e9,
+      })),
     };
   }
 

@@ -1,6 +1,6 @@
 import type { OpenModel, RecentModel, SampleModel } from '../../src/contract/api.js';
 import type { ErrorReport } from '../../src/contract/errors.js';
-import type { Dtype, HardwareReading, ModelSummary } from '../../src/contract/types.js';
+import type { AccuracyView, Dtype, HardwareReading, ModelSummary } from '../../src/contract/types.js';
 
 /** One weight of the fake model: what it is and what it could become. */
 export interface FakeWeight {
@@ -34,6 +34,11 @@ export interface Scenario {
   stepMs: number;
   keepOnCancel: boolean;
   planDelayMs: number;
+  accuracy: AccuracyView;
+  /** Milliseconds a calibration takes; it does not end by itself while this is negative. */
+  calibrationMs: number;
+  /** What a calibration finds; its provider is the one asked for. */
+  calibrated: AccuracyView['calibrations'];
 }
 
 export const laptop: HardwareReading = {
@@ -117,6 +122,57 @@ const vitSummary: ModelSummary = {
   warnings: [],
 };
 
+/** What a machine knows after a while: three runs and a calibrated GPU. */
+export const experienced: AccuracyView = {
+  runs: [
+    {
+      model: 'vit-b.onnx',
+      provider: 'cuda',
+      batch: 64,
+      dtype: 'fp16',
+      predictedBytes: 3.38e9,
+      measuredBytes: 3.34e9,
+      at: Date.now() - 3_600_000,
+    },
+    {
+      model: 'vit-b.onnx',
+      provider: 'cuda',
+      batch: 64,
+      dtype: 'fp32',
+      predictedBytes: 6.37e9,
+      measuredBytes: 6.4e9,
+      at: Date.now() - 3_600_000,
+    },
+    {
+      model: 'bert-base-uncased.onnx',
+      provider: 'cuda',
+      batch: 8,
+      dtype: 'int8',
+      predictedBytes: 812e6,
+      measuredBytes: 766e6,
+      at: Date.now() - 5 * 86_400_000,
+    },
+  ],
+  summary: { runs: 3, medianPercent: 1.2, worstPercent: 6.0 },
+  calibrations: [
+    {
+      device: 'NVIDIA GeForce RTX 3060',
+      driver: '581.29',
+      provider: 'cuda',
+      onnxruntime: '1.30.0',
+      at: Date.UTC(2026, 10, 3, 12),
+      fixed: { loadBytes: 11e6, peakBytes: 12e6, predictedBytes: 10e6 },
+      probes: [
+        { name: 'dense layers', predictedBytes: 48e6, measuredBytes: 48.4e6, lowBytes: 36e6, highBytes: 96e6 },
+        { name: 'feature maps', predictedBytes: 61e6, measuredBytes: 62.6e6, lowBytes: 46e6, highBytes: 122e6 },
+        { name: 'attention', predictedBytes: 52e6, measuredBytes: 51.6e6, lowBytes: 39e6, highBytes: 104e6 },
+      ],
+      percent: 4.1,
+    },
+  ],
+  calibrating: null,
+};
+
 /** A vision transformer whose activations do not fit a 4 GB budget: the main story. */
 export const vit: Scenario = {
   hardware: laptop,
@@ -152,6 +208,9 @@ export const vit: Scenario = {
   stepMs: 15,
   keepOnCancel: false,
   planDelayMs: 0,
+  accuracy: { runs: [], summary: null, calibrations: [], calibrating: null },
+  calibrationMs: 20,
+  calibrated: experienced.calibrations,
 };
 
 /** A model far smaller than any GPU: it fits as it is and the bar must still show something. */

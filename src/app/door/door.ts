@@ -1,6 +1,14 @@
 import type { DoorInfo, OpenModel, RecentModel, SampleModel } from '../../contract/api.js';
 import { type ErrorReport, SnugError } from '../../contract/errors.js';
-import type { FitReport, HardwareReading, JobEvent, PlanRequest, PlanView } from '../../contract/types.js';
+import type {
+  AccuracyView,
+  FitReport,
+  HardwareReading,
+  JobEvent,
+  PlanRequest,
+  PlanView,
+  Provider,
+} from '../../contract/types.js';
 import type { EngineService } from '../service.js';
 import { diagnosticsText } from './diagnostics.js';
 import { pickData, pickModel } from './files.js';
@@ -33,6 +41,10 @@ export interface Door {
   openRecent(id: string): Promise<OpenModel>;
   attachPaths(modelId: string, paths: string[]): Promise<OpenModel>;
   plan(request: PlanRequest): Promise<PlanView>;
+  accuracy(): Promise<AccuracyView>;
+  clearAccuracy(): Promise<AccuracyView>;
+  calibrate(provider: Provider): Promise<AccuracyView>;
+  stopCalibration(): Promise<null>;
   startFit(request: PlanRequest): Promise<{ jobId: string }>;
   cancel(jobId: string): Promise<{ kept: FitReport | null }>;
   diagnostics(error: ErrorReport | null): Promise<string>;
@@ -51,7 +63,7 @@ export function createDoor({ service, recents, info, outputDirectory }: DoorOpti
   const listeners = new Set<(event: JobEvent) => void>();
 
   const unsubscribe = service.onJobEvent((event) => {
-    if (event.kind !== 'progress') {
+    if (event.kind === 'done' || event.kind === 'failed') {
       ended.add(event.jobId);
       jobs.delete(event.jobId);
     }
@@ -89,6 +101,13 @@ export function createDoor({ service, recents, info, outputDirectory }: DoorOpti
       const model = opened.get(request.modelId);
       if (model && model.origin !== 'sample') await recents.setVerdict(model.path, view.baseline.verdict);
       return view;
+    },
+    accuracy: () => service.accuracy(),
+    clearAccuracy: () => service.clearAccuracy(),
+    calibrate: (provider) => service.calibrate(provider),
+    async stopCalibration() {
+      await service.stopCalibration();
+      return null;
     },
     async startFit(request) {
       const origin = opened.get(request.modelId)?.origin ?? 'file';

@@ -1,8 +1,7 @@
-import { randomBytes } from 'node:crypto';
-import { mkdir, open, readFile, rename, rm } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
 import * as v from 'valibot';
+import { readOwnFile, writeAtomically } from './whole-file.js';
 
 /** What both doors remember between two starts. No secrets live here. */
 const settingsSchema = v.object({
@@ -60,16 +59,8 @@ export interface SettingsStore {
  */
 export async function openSettings(directory: string): Promise<SettingsStore> {
   const file = path.join(directory, 'settings.json');
-  let current = defaults();
-  let setAside: string | null = null;
-  try {
-    current = v.parse(settingsSchema, JSON.parse(await readFile(file, 'utf8')));
-  } catch (error) {
-    if (!isMissing(error)) {
-      setAside = `${file}.bad`;
-      await rename(file, setAside).catch(() => undefined);
-    }
-  }
+  const { content, setAside } = await readOwnFile(file, (value) => v.parse(settingsSchema, value));
+  let current = content ?? defaults();
   let writing: Promise<void> = Promise.resolve();
   return {
     setAside,
@@ -81,27 +72,4 @@ export async function openSettings(directory: string): Promise<SettingsStore> {
       return writing;
     },
   };
-}
-
-/** Writes beside the target, flushes, then renames, so that a reader sees the old or the new file only. */
-async function writeAtomically(file: string, text: string): Promise<void> {
-  await mkdir(path.dirname(file), { recursive: true });
-  const partial = `${file}.${randomBytes(4).toString('hex')}.partial`;
-  try {
-    const handle = await open(partial, 'wx', 0o600);
-    try {
-      await handle.writeFile(text);
-      await handle.sync();
-    } finally {
-      await handle.close();
-    }
-    await rename(partial, file);
-  } catch (error) {
-    await rm(partial, { force: true });
-    throw error;
-  }
-}
-
-function isMissing(error: unknown): boolean {
-  return error instanceof Error && 'code' in error && error.code === 'ENOENT';
 }

@@ -20,7 +20,7 @@ afterEach(async () => {
 function finished(of: EngineService): Promise<JobEvent> {
   return new Promise((resolve) => {
     of.onJobEvent((event) => {
-      if (event.kind !== 'progress') resolve(event);
+      if (event.kind === 'done' || event.kind === 'failed') resolve(event);
     });
   });
 }

@@ -3,7 +3,7 @@ import path from 'node:path';
 import type { EngineService } from '../../../src/app/service.js';
 import type { OpenModel } from '../../../src/contract/api.js';
 import { SnugError } from '../../../src/contract/errors.js';
-import type { FitReport, JobEvent, PlanView } from '../../../src/contract/types.js';
+import type { AccuracyView, FitReport, JobEvent, PlanView } from '../../../src/contract/types.js';
 
 export interface FakeService extends EngineService {
   emit(event: JobEvent): void;
@@ -34,6 +34,8 @@ function openModel(file: string): OpenModel {
     data: null,
   };
 }
+
+const noAccuracy: AccuracyView = { runs: [], summary: null, calibrations: [], calibrating: null };
 
 /** A report as far as the doors look into it. */
 export function fakeReport(output: string): FitReport {
@@ -68,6 +70,19 @@ export function fakeService(files: Record<string, string> = { 'net.snug.onnx': '
     attachData: (modelId, file) => {
       calls.push(`attach ${modelId} ${file}`);
       return Promise.resolve({ ...openModel('/x/net.onnx'), data: { name: path.basename(file), samples: 7 } });
+    },
+    accuracy: () => Promise.resolve(noAccuracy),
+    clearAccuracy: () => {
+      calls.push('clear accuracy');
+      return Promise.resolve(noAccuracy);
+    },
+    calibrate: (provider) => {
+      calls.push(`calibrate ${provider}`);
+      return Promise.resolve(noAccuracy);
+    },
+    stopCalibration: () => {
+      calls.push('stop calibration');
+      return Promise.resolve();
     },
     plan: () => Promise.resolve({ baseline: { verdict: 'tight' } } as PlanView),
     async startFit(_request, directory) {
