@@ -7,6 +7,10 @@ import type { Runtime } from '../runtime/types.js';
 import type { OpenedModel } from '../app/open.js';
 import { formatBytes, parseDims, parseNumber } from './format.js';
 
+/** Work of the command line that no screen shows has phases of its own. */
+export type CommandPhase = JobProgress['phase'] | 'running';
+export type CommandProgress = Omit<JobProgress, 'phase'> & { phase: CommandPhase };
+
 /** What every command gets: how to print, a runtime to use, and the signal of Ctrl+C. */
 export interface CommandContext {
   json: boolean;
@@ -14,10 +18,10 @@ export interface CommandContext {
   signal: AbortSignal;
   /** The result: one JSON object with `--json`, else the text. */
   print(value: object, text: string): void;
-  progress(progress: JobProgress): void;
+  progress(progress: CommandProgress): void;
 }
 
-const phaseWords: Record<JobProgress['phase'], string> = {
+const phaseWords: Record<CommandPhase, string> = {
   reading: 'Reading',
   planning: 'Planning',
   pruning: 'Pruning',
@@ -25,9 +29,10 @@ const phaseWords: Record<JobProgress['phase'], string> = {
   writing: 'Writing',
   checking: 'Checking it runs',
   comparing: 'Comparing answers',
+  running: 'Running',
 };
 
-function progressLine({ phase, done, total, unit, item }: JobProgress): string {
+function progressLine({ phase, done, total, unit, item }: CommandProgress): string {
   const amount =
     total === null
       ? ''
@@ -38,7 +43,7 @@ function progressLine({ phase, done, total, unit, item }: JobProgress): string {
 }
 
 /** Progress goes to stderr: one rewritten line on a terminal, one line per phase elsewhere. */
-function progressPrinter(quiet: boolean): { show(progress: JobProgress): void; clear(): void } {
+function progressPrinter(quiet: boolean): { show(progress: CommandProgress): void; clear(): void } {
   const terminal = process.stderr.isTTY === true;
   let last = '';
   let drawnAt = 0;

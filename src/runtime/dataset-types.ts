@@ -9,6 +9,8 @@ export interface Dataset {
   readonly dims: Record<string, number>;
   /** Set when the model takes exactly so many samples at a time. */
   readonly fixedBatch?: number | null;
+  /** Where each sample came from, when it has a name of its own (files of a folder). */
+  readonly sampleNames?: readonly string[];
   /** Feeds for samples `[start, start + count)`, one entry for every model input. */
   feeds(start: number, count: number): Promise<Feeds>;
   close(): Promise<void>;

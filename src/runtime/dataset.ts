@@ -1,16 +1,14 @@
-import { readFile, stat } from 'node:fs/promises';
+import { stat } from 'node:fs/promises';
 import path from 'node:path';
-import { unzipSync } from 'fflate';
 import { SnugError } from '../contract/errors.js';
+import { readNpz } from './archive.js';
 import { castArray } from './arrays.js';
 import type { Dataset } from './dataset-types.js';
-import { NpyArray, openSource, readFailure, type ByteSource } from './npy.js';
+import { imageFolder, type ImageOptions } from './images.js';
+import { NpyArray, openSource, readFailure } from './npy.js';
 import { concreteDims, defaultSequence, filledTensor, inputDtype, roleOf, type Dims } from './synthetic.js';
 import { textWindows } from './text.js';
 import type { Feeds, RuntimeArray, RuntimeDtype, RuntimeValue } from './types.js';
-
-/** Archives are unpacked in memory; larger data belongs into a .npy file, which is read in slices. */
-const maxArchiveBytes = 1 << 30;
 
 export interface DatasetOptions {
   /** Sizes of symbolic axes that the data does not fix. */
@@ -19,6 +17,8 @@ export interface DatasetOptions {
   modelDirectory?: string;
   /** Tokens in one sample of text; 128 when left out. */
   sequence?: number;
+  /** How images become numbers. */
+  images?: ImageOptions;
 }
 
 /** Samples of one input: rows of an array in a file or in memory. */
@@ -32,9 +32,9 @@ export interface Rows {
 }
 
 /**
- * Opens a data set for the inputs of a model: a `.npy` array for the one input that needs data, a `.npz`
- * archive with arrays named like the inputs, or a text file for a model with a tokenizer. The first axis
- * counts samples. Masks, positions and the like are filled in.
+ * Opens a data set for the inputs of a model: a `.npy` array or a folder of images for the one input that needs
+ * data, a `.npz` archive with arrays named like the inputs, or a text file for a model with a tokenizer. The
+ * first axis counts samples. Masks, positions and the like are filled in.
  *
  * @throws SnugError E_NOT_FOUND, E_DATA_FORMAT, E_DATA_SHAPE, E_DIMENSION, E_NOT_SUPPORTED
  */
@@ -47,12 +47,15 @@ export async function openDataset(
     throw readFailure(file, cause);
   });
   const extension = path.extname(file).toLowerCase();
-  if (info.isDirectory()) {
-    throw formatError(file, 'is a folder.', 'Save the images as one .npy array [samples, channels, height, width].');
-  }
   const sources = new Map<string, Rows>();
+  let sampleNames: readonly string[] | undefined;
   try {
-    if (extension === '.npy') {
+    if (info.isDirectory()) {
+      const input = onlyDataInput(inputs, file);
+      const images = await imageFolder(file, input, options.dims ?? {}, options.images);
+      sources.set(input.name, images);
+      sampleNames = images.files;
+    } else if (extension === '.npy') {
       const { name } = onlyDataInput(inputs, file);
       sources.set(name, await NpyArray.open(await openSource(file), path.basename(file)));
     } else if (extension === '.npz') {
@@ -62,9 +65,15 @@ export async function openDataset(
       const sequence = options.sequence ?? options.dims?.sequence ?? defaultSequence;
       sources.set(name, await textWindows(file, options.modelDirectory ?? path.dirname(file), sequence));
     } else {
-      throw formatError(file, 'is of no kind that can be read.', 'Give a .npy, .npz or .txt file.');
+      throw formatError(
+        file,
+        'is of no kind that can be read.',
+        'Give a .npy, .npz or .txt file, or a folder of images.',
+      );
     }
-    return new ArrayDataset(path.basename(file), inputs, sources, options.dims ?? {});
+    const dataset = new ArrayDataset(path.basename(file), inputs, sources, options.dims ?? {});
+    if (sampleNames !== undefined) dataset.sampleNames = sampleNames;
+    return dataset;
   } catch (error) {
     for (const rows of sources.values()) await rows.close();
     throw error;
@@ -98,47 +107,15 @@ function textInput(inputs: readonly RuntimeValue[], file: string): RuntimeValue 
 }
 
 async function readArchive(file: string, inputs: readonly RuntimeValue[]): Promise<Map<string, Rows>> {
-  const { size } = await stat(file);
-  let unpacked = 0;
-  const tooLarge = (): SnugError =>
-    formatError(file, 'is larger than 1 GB.', 'Save the data as a .npy file, which is read piece by piece.');
-  if (size > maxArchiveBytes) throw tooLarge();
-  let entries: Record<string, Uint8Array>;
-  try {
-    entries = unzipSync(await readFile(file), {
-      filter: (entry) => {
-        unpacked += entry.originalSize;
-        if (unpacked > maxArchiveBytes) throw tooLarge();
-        return entry.name.endsWith('.npy');
-      },
-    });
-  } catch (thrown) {
-    if (thrown instanceof SnugError) throw thrown;
-    throw formatError(file, 'is not a .npz archive.', 'Save the arrays again with numpy.savez.');
-  }
-  const arrays = new Map<string, NpyArray>();
-  for (const [entry, bytes] of Object.entries(entries)) {
-    const name = entry.replace(/\.npy$/, '');
-    if (inputs.some((input) => input.name === name)) arrays.set(name, await NpyArray.open(memorySource(bytes), name));
-  }
+  const { arrays, present } = await readNpz(file, new Set(inputs.map((input) => input.name)));
   const missing = inputs.filter((input) => roleOf(input) === 'data' && !arrays.has(input.name));
-  if (missing.length > 0 || arrays.size === 0) {
-    const wanted = (missing.length > 0 ? missing : inputs).map((input) => input.name).join(', ');
-    const present = Object.keys(entries).map((entry) => entry.replace(/\.npy$/, ''));
-    throw new SnugError('E_DATA_SHAPE', `The archive has no array for: ${wanted} (it has: ${present.join(', ')}).`, {
-      action: 'Name the arrays like the inputs of the model (numpy.savez with keyword arguments).',
-      params: { path: file, missing: wanted },
-    });
-  }
-  return arrays;
-}
-
-function memorySource(bytes: Uint8Array): ByteSource {
-  return {
-    size: bytes.length,
-    read: (offset, length) => Promise.resolve(bytes.subarray(offset, offset + length)),
-    close: () => Promise.resolve(),
-  };
+  if (missing.length === 0 && arrays.size > 0) return arrays;
+  for (const array of arrays.values()) await array.close();
+  const wanted = (missing.length > 0 ? missing : inputs).map((input) => input.name).join(', ');
+  throw new SnugError('E_DATA_SHAPE', `The archive has no array for: ${wanted} (it has: ${present.join(', ')}).`, {
+    action: 'Name the arrays like the inputs of the model (numpy.savez with keyword arguments).',
+    params: { path: file, missing: wanted },
+  });
 }
 
 const shapeText = (dims: readonly (number | string)[]): string =>
@@ -149,6 +126,7 @@ class ArrayDataset implements Dataset {
   readonly samples: number;
   readonly dims: Record<string, number>;
   fixedBatch: number | null = null;
+  sampleNames?: readonly string[];
   readonly #inputs: readonly RuntimeValue[];
   readonly #sources: ReadonlyMap<string, Rows>;
   readonly #given: Dims;

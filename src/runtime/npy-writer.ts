@@ -2,8 +2,15 @@ import { access, open, rename, rm, type FileHandle } from 'node:fs/promises';
 import path from 'node:path';
 import { SnugError } from '../contract/errors.js';
 import { exists, writeError } from '../onnx/output.js';
+import { elementBytes } from './arrays.js';
 import { npyHeader } from './npy.js';
 import type { RuntimeArray, RuntimeDtype } from './types.js';
+
+export interface NpyWriterOptions {
+  overwrite?: boolean;
+  /** Rows that an earlier writer of the same partial file has written; what lies behind them is cut off. */
+  resumeAt?: number;
+}
 
 /**
  * Writes a .npy array row by row. The file appears under its name only when {@link NpyWriter.finish} has
@@ -15,39 +22,56 @@ export class NpyWriter {
   readonly #file: FileHandle;
   readonly #dtype: RuntimeDtype;
   readonly #rowDims: readonly number[];
-  #rows = 0;
+  #rows: number;
   #position: number;
 
   private constructor(
     file: FileHandle,
     target: string,
-    partial: string,
     dtype: RuntimeDtype,
     rowDims: readonly number[],
+    at: { rows: number; position: number },
   ) {
     this.#file = file;
     this.#path = target;
-    this.#partial = partial;
+    this.#partial = partialPath(target);
     this.#dtype = dtype;
     this.#rowDims = rowDims;
-    this.#position = npyHeader(dtype, [0, ...rowDims]).length;
+    this.#rows = at.rows;
+    this.#position = at.position;
   }
 
   /**
    * @param rowDims axes of one row (without the first, growing one)
-   * @throws SnugError E_EXISTS, E_NO_PERMISSION, E_NOT_FOUND, E_DISK_FULL, E_WRITE_FAILED
+   * @throws SnugError E_EXISTS, E_NO_PERMISSION, E_NOT_FOUND, E_DISK_FULL, E_WRITE_FAILED; E_FILE_CHANGED when
+   *   the partial file to resume is gone or shorter than it was
    */
   static async create(
     target: string,
     dtype: RuntimeDtype,
     rowDims: readonly number[],
-    options: { overwrite?: boolean } = {},
+    options: NpyWriterOptions = {},
   ): Promise<NpyWriter> {
     if (!options.overwrite) await assertAbsent(target);
-    const partial = path.join(path.dirname(target), `.${path.basename(target)}.snug-partial-${process.pid}`);
+    const rows = options.resumeAt ?? 0;
+    const rowBytes = rowDims.reduce((product, dim) => product * dim, elementBytes(dtype));
+    const position = npyHeader(dtype, [0, ...rowDims]).length + rows * rowBytes;
     try {
-      await rm(partial, { force: true });
-      return new NpyWriter(await open(partial, 'wx'), target, partial, dtype, rowDims);
+      const partial = partialPath(target);
+      if (options.resumeAt === undefined) {
+        await rm(partial, { force: true });
+        return new NpyWriter(await open(partial, 'wx'), target, dtype, rowDims, { rows, position });
+      }
+      const file = await open(partial, 'r+');
+      if ((await file.stat()).size < position) {
+        await file.close();
+        throw new SnugError('E_FILE_CHANGED', `The unfinished ${path.basename(target)} was changed.`, {
+          action: 'Begin again (--restart).',
+          params: { path: target },
+        });
+      }
+      await file.truncate(position);
+      return new NpyWriter(file, target, dtype, rowDims, { rows, position });
     } catch (cause) {
       throw writeError(cause, target);
     }
@@ -72,6 +96,11 @@ export class NpyWriter {
     this.#rows += count;
   }
 
+  /** What was appended survives the end of the process and of the system. */
+  async sync(): Promise<void> {
+    await this.#file.datasync();
+  }
+
   /** Writes the header, flushes and gives the file its name. */
   async finish(): Promise<void> {
     try {
@@ -83,6 +112,11 @@ export class NpyWriter {
       await this.abort();
       throw writeError(cause, this.#path);
     }
+  }
+
+  /** Keeps the partial file for a writer with {@link NpyWriterOptions.resumeAt}. */
+  async suspend(): Promise<void> {
+    await this.#file.close();
   }
 
   /** Leaves nothing behind. */
@@ -99,6 +133,10 @@ export class NpyWriter {
       done += bytesWritten;
     }
   }
+}
+
+function partialPath(target: string): string {
+  return path.join(path.dirname(target), `.${path.basename(target)}.snug-partial`);
 }
 
 /** @throws SnugError E_EXISTS */

@@ -1,4 +1,4 @@
-import { open } from 'node:fs/promises';
+import { open, type FileHandle } from 'node:fs/promises';
 import { SnugError } from '../contract/errors.js';
 import { errnoOf } from '../onnx/failures.js';
 import { arrayFromBytes, elementBytes } from './arrays.js';
@@ -49,23 +49,28 @@ export async function openSource(path: string): Promise<ByteSource> {
   try {
     const file = await open(path, 'r');
     const { size } = await file.stat();
-    return {
-      size,
-      read: async (offset, length) => {
-        const bytes = new Uint8Array(length);
-        let done = 0;
-        while (done < length) {
-          const { bytesRead } = await file.read(bytes, done, length - done, offset + done);
-          if (bytesRead === 0) throw new SnugError('E_FILE_CHANGED', `${path} became shorter while it was read.`);
-          done += bytesRead;
-        }
-        return bytes;
-      },
-      close: () => file.close(),
-    };
+    return sourceOf(file, size, path);
   } catch (cause) {
     throw readFailure(path, cause);
   }
+}
+
+/** The first `size` bytes of an open file. @param name for the message when the file shrinks meanwhile */
+export function sourceOf(file: FileHandle, size: number, name: string): ByteSource {
+  return {
+    size,
+    read: async (offset, length) => {
+      const bytes = new Uint8Array(length);
+      let done = 0;
+      while (done < length) {
+        const { bytesRead } = await file.read(bytes, done, length - done, offset + done);
+        if (bytesRead === 0) throw new SnugError('E_FILE_CHANGED', `${name} became shorter while it was read.`);
+        done += bytesRead;
+      }
+      return bytes;
+    },
+    close: () => file.close(),
+  };
 }
 
 /** The error of a data file that cannot be opened. */

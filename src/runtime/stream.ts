@@ -1,8 +1,14 @@
 import { SnugError } from '../contract/errors.js';
+import type { Measurement } from '../contract/types.js';
 import { cancelled } from './job.js';
 import type { Dataset } from './dataset-types.js';
-import { assertAbsent, NpyWriter } from './npy-writer.js';
-import type { Runtime, RuntimeSession, RuntimeTensor, SessionSpec } from './types.js';
+import { StreamOutput } from './stream-output.js';
+import type { Feeds, Runtime, RuntimeSession, SessionSpec } from './types.js';
+
+/** A checkpoint costs a flush of the disk; this often one is worth it. */
+const checkpointMs = 2000;
+/** How often a budget that moves is asked for. */
+const budgetMs = 1000;
 
 export interface StreamOptions {
   runtime: Runtime;
@@ -10,35 +16,58 @@ export interface StreamOptions {
   dataset: Dataset;
   /** Samples per run to start with; halved when memory runs out. */
   batch: number;
-  /** Bytes the model may add; a batch whose measured peak is above is halved before the work starts. */
-  budgetBytes?: number;
-  /** The .npy file to write. */
+  /**
+   * The batch doubles before the work starts, up to `limit`, as long as the measured peak stays within the budget
+   * and the measured samples per second grow by the factor `gain`.
+   */
+  grow?: { limit: number; gain: number };
+  /**
+   * Bytes the model may add; a batch whose measured peak is above is halved. A function is given what the model
+   * holds now and is asked again while the work goes on, so that the batch halves when others take memory.
+   */
+  budgetBytes?: number | ((heldBytes: number) => number | Promise<number>);
+  /** The .npy file to write; with `outputs: 'all'` a folder for one file per output. */
   output: string;
   overwrite?: boolean;
-  /** Output of the model to keep; its first one when left out. */
-  fetch?: string;
-  onProgress?: (progress: { samples: number; total: number; batch: number }) => void;
+  /** Name of the output to keep, `'first'` (when left out) or `'all'`. */
+  outputs?: { name: string } | 'first' | 'all';
+  /** Identifies the work: with it a killed or stopped run goes on where it was when started again. */
+  resumeKey?: string;
+  /** Forget what an earlier start has left. */
+  restart?: boolean;
+  onProgress?: (progress: StreamProgress) => void;
   /** Ends the work at once; give the same signal to the runtime, so that it also ends a measurement. */
   signal?: AbortSignal;
+}
+
+export interface StreamProgress {
+  samples: number;
+  total: number;
+  batch: number;
+  /** Since the work (re)started. */
+  samplesPerSecond: number;
+  secondsLeft: number | null;
 }
 
 export interface StreamResult {
   /** Batch at the end. */
   batch: number;
   samples: number;
-  /** Runs, reading and writing together. */
+  /** Runs, reading and writing together, of the samples done by this start. */
   samplesPerSecond: number;
   /** Measured with {@link StreamResult.batch}; what it counts is the same as for every measurement. */
   peakBytes: number;
   /** Times the batch was halved. */
   halvings: number;
+  /** Samples an earlier start had done. */
+  resumedAt: number;
 }
 
 /**
- * Runs a whole data set through a model, one batch in flight at a time, and appends one output to a .npy
- * file. When memory runs out (or the process dies of it, or the measured peak is above the budget) the batch
- * halves, a fresh process opens the model and the work goes on at the first unfinished sample. The output
- * appears whole or not at all.
+ * Runs a whole data set through a model, one batch in flight at a time, and appends its outputs to .npy files.
+ * When memory runs out (or the process dies of it, or the measured peak is above the budget) the batch halves, a
+ * fresh process opens the model and the work goes on at the first unfinished sample. The outputs appear whole or
+ * not at all.
  *
  * @throws SnugError whatever stops the work at batch 1, and what no smaller batch could mend;
  *   E_NOTHING_FITS when one sample is above the budget
@@ -49,12 +78,20 @@ export async function streamBatches(options: StreamOptions): Promise<StreamResul
       action: 'Give a whole number above 0.',
     });
   }
-  if (!options.overwrite) await assertAbsent(options.output);
-  const stream = new Stream(options);
+  const { output, resume } = await StreamOutput.open({
+    target: options.output,
+    folder: options.outputs === 'all',
+    overwrite: options.overwrite ?? false,
+    resumeKey: options.resumeKey,
+    restart: options.restart,
+  });
+  let stream: Stream | null = null;
   try {
+    stream = new Stream(options, output, resume ?? undefined);
     return await stream.run();
   } catch (error) {
-    await stream.abort();
+    await stream?.giveUp();
+    if (stream === null) await output.abort();
     throw error;
   }
 }
@@ -66,18 +103,27 @@ function mayFitSmaller(error: unknown): boolean {
 
 class Stream {
   readonly #options: StreamOptions;
+  readonly #output: StreamOutput;
+  readonly #resumedAt: number;
   #batch: number;
-  #done = 0;
-  #halvings = 0;
+  #done: number;
+  #halvings: number;
   #session: RuntimeSession | null = null;
-  #writer: NpyWriter | null = null;
-  /** Shape of one sample of the output. */
-  #sample: string | null = null;
+  /** Samples per second, measured at the batch. */
+  #speed = 0;
+  #budgetAskedAt = 0;
+  #checkpointAt = performance.now();
+  #kept: number;
 
-  constructor(options: StreamOptions) {
+  constructor(options: StreamOptions, output: StreamOutput, resume = { batch: options.batch, done: 0, halvings: 0 }) {
     this.#options = options;
-    const { batch, dataset } = options;
-    this.#batch = dataset.fixedBatch ?? Math.min(batch, dataset.samples);
+    this.#output = output;
+    const { dataset } = options;
+    this.#resumedAt = resume.done;
+    this.#done = resume.done;
+    this.#kept = resume.done;
+    this.#halvings = resume.halvings;
+    this.#batch = dataset.fixedBatch ?? Math.min(resume.batch, dataset.samples);
     if (dataset.samples % (dataset.fixedBatch ?? 1) !== 0) {
       throw new SnugError('E_DATA_SHAPE', `The model takes exactly ${this.#batch} samples at a time.`, {
         action: `Give a data set whose ${dataset.samples} samples are a multiple of that.`,
@@ -88,57 +134,112 @@ class Stream {
   }
 
   async run(): Promise<StreamResult> {
-    const { dataset, onProgress } = this.#options;
+    const { dataset } = this.#options;
     const total = dataset.samples;
     let peakBytes = await this.#measureWithinBudget();
+    if (this.#resumedAt === 0 && this.#halvings === 0) peakBytes = await this.#grow(peakBytes);
     const start = performance.now();
     while (this.#done < total) {
       this.#assertGoingOn();
+      if (await this.#budgetFell(peakBytes)) {
+        await this.#shrink();
+        peakBytes = await this.#measureWithinBudget();
+      }
       const count = Math.min(this.#batch, total - this.#done);
-      let output: RuntimeTensor;
+      let outputs: Feeds;
       try {
-        output = await this.#runBatch(count);
+        outputs = await this.#runBatch(count);
       } catch (error) {
         await this.#halve(error);
         peakBytes = await this.#measureWithinBudget();
         continue;
       }
-      await this.#append(output, count);
+      await this.#output.append(outputs, count);
       this.#done += count;
-      onProgress?.({ samples: this.#done, total, batch: this.#batch });
+      await this.#checkpoint();
+      this.#report(start);
     }
-    const seconds = (performance.now() - start) / 1000;
     await this.#closeSession();
-    await this.#writer?.finish();
+    await this.#output.finish();
     return {
       batch: this.#batch,
       samples: total,
-      samplesPerSecond: seconds > 0 ? total / seconds : 0,
+      samplesPerSecond: this.#rate(start),
       peakBytes,
       halvings: this.#halvings,
+      resumedAt: this.#resumedAt,
     };
   }
 
-  async abort(): Promise<void> {
+  /** Ends the processes; what can be gone on with stays, everything else goes. */
+  async giveUp(): Promise<void> {
     await this.#closeSession();
-    await this.#writer?.abort();
+    if (this.#options.resumeKey !== undefined && this.#kept > 0) {
+      await this.#output.checkpoint(this.#point()).catch(() => undefined);
+      await this.#output.suspend();
+    } else await this.#output.abort();
+  }
+
+  #point(): { batch: number; done: number; halvings: number } {
+    return { batch: this.#batch, done: this.#done, halvings: this.#halvings };
+  }
+
+  async #checkpoint(): Promise<void> {
+    if (performance.now() - this.#checkpointAt < checkpointMs) return;
+    await this.#output.checkpoint(this.#point());
+    this.#kept = this.#done;
+    this.#checkpointAt = performance.now();
+  }
+
+  #rate(start: number): number {
+    const seconds = (performance.now() - start) / 1000;
+    return seconds > 0 ? (this.#done - this.#resumedAt) / seconds : 0;
+  }
+
+  #report(start: number): void {
+    const samplesPerSecond = this.#rate(start);
+    const total = this.#options.dataset.samples;
+    this.#options.onProgress?.({
+      samples: this.#done,
+      total,
+      batch: this.#batch,
+      samplesPerSecond,
+      secondsLeft: samplesPerSecond > 0 ? (total - this.#done) / samplesPerSecond : null,
+    });
+  }
+
+  async #budget(heldBytes: number): Promise<number> {
+    const { budgetBytes } = this.#options;
+    this.#budgetAskedAt = performance.now();
+    return typeof budgetBytes === 'function' ? budgetBytes(heldBytes) : (budgetBytes ?? Infinity);
+  }
+
+  async #budgetFell(peakBytes: number): Promise<boolean> {
+    if (typeof this.#options.budgetBytes !== 'function' || this.#atSmallest()) return false;
+    if (performance.now() - this.#budgetAskedAt < budgetMs) return false;
+    return peakBytes > (await this.#budget(this.#session === null ? 0 : peakBytes));
+  }
+
+  async #measure(batch: number): Promise<Measurement> {
+    const { runtime, spec, dataset } = this.#options;
+    const first = Math.min(this.#done, dataset.samples - batch);
+    const feeds = await dataset.feeds(first, batch);
+    return runtime.measure(spec, feeds, { warmRuns: 1, batch });
   }
 
   /** Peak of the first batch that is left, with the batch made small enough for it. */
   async #measureWithinBudget(): Promise<number> {
-    const { runtime, spec, dataset, budgetBytes } = this.#options;
     for (;;) {
       this.#assertGoingOn();
-      const first = Math.min(this.#done, dataset.samples - this.#batch);
       let peakBytes: number;
       try {
-        const feeds = await dataset.feeds(first, this.#batch);
-        ({ peakBytes } = await runtime.measure(spec, feeds, { warmRuns: 1, batch: this.#batch }));
+        ({ peakBytes, samplesPerSecond: this.#speed } = await this.#measure(this.#batch));
       } catch (error) {
         await this.#halve(error);
         continue;
       }
-      if (budgetBytes === undefined || peakBytes <= budgetBytes) return peakBytes;
+      const budgetBytes = await this.#budget(0);
+      if (peakBytes <= budgetBytes) return peakBytes;
       if (this.#atSmallest()) {
         throw new SnugError('E_NOTHING_FITS', 'Even the smallest batch needs more memory than the budget.', {
           action: 'Raise the budget, or make the model smaller first (snug fit).',
@@ -149,35 +250,33 @@ class Stream {
     }
   }
 
-  async #runBatch(count: number): Promise<RuntimeTensor> {
-    const { runtime, spec, dataset } = this.#options;
-    this.#session ??= await runtime.open(spec);
-    const name = this.#options.fetch ?? this.#session.outputs[0]?.name;
-    if (name === undefined) throw new SnugError('E_NOT_SUPPORTED', 'The model has no output.');
-    const outputs = await this.#session.run(await dataset.feeds(this.#done, count), [name]);
-    const output = outputs[name];
-    if (output?.dims[0] !== count) {
-      const dims = `[${output?.dims.join(', ') ?? ''}]`;
-      throw new SnugError('E_DATA_SHAPE', `The output "${name}" has the shape ${dims} for ${count} samples.`, {
-        action: 'Choose an output whose first axis counts samples.',
-        params: { output: name, dims, samples: count },
+  /** Doubles the batch while measurements show that there is room and that it pays. Returns the peak. */
+  async #grow(peakBytes: number): Promise<number> {
+    const { grow, dataset } = this.#options;
+    let peak = peakBytes;
+    while (grow !== undefined && !this.#isFixed() && this.#batch * 2 <= Math.min(grow.limit, dataset.samples)) {
+      this.#assertGoingOn();
+      const larger = await this.#measure(this.#batch * 2).catch((error: unknown) => {
+        this.#assertGoingOn();
+        if (mayFitSmaller(error)) return null;
+        throw error;
       });
+      if (larger === null || larger.peakBytes > (await this.#budget(0))) break;
+      if (larger.samplesPerSecond < this.#speed * grow.gain) break;
+      this.#batch *= 2;
+      this.#speed = larger.samplesPerSecond;
+      peak = larger.peakBytes;
     }
-    return output;
+    return peak;
   }
 
-  async #append(output: RuntimeTensor, count: number): Promise<void> {
-    const { output: file, overwrite } = this.#options;
-    const rowDims = output.dims.slice(1);
-    const sample = `[${rowDims.join(', ')}]`;
-    this.#sample ??= sample;
-    if (sample !== this.#sample) {
-      throw new SnugError('E_DATA_SHAPE', `One sample gave ${sample}, earlier ones gave ${this.#sample}.`, {
-        action: 'Choose an output whose shape does not depend on the values of the data.',
-      });
-    }
-    this.#writer ??= await NpyWriter.create(file, output.dtype, rowDims, { overwrite: overwrite ?? false });
-    await this.#writer.append(output.data, count);
+  async #runBatch(count: number): Promise<Feeds> {
+    const { runtime, spec, dataset, outputs = 'first' } = this.#options;
+    this.#session ??= await runtime.open(spec);
+    const known = this.#session.outputs.map((value) => value.name);
+    const names = typeof outputs === 'object' ? [outputs.name] : outputs === 'all' ? known : known.slice(0, 1);
+    if (names.length === 0) throw new SnugError('E_NOT_SUPPORTED', 'The model has no output.');
+    return this.#session.run(await dataset.feeds(this.#done, count), names);
   }
 
   /** Halves the batch when that may mend `error`, else throws it. */
@@ -187,8 +286,12 @@ class Stream {
     await this.#shrink();
   }
 
+  #isFixed(): boolean {
+    return typeof this.#options.dataset.fixedBatch === 'number';
+  }
+
   #atSmallest(): boolean {
-    return this.#batch === 1 || typeof this.#options.dataset.fixedBatch === 'number';
+    return this.#batch === 1 || this.#isFixed();
   }
 
   async #shrink(): Promise<void> {

@@ -3,17 +3,21 @@ import path from 'node:path';
 import { Tokenizer } from '@huggingface/tokenizers';
 import { SnugError } from '../contract/errors.js';
 import { errnoOf } from '../onnx/failures.js';
+import { arrayFromBytes } from './arrays.js';
 import type { Rows } from './dataset.js';
 import { readFailure } from './npy.js';
+import { Spool } from './spool.js';
 
 /** Text is tokenized in pieces of about this many bytes, cut at line ends. */
 const pieceBytes = 1 << 16;
-/** Enough tokens for any calibration; the rest of a longer file is not read. */
-const maxTokens = 1 << 24;
+const tokenBytes = Int32Array.BYTES_PER_ELEMENT;
+/** Tokens are gathered into pieces of so many before they go to the temporary file. */
+const spooledTokens = 1 << 18;
 
 /**
  * The text as non-overlapping windows of `sequence` token ids, tokenized by the `tokenizer.json` beside the
- * model, without special tokens. What does not fill a window at the end is left out.
+ * model, without special tokens. What does not fill a window at the end is left out. The ids are kept in a
+ * temporary file, so a text may be larger than memory.
  *
  * @throws SnugError E_DATA_FORMAT without a usable tokenizer, E_DATA_SHAPE when the text is too short,
  *   E_DIMENSION for an impossible `sequence`
@@ -25,20 +29,24 @@ export async function textWindows(file: string, modelDirectory: string, sequence
     });
   }
   const tokenizer = await loadTokenizer(modelDirectory);
-  const ids = await tokenize(file, tokenizer);
-  const rows = Math.floor(ids.length / sequence);
+  const spool = await tokenize(file, tokenizer);
+  const tokens = spool.size / tokenBytes;
+  const rows = Math.floor(tokens / sequence);
   if (rows === 0) {
-    throw new SnugError('E_DATA_SHAPE', `The text has ${ids.length} tokens, one sample needs ${sequence}.`, {
+    await spool.discard();
+    throw new SnugError('E_DATA_SHAPE', `The text has ${tokens} tokens, one sample needs ${sequence}.`, {
       action: 'Give a longer text, or a shorter sequence (--dim sequence=N).',
-      params: { tokens: ids.length, sequence },
+      params: { tokens, sequence },
     });
   }
+  const source = spool.source();
+  const rowBytes = sequence * tokenBytes;
   return {
     dtype: 'int32',
     rows,
     rowDims: [sequence],
-    read: (start, count) => Promise.resolve(ids.slice(start * sequence, (start + count) * sequence)),
-    close: () => Promise.resolve(),
+    read: async (start, count) => arrayFromBytes('int32', await source.read(start * rowBytes, count * rowBytes)),
+    close: () => source.close(),
   };
 }
 
@@ -77,31 +85,37 @@ async function readJson(file: string): Promise<object | null> {
   }
 }
 
-async function tokenize(file: string, tokenizer: Tokenizer): Promise<Int32Array> {
-  const pieces: number[][] = [];
-  let tokens = 0;
-  const add = (text: string): void => {
-    const { ids } = tokenizer.encode(text, { add_special_tokens: false });
-    pieces.push(ids);
-    tokens += ids.length;
-  };
+async function tokenize(file: string, tokenizer: Tokenizer): Promise<Spool> {
   const handle = await open(file).catch((cause: unknown) => {
     throw readFailure(file, cause);
   });
-  let rest = '';
-  for await (const chunk of handle.createReadStream({ encoding: 'utf8', highWaterMark: pieceBytes })) {
-    const text = rest + String(chunk);
-    const cut = text.lastIndexOf('\n') + 1;
-    if (cut > 0) add(text.slice(0, cut));
-    rest = text.slice(cut);
-    if (tokens >= maxTokens) break;
+  const spool = await Spool.create().catch(async (error: unknown) => {
+    await handle.close();
+    throw error;
+  });
+  let ids: number[] = [];
+  const flush = async (): Promise<void> => {
+    const bytes = new Uint8Array(Int32Array.from(ids).buffer);
+    ids = [];
+    await spool.append(bytes);
+  };
+  const add = async (text: string): Promise<void> => {
+    for (const id of tokenizer.encode(text, { add_special_tokens: false }).ids) ids.push(id);
+    if (ids.length >= spooledTokens) await flush();
+  };
+  try {
+    let rest = '';
+    for await (const chunk of handle.createReadStream({ encoding: 'utf8', highWaterMark: pieceBytes })) {
+      const text = rest + String(chunk);
+      const cut = text.lastIndexOf('\n') + 1;
+      if (cut > 0) await add(text.slice(0, cut));
+      rest = text.slice(cut);
+    }
+    if (rest !== '') await add(rest);
+    await flush();
+    return spool;
+  } catch (error) {
+    await spool.discard();
+    throw error;
   }
-  if (rest !== '') add(rest);
-  const ids = new Int32Array(tokens);
-  let position = 0;
-  for (const piece of pieces) {
-    ids.set(piece, position);
-    position += piece.length;
-  }
-  return ids;
 }

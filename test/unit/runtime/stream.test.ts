@@ -1,8 +1,9 @@
-import { mkdtemp, readdir, rm } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
+import { mkdtemp, readdir, rm, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import fc from 'fast-check';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { SnugError, type ErrorCode } from '../../../src/contract/errors.js';
 import type { Measurement } from '../../../src/contract/types.js';
 import type { Dataset } from '../../../src/runtime/dataset-types.js';
@@ -202,5 +203,142 @@ describe('streamBatches', () => {
     await expect(streamBatches({ runtime, spec, dataset, batch: 32, output })).resolves.toMatchObject({ batch: 3 });
     const uneven = streamBatches({ runtime, spec, dataset: { ...counting(7), fixedBatch: 3 }, batch: 1, output });
     await expect(uneven).rejects.toBeInstanceOf(SnugError);
+  });
+
+  it('halves when a budget that moves falls in the middle, and loses nothing', async () => {
+    let budget = 1000;
+    const { runtime } = doubling({
+      limit: 99,
+      peak: (batch) => batch * 10,
+      beforeRun: (run) => {
+        if (run === 3) budget = 90;
+      },
+    });
+    const clock = vi.spyOn(performance, 'now');
+    let now = 0;
+    clock.mockImplementation(() => (now += 400));
+    const output = path.join(folder, 'falls.npy');
+    const held: number[] = [];
+    const budgetBytes = (heldBytes: number): number => {
+      held.push(heldBytes);
+      return budget;
+    };
+    const result = await streamBatches({ runtime, spec, dataset: counting(200), batch: 32, budgetBytes, output });
+    clock.mockRestore();
+    expect(result).toMatchObject({ batch: 8, halvings: 2, peakBytes: 80 });
+    expect(held).toContain(320);
+    expect(await readAll(output)).toEqual(Array.from({ length: 200 }, (_, i) => i * 2));
+  });
+
+  it('grows while it fits and pays', async () => {
+    const { runtime } = doubling({ limit: 99, peak: (batch) => batch * 10 });
+    const measure = runtime.measure.bind(runtime);
+    runtime.measure = async (...args) => ({
+      ...(await measure(...args)),
+      samplesPerSecond: Math.min(args[2].batch, 16),
+    });
+    const run = (name: string, gain: number, budgetBytes: number) =>
+      streamBatches({
+        runtime,
+        spec,
+        dataset: counting(300),
+        batch: 2,
+        grow: { limit: 64, gain },
+        budgetBytes,
+        output: path.join(folder, name),
+      });
+    expect(await run('pays.npy', 1.05, 1e9)).toMatchObject({ batch: 16 });
+    expect(await run('fits.npy', 0, 330)).toMatchObject({ batch: 32, peakBytes: 320 });
+    expect(await run('limit.npy', 0, 1e9)).toMatchObject({ batch: 64 });
+  });
+
+  it('keeps several outputs in a folder', async () => {
+    const { runtime } = doubling({ limit: 99 });
+    const plain = runtime.open.bind(runtime);
+    runtime.open = async (spec) => {
+      const session = await plain(spec);
+      return {
+        ...session,
+        outputs: [...session.outputs, { name: 'scope/y:1', dtype: 'float32', dims: ['batch', 1] }],
+        run: async (feeds, names) => {
+          expect(names).toEqual(['y', 'scope/y:1']);
+          const { y } = await session.run(feeds);
+          if (y === undefined) throw new Error('no y');
+          return { y, 'scope/y:1': { ...y, data: (y.data as Float32Array).map((value) => -value) } };
+        },
+      };
+    };
+    const output = path.join(folder, 'all');
+    await streamBatches({ runtime, spec, dataset: counting(5), batch: 2, output, outputs: 'all' });
+    expect((await readdir(output)).sort()).toEqual(['scope_y_1.npy', 'y.npy']);
+    expect(await readAll(path.join(output, 'scope_y_1.npy'))).toEqual([-0, -2, -4, -6, -8]);
+  });
+});
+
+describe('work that is gone on with', () => {
+  const dataset = counting(40);
+
+  /** Stops after about `samples`, with every batch a checkpoint. */
+  async function stopped(output: string, samples: number, resumeKey = 'a'): Promise<void> {
+    const clock = vi.spyOn(performance, 'now');
+    let now = 0;
+    clock.mockImplementation(() => (now += 3000));
+    const controller = new AbortController();
+    const work = streamBatches({
+      runtime: doubling({ limit: 99 }).runtime,
+      spec,
+      dataset,
+      batch: 4,
+      output,
+      resumeKey,
+      signal: controller.signal,
+      onProgress: (progress) => {
+        if (progress.samples >= samples) controller.abort();
+      },
+    });
+    await expect(work).rejects.toEqual(expect.objectContaining({ code: 'E_CANCELLED' }));
+    clock.mockRestore();
+  }
+
+  it('does only what is left, with the batch it had', async () => {
+    const output = path.join(folder, 'resumed.npy');
+    await stopped(output, 12);
+    expect(existsSync(output)).toBe(false);
+    const starts: number[] = [];
+    const watched = {
+      ...dataset,
+      feeds: (start: number, count: number) => (starts.push(start), dataset.feeds(start, count)),
+    };
+    const { runtime } = doubling({ limit: 99 });
+    const result = await streamBatches({ runtime, spec, dataset: watched, batch: 16, output, resumeKey: 'a' });
+    expect(result).toMatchObject({ batch: 4, resumedAt: 12, samples: 40 });
+    expect(Math.min(...starts)).toBe(12);
+    expect(await readAll(output)).toEqual(Array.from({ length: 40 }, (_, i) => i * 2));
+    expect((await readdir(folder)).filter((name) => name.includes('resumed'))).toEqual(['resumed.npy']);
+  });
+
+  it('is not mixed with other work, and is dropped when asked', async () => {
+    const output = path.join(folder, 'other.npy');
+    await stopped(output, 8);
+    const { runtime } = doubling({ limit: 99 });
+    const options = { runtime, spec, dataset, batch: 4, output };
+    await expect(streamBatches({ ...options, resumeKey: 'b' })).rejects.toEqual(
+      expect.objectContaining({ code: 'E_EXISTS', action: expect.stringContaining('--restart') }),
+    );
+    const result = await streamBatches({ ...options, resumeKey: 'b', restart: true });
+    expect(result.resumedAt).toBe(0);
+    expect(await readAll(output)).toEqual(Array.from({ length: 40 }, (_, i) => i * 2));
+  });
+
+  it('notices that what was written is gone or damaged', async () => {
+    const output = path.join(folder, 'damaged.npy');
+    await stopped(output, 8);
+    const { runtime } = doubling({ limit: 99 });
+    const options = { runtime, spec, dataset, batch: 4, output, resumeKey: 'a' };
+    await truncate(path.join(folder, '.damaged.npy.snug-partial'), 200);
+    await expect(streamBatches(options)).rejects.toEqual(expect.objectContaining({ code: 'E_FILE_CHANGED' }));
+    await writeFile(path.join(folder, '.damaged.npy.snug-resume.json'), '{"version": 1, "done": -4}');
+    await expect(streamBatches(options)).rejects.toEqual(expect.objectContaining({ code: 'E_FILE_CHANGED' }));
+    await expect(streamBatches({ ...options, restart: true })).resolves.toMatchObject({ resumedAt: 0 });
   });
 });
