@@ -1,271 +1,209 @@
-import { getInt } from './attribute.js';
 import { DataType, type Node, type Tensor } from './model.js';
 import { elementCount, readNumbers } from './tensor.js';
-import { sliceRange } from './shape-ops-layout.js';
-import { type InferredValue, type KnownData } from './shape-types.js';
+import {
+  floorDivide,
+  isNatural,
+  larger,
+  minus,
+  modulo,
+  plus,
+  quotient,
+  rounded,
+  smaller,
+  times,
+  type Expression,
+} from './shape-expression.js';
+import { broadcastPosition, layoutEvaluators } from './shape-data-layout.js';
+import { constantData, sizesOf, type DimSymbol, type InferredValue, type KnownData } from './shape-types.js';
 
 /** Values with more elements than this are never evaluated: they are data, not shapes. */
 export const maxKnownElements = 4096;
 
-/** What evaluation needs: the node's inputs (null = left out or unknown) and the shape of its first output. */
-interface Evaluation {
-  node: Node;
-  inputs: (InferredValue | null)[];
-  output: InferredValue;
+/** What evaluation needs: the node's inputs (null = left out or unknown) and the shapes of its outputs. */
+export interface Evaluation {
+  readonly node: Node;
+  readonly inputs: readonly (InferredValue | null)[];
+  readonly outputs: readonly InferredValue[];
 }
 
-type Symbol = number | string | null;
-type Evaluate = (evaluation: Evaluation) => KnownData | null;
+/** Elements of each output; null when they are not known. */
+export type Evaluate = (evaluation: Evaluation) => (KnownData | null)[];
 
-function knownOf(evaluation: Evaluation, index: number): KnownData | null {
-  return evaluation.inputs[index]?.data ?? null;
-}
-
-/** Elements picked from `data` by position. */
-function pick(data: KnownData, positions: readonly number[]): KnownData {
-  return {
-    values: positions.map((at) => data.values[at] ?? 0),
-    symbols: positions.map((at) => data.symbols[at] ?? null),
-    constant: data.constant,
-  };
-}
-
-/** Row-major position in a tensor of `dims` that broadcasting reads for element `index` of `output`. */
-function broadcastPosition(index: number, output: readonly number[], dims: readonly number[]): number {
-  let rest = index;
-  let position = 0;
-  let stride = 1;
-  for (let axis = output.length - 1; axis >= 0; axis -= 1) {
-    const size = output[axis] ?? 1;
-    const at = rest % size;
-    rest = Math.floor(rest / size);
-    const own = dims[axis - (output.length - dims.length)];
-    if (own === undefined) continue;
-    position += (own === 1 ? 0 : at) * stride;
-    stride *= own;
-  }
-  return position;
+type Maybe = Expression | null;
+type Compute = (...values: number[]) => number;
+/** How an operator treats what stands beside the numbers of its operands. */
+interface Readings {
+  symbol?: (symbols: DimSymbol[], values: number[]) => DimSymbol;
+  express?: (parts: Maybe[]) => Maybe;
 }
 
 /** Element by element with broadcasting; names survive only where the operator hands an element through. */
-function mapElements(
-  evaluation: Evaluation,
-  compute: (...values: number[]) => number,
-  symbol: (symbols: Symbol[], values: number[]) => Symbol = () => null,
-): KnownData | null {
+function mapElements({ inputs, outputs }: Evaluation, compute: Compute, readings: Readings): (KnownData | null)[] {
+  const [output] = outputs;
   // Asked before any value is: those of a constant may have to be computed from a whole weight.
-  if (evaluation.node.inputs.some((_, index) => !('data' in (evaluation.inputs[index] ?? {})))) return null;
-  const data = evaluation.node.inputs.map((_, index) => knownOf(evaluation, index));
-  const dims = evaluation.output.dims.map((dim) => dim.size);
+  if (!output || !inputs.every((input) => input !== null && 'data' in input)) return [null];
+  const operands = inputs.map((input) => ({ data: input?.data, dims: input ? sizesOf(input) : [] }));
+  const dims = sizesOf(output);
   const values: number[] = [];
-  const symbols: Symbol[] = [];
+  const symbols: DimSymbol[] = [];
+  const expressions: Maybe[] = [];
   for (let index = 0; index < elementCount(dims); index += 1) {
-    const operands: number[] = [];
-    const names: Symbol[] = [];
-    for (const [at, known] of data.entries()) {
-      if (known === null) return null;
-      const own = (evaluation.inputs[at]?.dims ?? []).map((dim) => dim.size);
-      const position = broadcastPosition(index, dims, own);
-      operands.push(known.values[position] ?? 0);
-      names.push(known.symbols[position] ?? null);
+    const own: number[] = [];
+    const names: DimSymbol[] = [];
+    const parts: Maybe[] = [];
+    for (const { data, dims: from } of operands) {
+      if (data === undefined) return [null];
+      const position = broadcastPosition(index, dims, from);
+      own.push(data.values[position] ?? NaN);
+      names.push(data.symbols[position] ?? null);
+      parts.push(data.expressions[position] ?? null);
     }
-    const value = compute(...operands);
+    const value = own.some(Number.isNaN) ? NaN : compute(...own);
+    const isNumber = !Number.isNaN(value);
     values.push(value);
-    symbols.push(names.every((name) => typeof name === 'number') ? value : symbol(names, operands));
+    symbols.push(
+      isNumber && names.every((name) => typeof name === 'number') ? value : (readings.symbol?.(names, own) ?? null),
+    );
+    expressions.push(
+      isNumber && parts.every((part) => typeof part === 'number') ? value : (readings.express?.(parts) ?? null),
+    );
   }
-  return { values, symbols, constant: data.every((known) => known?.constant === true) };
+  return [{ values, symbols, expressions, constant: operands.every(({ data }) => data?.constant === true) }];
 }
 
-function map(
-  compute: (...values: number[]) => number,
-  symbol?: (symbols: Symbol[], values: number[]) => Symbol,
-): Evaluate {
-  return (evaluation) => mapElements(evaluation, compute, symbol);
+function map(compute: Compute, readings: Readings = {}): Evaluate {
+  return (evaluation) => mapElements(evaluation, compute, readings);
 }
 
-const handThrough: Evaluate = (evaluation) => knownOf(evaluation, 0);
+const two =
+  (rule: (a: Maybe, b: Maybe) => Maybe) =>
+  (parts: Maybe[]): Maybe =>
+    parts.slice(1).reduce<Maybe>((a, b) => rule(a, b), parts[0] ?? null);
 
-const isInteger = (dataType: number) =>
+const isInteger = (dataType: number | undefined) =>
   dataType !== DataType.FLOAT && dataType !== DataType.DOUBLE && dataType !== DataType.FLOAT16;
 
-const divide: Evaluate = (evaluation) =>
-  mapElements(
-    evaluation,
-    (a, b) => (isInteger(evaluation.output.dataType) ? Math.trunc(a / b) : a / b),
-    ([a = null], [, divisor]) => (divisor === 1 ? a : null),
-  );
-
-const gather: Evaluate = (evaluation) => {
-  const data = knownOf(evaluation, 0);
-  const indices = knownOf(evaluation, 1);
-  const source = evaluation.inputs[0];
-  if (!data || !indices?.constant || source?.dims.length !== 1) return null;
-  const length = source.dims[0]?.size ?? 0;
-  return pick(
-    data,
-    indices.values.map((at) => (at < 0 ? at + length : at)),
-  );
+const divide: Evaluate = (evaluation) => {
+  const whole = isInteger(evaluation.outputs[0]?.dataType);
+  return mapElements(evaluation, (a, b) => (whole ? Math.trunc(a / b) : a / b), {
+    symbol: ([a = null], [, divisor]) => (divisor === 1 ? a : null),
+    express: two((a, b) => {
+      if (!whole) return quotient(a, b);
+      // Integer division rounds towards zero, which is down only for what is not negative.
+      return a !== null && b !== null && isNatural(a) && isNatural(b) ? floorDivide(a, b) : null;
+    }),
+  });
 };
 
-const slice: Evaluate = (evaluation) => {
-  const data = knownOf(evaluation, 0);
-  if (!data || evaluation.inputs[0]?.dims.length !== 1) return null;
-  const read = (name: string, index: number, fallback: number) => {
-    const attribute = evaluation.node.attributes.get(name);
-    if (attribute?.type === 'ints') return attribute.value[0] ?? fallback;
-    return evaluation.inputs[index] ? (knownOf(evaluation, index)?.values[0] ?? null) : fallback;
-  };
-  const [start, end, step] = [read('starts', 1, 0), read('ends', 2, data.values.length), read('steps', 4, 1)];
-  if (start === null || end === null || step === null) return null;
-  const [first, count] = sliceRange(start, end, step, data.values.length);
-  return pick(
-    data,
-    Array.from({ length: count }, (_, index) => first + index * step),
-  );
+const remainder: Evaluate = (evaluation) => {
+  const fmod = evaluation.node.attributes.get('fmod');
+  if (fmod?.type === 'int' && fmod.value !== 0) return mapElements(evaluation, (a, b) => a % b, {});
+  return mapElements(evaluation, (a, b) => a - Math.floor(a / b) * b, { express: two(modulo) });
 };
 
-const concat: Evaluate = (evaluation) => {
-  if (evaluation.output.dims.length !== 1) return null;
-  const parts = evaluation.node.inputs.map((_, index) => knownOf(evaluation, index));
-  const known = parts.filter((part) => part !== null);
-  if (known.length !== parts.length) return null;
-  return {
-    values: known.flatMap((part) => part.values),
-    symbols: known.flatMap((part) => part.symbols),
-    constant: known.every((part) => part.constant),
-  };
+const cast: Evaluate = (evaluation) => {
+  const target = evaluation.outputs[0]?.dataType;
+  const from = evaluation.inputs[0]?.dataType;
+  const source = evaluation.inputs.slice(0, 1);
+  const narrowed = { ...evaluation, inputs: source };
+  if (target === DataType.BOOL) return mapElements(narrowed, (value) => Number(value !== 0), {});
+  const cut = isInteger(target) && !isInteger(from);
+  return mapElements(narrowed, (value) => (isInteger(target) ? Math.trunc(value) : value), {
+    symbol: ([name = null]) => name,
+    express: ([part = null]) => (cut ? (part !== null && isNatural(part) ? rounded(part, 'floor') : null) : part),
+  });
 };
 
-const shapeOf: Evaluate = ({ node, inputs }) => {
-  const dims = inputs[0]?.dims;
-  if (!dims) return null;
-  const [first, count] = sliceRange(getInt(node, 'start', 0), getInt(node, 'end', dims.length), 1, dims.length);
-  const part = dims.slice(first, first + count);
-  return {
-    values: part.map((dim) => dim.size),
-    symbols: part.map((dim) => dim.symbol),
-    constant: part.every((dim) => typeof dim.symbol === 'number'),
-  };
-};
+/** Whether two formulas are equal for all sizes (1), for none (0), or for some (null). */
+function sameForAll(a: Maybe, b: Maybe): Maybe {
+  const difference = minus(a, b);
+  if (typeof difference === 'number') return Number(difference === 0);
+  // A size is never a negative number, such as the -1 that means "keep".
+  const isSize = (part: Maybe) => part !== null && isNatural(part);
+  const isNegative = (part: Maybe) => typeof part === 'number' && part < 0;
+  return (isSize(a) && isNegative(b)) || (isSize(b) && isNegative(a)) ? 0 : null;
+}
 
-const size: Evaluate = ({ inputs }) => {
-  const dims = inputs[0]?.dims;
-  if (!dims) return null;
-  const value = elementCount(dims.map((dim) => dim.size));
-  const constant = dims.every((dim) => typeof dim.symbol === 'number');
-  return { values: [value], symbols: [constant ? value : null], constant };
-};
+const compare = (test: (difference: number) => boolean): Evaluate =>
+  map((a, b) => Number(test(a - b)), {
+    express: two((a, b) => {
+      const difference = minus(a, b);
+      return typeof difference === 'number' ? Number(test(difference)) : null;
+    }),
+  });
 
-const range: Evaluate = (evaluation) => {
-  const [start, limit, delta] = [0, 1, 2].map((index) => knownOf(evaluation, index));
-  if (!start || !limit || !delta) return null;
-  const constant = start.constant && limit.constant && delta.constant;
-  const count = evaluation.output.dims[0]?.size ?? 0;
-  const values = Array.from({ length: count }, (_, index) => (start.values[0] ?? 0) + index * (delta.values[0] ?? 1));
-  return { values, symbols: constant ? values : values.map(() => null), constant };
-};
-
-function fill(evaluation: Evaluation, value: number, constant: boolean): KnownData {
-  const values = Array<number>(elementCount(evaluation.output.dims.map((dim) => dim.size))).fill(value);
-  return { values, symbols: values, constant };
+function fill({ inputs, outputs }: Evaluation, value: number): (KnownData | null)[] {
+  const values = Array<number>(elementCount(sizesOf(outputs[0] as InferredValue))).fill(value);
+  return [{ ...constantData(values), constant: inputs[0]?.data?.constant === true }];
 }
 
 /** The one element ConstantOfShape fills with; undefined when it is no such tensor. */
 function fillNumber(tensor: Tensor): number | undefined {
-  const numeric = tensor.dataType === DataType.FLOAT || tensor.dataType === DataType.INT64;
+  const numeric = tensor.dataType === DataType.FLOAT || isInteger(tensor.dataType);
   return numeric && elementCount(tensor.dims) === 1 ? readNumbers(tensor)[0] : undefined;
 }
 
-const expand: Evaluate = (evaluation) => {
-  const data = knownOf(evaluation, 0);
-  if (!data) return null;
-  const dims = evaluation.output.dims.map((dim) => dim.size);
-  const own = (evaluation.inputs[0]?.dims ?? []).map((dim) => dim.size);
-  return pick(
-    data,
-    Array.from({ length: elementCount(dims) }, (_, index) => broadcastPosition(index, dims, own)),
-  );
-};
-
-const reduceProduct: Evaluate = (evaluation) => {
-  const data = knownOf(evaluation, 0);
-  if (!data || elementCount(evaluation.output.dims.map((dim) => dim.size)) !== 1) return null;
-  const value = elementCount(data.values);
-  return { values: [value], symbols: [data.constant ? value : null], constant: data.constant };
-};
-
-const cast: Evaluate = (evaluation) =>
-  mapElements(
-    evaluation,
-    (value) =>
-      evaluation.output.dataType === DataType.BOOL
-        ? Number(value !== 0)
-        : isInteger(evaluation.output.dataType)
-          ? Math.trunc(value)
-          : value,
-    ([name = null]) => name,
-  );
-
-const evaluators: Readonly<Record<string, Evaluate>> = {
-  Shape: shapeOf,
-  Size: size,
-  Gather: gather,
-  Slice: slice,
-  Concat: concat,
-  Range: range,
-  Expand: expand,
-  ReduceProd: reduceProduct,
+const elementEvaluators: Readonly<Record<string, Evaluate>> = {
   Cast: cast,
+  CastLike: cast,
   Div: divide,
-  Identity: handThrough,
-  Squeeze: handThrough,
-  Unsqueeze: handThrough,
-  Reshape: handThrough,
-  Flatten: handThrough,
-  Add: map(
-    (a, b) => a + b,
-    ([a = null, b = null]) => (a === 0 ? b : b === 0 ? a : null),
-  ),
-  Sub: map(
-    (a, b) => a - b,
-    ([a = null, b = null]) => (b === 0 ? a : null),
-  ),
-  Mul: map(
-    (a, b) => a * b,
-    ([a = null, b = null]) => (a === 1 ? b : b === 1 ? a : null),
-  ),
-  Mod: map((a, b) => a % b),
-  Max: map(Math.max),
-  Min: map(Math.min),
-  Neg: map((a) => -a),
-  Abs: map(Math.abs),
-  Floor: map(Math.floor),
-  Ceil: map(Math.ceil),
+  Mod: remainder,
+  Add: map((a, b) => a + b, {
+    symbol: ([a = null, b = null]) => (a === 0 ? b : b === 0 ? a : null),
+    express: two(plus),
+  }),
+  Sub: map((a, b) => a - b, {
+    symbol: ([a = null, b = null]) => (b === 0 ? a : null),
+    express: two(minus),
+  }),
+  Mul: map((a, b) => a * b, {
+    symbol: ([a = null, b = null]) => (a === 1 ? b : b === 1 ? a : null),
+    express: two(times),
+  }),
+  Sum: map((...values) => values.reduce((a, b) => a + b, 0), { express: two(plus) }),
+  Max: map(Math.max, { express: two(larger) }),
+  Min: map(Math.min, { express: two(smaller) }),
+  Neg: map((a) => -a, { express: ([a = null]) => times(a, -1) }),
+  Abs: map(Math.abs, { express: ([a = null]) => (a !== null && isNatural(a) ? a : null) }),
+  Relu: map((a) => Math.max(a, 0), { express: ([a = null]) => larger(a, 0) }),
+  Sign: map(Math.sign),
+  Floor: map(Math.floor, { express: ([a = null]) => rounded(a, 'floor') }),
+  Ceil: map(Math.ceil, { express: ([a = null]) => rounded(a, 'ceil') }),
+  // Halves go to the even neighbour.
+  Round: map((a) => (Math.abs(a % 1) === 0.5 ? 2 * Math.round(a / 2) : Math.round(a))),
   Sqrt: map(Math.sqrt),
+  Exp: map(Math.exp),
+  Log: map(Math.log),
+  Reciprocal: map((a) => 1 / a, { express: ([a = null]) => quotient(1, a) }),
   Pow: map(Math.pow),
-  Equal: map((a, b) => Number(a === b)),
-  Greater: map((a, b) => Number(a > b)),
-  GreaterOrEqual: map((a, b) => Number(a >= b)),
-  Less: map((a, b) => Number(a < b)),
-  LessOrEqual: map((a, b) => Number(a <= b)),
+  Equal: map((a, b) => Number(a === b), { express: two(sameForAll) }),
+  Greater: compare((difference) => difference > 0),
+  GreaterOrEqual: compare((difference) => difference >= 0),
+  Less: compare((difference) => difference < 0),
+  LessOrEqual: compare((difference) => difference <= 0),
   And: map((a, b) => Number(a !== 0 && b !== 0)),
   Or: map((a, b) => Number(a !== 0 || b !== 0)),
+  Xor: map((a, b) => Number((a !== 0) !== (b !== 0))),
   Not: map((a) => Number(a === 0)),
-  Where: map(
-    (condition, a, b) => (condition !== 0 ? a : b),
-    ([, a = null, b = null], [condition]) => (condition !== 0 ? a : b),
-  ),
+  Where: map((condition, a, b) => (condition !== 0 ? a : b), {
+    symbol: ([, a = null, b = null], [condition]) => (condition !== 0 ? a : b),
+    express: ([condition, a = null, b = null]) => (typeof condition === 'number' ? (condition !== 0 ? a : b) : null),
+  }),
   ConstantOfShape: (evaluation) => {
     const value = evaluation.node.attributes.get('value');
     const number = value === undefined ? 0 : value.type === 'tensor' ? fillNumber(value.value) : undefined;
-    return number === undefined ? null : fill(evaluation, number, evaluation.inputs[0]?.data?.constant === true);
+    return number === undefined ? [null] : fill(evaluation, number);
   },
 };
 
-/** Elements of the node's first output, or null when they are not shape arithmetic or not known. */
-export function evaluateData(node: Node, inputs: (InferredValue | null)[], output: InferredValue): KnownData | null {
-  const evaluate = node.domain === '' ? evaluators[node.opType] : undefined;
-  if (!evaluate) return null;
-  if (elementCount(output.dims.map((dim) => dim.size)) > maxKnownElements) return null;
-  return evaluate({ node, inputs, output });
+const evaluators: Readonly<Record<string, Evaluate>> = { ...elementEvaluators, ...layoutEvaluators };
+
+/** Elements of the node's outputs; null where they are not shape arithmetic or not known. */
+export function evaluateData(evaluation: Evaluation): (KnownData | null)[] {
+  const { node, outputs } = evaluation;
+  const evaluate = node.domain === '' || node.domain === 'ai.onnx' ? evaluators[node.opType] : undefined;
+  if (!evaluate) return [];
+  // Too large, or of a size nobody knows yet.
+  if (!outputs.every((output) => elementCount(sizesOf(output)) <= maxKnownElements)) return [];
+  return evaluate(evaluation);
 }

@@ -1,8 +1,9 @@
 import { DataType } from './model.js';
+import { fresh } from './shape-ops-layout.js';
 import {
   axisOf,
   broadcast,
-  dataOf,
+  dimFromData,
   fixed,
   intsFrom,
   type RuleContext,
@@ -29,11 +30,17 @@ const where: ShapeRule = (context) => [{ dataType: context.input(1).dataType, di
 const cast: ShapeRule = (context) => [{ dataType: context.int('to', DataType.FLOAT), dims: context.input(0).dims }];
 const castLike: ShapeRule = (context) => [{ dataType: context.input(1).dataType, dims: context.input(0).dims }];
 
+/** The shape of input 0 with the element type an attribute may change. */
+const like: ShapeRule = (context) => {
+  const { dataType, dims } = context.input(0);
+  return [{ dataType: context.int('dtype', dataType), dims }];
+};
+
 const dropout: ShapeRule = (context) => {
   const { dataType, dims } = context.input(0);
   return [
     { dataType, dims },
-    { dataType: context.opset >= 12 ? DataType.BOOL : dataType, dims },
+    { dataType: context.opset >= 12 || context.node.domain !== '' ? DataType.BOOL : dataType, dims },
   ];
 };
 
@@ -82,34 +89,59 @@ const argument: ShapeRule = (context) => {
 const topK: ShapeRule = (context) => {
   const { dataType, dims } = context.input(0);
   const axis = axisOf(context.int('axis', -1), dims.length);
-  const data = context.opset >= 10 ? dataOf(context, 1) : null;
-  const count = data === null ? context.int('k', 0) : (data.values[0] ?? 0);
-  const kept = dims.map((dim, index) =>
-    index === axis ? { size: count, symbol: data === null ? count : (data.symbols[0] ?? null) } : dim,
-  );
+  const data = context.opset >= 10 ? context.input(1).data : undefined;
+  const count =
+    context.opset < 10 ? fixed(context.int('k', 0)) : data === undefined ? fresh(context, axis) : dimFromData(data, 0);
+  const kept = dims.map((dim, index) => (index === axis ? count : dim));
   return [
     { dataType, dims: kept },
     { dataType: DataType.INT64, dims: kept },
   ];
 };
 
-function all(names: string, rule: ShapeRule): [string, ShapeRule][] {
+/** A loss over all elements, or one for each target with reduction "none"; then the log probabilities. */
+const loss: ShapeRule = (context) => {
+  const { dataType, dims } = context.input(0);
+  const each = context.text('reduction', 'mean') === 'none';
+  return [
+    { dataType, dims: each ? context.input(1).dims : [] },
+    { dataType, dims },
+  ];
+};
+
+/** Pairs of operators and their rule, one rule for all names of a line. */
+export function all(names: string, rule: ShapeRule): [string, ShapeRule][] {
   return names.split(' ').map((name) => [name, rule]);
 }
+
+const microsoft = (names: string) =>
+  names
+    .split(' ')
+    .map((name) => `com.microsoft:${name}`)
+    .join(' ');
 
 /** Operators whose output shape is an input's shape, a broadcast or a reduction. */
 export const elementwiseRules: ShapeRules = Object.fromEntries([
   ...all(
     'Abs Acos Acosh Asin Asinh Atan Atanh BitwiseNot Ceil Celu Clip Cos Cosh CumSum Elu Erf Exp Floor Gelu HardSigmoid ' +
-      'HardSwish Hardmax Identity InstanceNormalization GroupNormalization LRN LeakyRelu Log LogSoftmax LpNormalization ' +
+      'HardSwish Hardmax InstanceNormalization GroupNormalization LRN LeakyRelu Log LogSoftmax LpNormalization ' +
       'MeanVarianceNormalization Mish Neg Not Reciprocal Relu ReverseSequence Round Scatter ScatterElements ScatterND ' +
-      'Selu Shrink Sigmoid Sign Sin Sinh Softmax Softplus Softsign Sqrt Swish Tan Tanh ThresholdedRelu Trilu ' +
-      'RMSNormalization com.microsoft:QuickGelu com.microsoft:Gelu com.microsoft:FastGelu com.microsoft:BiasGelu ' +
-      'com.microsoft:BiasSoftmax com.microsoft:BiasSplitGelu com.microsoft:GemmaRotaryEmbedding com.microsoft:GroupNorm',
+      'Selu Shrink Sigmoid Sign Sin Sinh Softmax Softplus Softsign Sqrt Swish Tan Tanh TensorScatter ThresholdedRelu ' +
+      'Trilu RMSNormalization RotaryEmbedding ParametricSoftplus ScaledTanh Affine ImageScaler',
     same,
   ),
-  ...all('IsInf IsNaN', sameAsBool),
+  ...all(
+    microsoft(
+      'QuickGelu Gelu FastGelu BiasGelu BiasSoftmax BiasAdd GroupNorm RotaryEmbedding MoE QMoE LongformerAttention ' +
+        'ComplexMul ComplexMulConj Inverse Trilu ScaledSiLU SampleOp QOrderedGelu QOrderedLayerNormalization ' +
+        'QLinearSigmoid QLinearLeakyRelu QLinearSoftmax ParametricSoftplus ScaledTanh MRotaryEmbedding',
+    ),
+    same,
+  ),
+  ...all('com.microsoft.nchwc:ReorderInput', same),
+  ...all('IsInf IsNaN RegexFullMatch', sameAsBool),
   ...all('Add Sub Mul Div Pow Mod Min Max Sum Mean PRelu BitShift BitwiseAnd BitwiseOr BitwiseXor', broadcasting),
+  ...all('StringConcat', broadcasting),
   ...all('Equal Greater GreaterOrEqual Less LessOrEqual And Or Xor', comparing),
   ...all('LayerNormalization SimplifiedLayerNormalization', layerNormalization),
   ...all(
@@ -117,10 +149,12 @@ export const elementwiseRules: ShapeRules = Object.fromEntries([
     reduce,
   ),
   ...all('ArgMax ArgMin', argument),
+  ...all('Bernoulli EyeLike RandomNormalLike RandomUniformLike', like),
+  ...all('Dropout com.microsoft:BiasDropout', dropout),
+  ...all('NegativeLogLikelihoodLoss SoftmaxCrossEntropyLoss', loss),
   ['Where', where],
   ['Cast', cast],
   ['CastLike', castLike],
-  ['Dropout', dropout],
   ['BatchNormalization', batchNormalization],
   ['TopK', topK],
 ]);

@@ -1,14 +1,21 @@
 import { DataType } from './model.js';
-import { elementCount } from './tensor.js';
+import { ceilDivide, equal, floorDivide, larger, minus, plus } from './shape-expression.js';
+import { sliceSteps } from './shape-slice.js';
 import {
+  addDims,
   axisOf,
   broadcast,
+  computed,
+  constantData,
   dataOf,
-  derived,
+  differ,
+  dimFromData,
+  divideDims,
   fixed,
   intsFrom,
+  multiplyDims,
+  open,
   ShapeGap,
-  sizesOf,
   type KnownData,
   type RuleContext,
   type ShapeDim,
@@ -16,45 +23,68 @@ import {
   type ShapeRules,
 } from './shape-types.js';
 
-/** The runtime's planner reads a shape only from a constant; of a computed one it knows no dimension. */
 function dimsFromData(data: KnownData): ShapeDim[] {
-  return data.values.map((size, index) => ({ size, symbol: data.constant ? (data.symbols[index] ?? null) : null }));
+  return data.values.map((_, index) => dimFromData(data, index));
+}
+
+/** Sizes given by input `index`; where only their number is known, that many open dimensions. */
+export function dimsFromInput(context: RuleContext, index: number): ShapeDim[] {
+  const { data, dims } = context.input(index);
+  if (data !== undefined) {
+    return dimsFromData(data).map((dim, axis) =>
+      Number.isNaN(dim.size) && !dim.expression ? fresh(context, axis) : dim,
+    );
+  }
+  const rank = dims[0]?.size ?? 0;
+  if (Number.isNaN(rank)) dataOf(context, index);
+  return Array.from({ length: rank }, (_, axis) => fresh(context, axis));
+}
+
+/** A dimension that only the data of this node decides. */
+export function fresh(context: RuleContext, axis: number): ShapeDim {
+  return open(`${context.node.outputs.find((output) => output !== '') ?? context.node.name}.${axis}`);
 }
 
 const reshape: ShapeRule = (context) => {
   const { dataType, dims } = context.input(0);
-  const target: KnownData =
-    context.ints('shape') === undefined || context.has(1)
-      ? dataOf(context, 1)
-      : { values: context.ints('shape') ?? [], symbols: context.ints('shape') ?? [], constant: true };
+  const attribute = context.ints('shape');
+  const target = context.has(1) || !attribute ? context.input(1).data : constantData(attribute);
+  // A -1 may hide in a target that is not known, so nothing but the rank is.
+  if (target === undefined) return [{ dataType, dims: dimsFromInput(context, 1) }];
   const allowZero = context.int('allowzero', 0) !== 0;
   const result = dimsFromData(target).map((dim, index) => {
-    if (dim.size !== 0 || allowZero || target.symbols[index] !== 0) return dim;
+    if (dim.size !== 0 || allowZero) return Number.isNaN(dim.size) && !dim.expression ? fresh(context, index) : dim;
     const copied = dims[index];
     if (copied === undefined) throw new ShapeGap('a 0 of the target shape has no input dimension to copy');
-    return copied;
+    // A size that is 0 for these bindings only is no request to copy.
+    return dim.expression === 0 ? copied : { ...dim, size: copied.size };
   });
-  const open = target.values.indexOf(-1);
-  if (open >= 0) result[open] = openDim(dims, result, open);
-  const before = elementCount(sizesOf(context.input(0)));
-  const after = elementCount(result.map((dim) => dim.size));
-  if (before !== after) throw new ShapeGap(`${before} elements cannot be reshaped to ${after}`);
+  const openAt = target.values.indexOf(-1);
+  if (openAt >= 0) result[openAt] = openDim(dims, result, openAt);
+  const before = multiplyDims(...dims);
+  const after = multiplyDims(...result);
+  if (differ(before, after)) throw new ShapeGap(`${before.size} elements cannot be reshaped to ${after.size}`);
   return [{ dataType, dims: result }];
 };
 
-/** The dimension a -1 stands for: onnx works it out only when every other size is a number. */
-function openDim(dims: readonly ShapeDim[], result: readonly ShapeDim[], open: number): ShapeDim {
-  const others = result.filter((_, index) => index !== open);
-  const product = elementCount(others.map((dim) => dim.size));
-  const size = product === 0 ? 0 : elementCount(dims.map((dim) => dim.size)) / product;
-  if (!Number.isInteger(size)) throw new ShapeGap('the elements do not divide into the target shape');
-  return derived(size, ...dims, ...others);
+/** The dimension a -1 stands for: the runtime's planner works it out only when every other size is a number. */
+function openDim(dims: readonly ShapeDim[], result: readonly ShapeDim[], at: number): ShapeDim {
+  const others = multiplyDims(...result.filter((_, index) => index !== at));
+  const all = multiplyDims(...dims);
+  const { size, expression } = divideDims(all, others);
+  if (others.size !== 0 && all.size % others.size !== 0 && !Number.isNaN(size)) {
+    throw new ShapeGap('the elements do not divide into the target shape');
+  }
+  return computed(others.size === 0 ? 0 : size, expression, ...dims, ...result.filter((_, index) => index !== at));
 }
 
 const squeeze: ShapeRule = (context) => {
   const { dataType, dims } = context.input(0);
   const given = intsFrom(context, 'axes', 1);
   const axes = given && new Set(given.map((axis) => axisOf(axis, dims.length)));
+  if (!axes && dims.some((dim) => Number.isNaN(dim.size))) {
+    throw new ShapeGap('which dimensions are 1 is only known while running');
+  }
   return [{ dataType, dims: dims.filter((dim, index) => (axes ? !axes.has(index) : dim.size !== 1)) }];
 };
 
@@ -73,95 +103,91 @@ const unsqueeze: ShapeRule = (context) => {
   return [{ dataType, dims: result }];
 };
 
-function product(dims: readonly ShapeDim[]): ShapeDim {
-  const others = dims.filter((dim) => dim.symbol !== 1);
-  const only = others[0];
-  if (others.length === 1 && only !== undefined) return only;
-  return derived(elementCount(dims.map((dim) => dim.size)), ...dims);
-}
-
 const flatten: ShapeRule = (context) => {
   const { dataType, dims } = context.input(0);
   const axis = context.int('axis', 1);
   const at = axis < 0 ? axis + dims.length : axis;
-  return [{ dataType, dims: [product(dims.slice(0, at)), product(dims.slice(at))] }];
+  return [{ dataType, dims: [multiplyDims(...dims.slice(0, at)), multiplyDims(...dims.slice(at))] }];
 };
 
 const transpose: ShapeRule = (context) => {
   const { dataType, dims } = context.input(0);
   const order = context.ints('perm') ?? dims.map((_, index) => dims.length - 1 - index);
-  return [{ dataType, dims: order.map((axis) => dims[axis] ?? fixed(1)) }];
+  return [{ dataType, dims: order.map((axis) => dims[axisOf(axis, dims.length)] ?? fixed(1)) }];
 };
 
-const concat: ShapeRule = (context) => {
-  const first = context.input(0);
-  const axis = axisOf(context.int('axis', 1), first.dims.length);
-  const parts = context.node.inputs.map((_, index) => context.input(index).dims);
-  const dims = first.dims.map((dim, index) => {
+/** Shapes joined along one axis; the others must agree, and the best known of each is kept. */
+export function joinAlong(parts: readonly (readonly ShapeDim[])[], axis: number): ShapeDim[] {
+  const [first = []] = parts;
+  return first.map((dim, index) => {
     const along = parts.map((part) => part[index] ?? fixed(0));
-    if (index !== axis) return along.find((other) => typeof other.symbol === 'number') ?? dim;
-    if (along.length === 1) return dim;
-    return derived(
-      along.reduce((sum, other) => sum + other.size, 0),
-      ...along,
-    );
+    if (index === axis) return along.length === 1 ? dim : along.reduce(addDims);
+    const known = along.find((other) => !Number.isNaN(other.size)) ?? dim;
+    if (along.some((other) => differ(other, known))) throw new ShapeGap('the other sizes of the parts differ');
+    return along.find((other) => typeof other.symbol === 'number') ?? known;
   });
-  return [{ dataType: first.dataType, dims }];
+}
+
+const concat: ShapeRule = (context) => {
+  const parts = context.node.inputs.map((_, index) => context.input(index));
+  const [first] = parts;
+  if (!first) throw new ShapeGap('nothing to concatenate');
+  const axis = axisOf(context.int('axis', 1), first.dims.length);
+  return [
+    {
+      dataType: first.dataType,
+      dims: joinAlong(
+        parts.map((part) => part.dims),
+        axis,
+      ),
+    },
+  ];
 };
+
+/** Sizes of `count` equal parts; the last takes what is left. */
+export function equalParts(dim: ShapeDim, count: number): ShapeDim[] {
+  const each = Math.ceil(dim.size / count);
+  const formula = ceilDivide(dim.expression, count);
+  const even = equal(formula, floorDivide(dim.expression, count));
+  return Array.from({ length: count }, (_, index) => {
+    const size = Math.min(each, Math.max(0, dim.size - index * each));
+    if (typeof dim.expression === 'number') return computed(size, size, dim);
+    // An uneven rest may leave several of the last parts short, which no formula follows but for two parts.
+    const rest = count === 2 && index === 1 ? minus(dim.expression, formula) : null;
+    return computed(size, even || (count === 2 && index === 0) ? formula : rest, dim);
+  });
+}
 
 const split: ShapeRule = (context) => {
   const { dataType, dims } = context.input(0);
   const axis = axisOf(context.int('axis', 0), dims.length);
   const along = dims[axis] ?? fixed(0);
-  const given = intsFrom(context, 'split', 1);
-  const parts = context.int('num_outputs', context.node.outputs.length);
-  const chunk = Math.ceil(along.size / parts);
-  return context.node.outputs.map((_, index) => {
-    const size = given ? (given[index] ?? 0) : Math.max(0, Math.min(chunk, along.size - index * chunk));
-    const part = given ? fixed(size) : derived(size, along);
-    return { dataType, dims: dims.map((dim, at) => (at === axis ? part : dim)) };
-  });
+  const lengths = context.ints('split') ? constantData(context.ints('split') ?? []) : undefined;
+  const given = lengths ?? (context.has(1) ? context.input(1).data : undefined);
+  const count = context.node.outputs.length;
+  const sizes =
+    given !== undefined
+      ? dimsFromData(given)
+      : context.has(1)
+        ? context.node.outputs.map((name) => open(`${name}.${axis}`))
+        : equalParts(along, context.int('num_outputs', count));
+  return sizes.map((size) => ({ dataType, dims: dims.map((dim, index) => (index === axis ? size : dim)) }));
 };
-
-function sliceInputs(context: RuleContext) {
-  const old = context.opset < 10;
-  const get = (name: string, index: number) => (old ? context.ints(name) : intsFrom(context, name, index));
-  const starts = get('starts', 1) ?? [];
-  return {
-    starts,
-    ends: get('ends', 2) ?? [],
-    axes: get('axes', 3) ?? starts.map((_, i) => i),
-    steps: get('steps', 4),
-  };
-}
 
 const slice: ShapeRule = (context) => {
   const { dataType, dims } = context.input(0);
-  const { starts, ends, axes, steps } = sliceInputs(context);
-  const constant = [1, 2, 3, 4].every((index) => !context.has(index) || context.input(index).data?.constant === true);
+  const inputs = context.node.inputs.map((_, index) => context.value(index));
+  const steps = sliceSteps(context.node, inputs, dims.length);
   const result = [...dims];
-  starts.forEach((start, index) => {
-    const axis = axisOf(axes[index] ?? index, dims.length);
-    const dim = dims[axis] ?? fixed(0);
-    const [first, count] = sliceRange(start, ends[index] ?? 0, steps?.[index] ?? 1, dim.size);
-    const whole = first === 0 && count === dim.size && constant && (ends[index] ?? 0) >= 2 ** 31 - 1;
-    result[axis] = whole ? dim : constant ? derived(count, dim) : { size: count, symbol: null };
-  });
+  if (steps !== null) {
+    for (const step of steps) result[step.axis] = step.cut(dims[step.axis] ?? fixed(0));
+    return [{ dataType, dims: result }];
+  }
+  // Bounds that only the data decides leave the axes they are for open.
+  const axes = intsFrom(context, 'axes', 3) ?? dims.slice(0, context.input(1).dims[0]?.size).map((_, axis) => axis);
+  for (const axis of axes.map((at) => axisOf(at, dims.length))) result[axis] = fresh(context, axis);
   return [{ dataType, dims: result }];
 };
-
-/** First index and number of elements of a slice of an axis with `size` elements. */
-export function sliceRange(start: number, end: number, step: number, size: number): [number, number] {
-  const clamp = (value: number, low: number, high: number) => Math.min(Math.max(value, low), high);
-  const from = start < 0 ? start + size : start;
-  const to = end < 0 ? end + size : end;
-  if (step > 0) {
-    const first = clamp(from, 0, size);
-    return [first, Math.max(0, Math.ceil((clamp(to, 0, size) - first) / step))];
-  }
-  const first = clamp(from, 0, size - 1);
-  return [first, Math.max(0, Math.ceil((clamp(to, -1, size - 1) - first) / step))];
-}
 
 const gather: ShapeRule = (context) => {
   const { dataType, dims } = context.input(0);
@@ -174,68 +200,88 @@ const gatherElements: ShapeRule = (context) => [{ dataType: context.input(0).dat
 const gatherNd: ShapeRule = (context) => {
   const { dataType, dims } = context.input(0);
   const indices = context.input(1).dims;
-  const batch = context.int('batch_dims', 0);
   const depth = indices.at(-1)?.size ?? 0;
-  return [{ dataType, dims: [...indices.slice(0, -1), ...dims.slice(batch + depth)] }];
+  if (Number.isNaN(depth)) throw new ShapeGap('how deep the indices reach is only known while running');
+  return [{ dataType, dims: [...indices.slice(0, -1), ...dims.slice(context.int('batch_dims', 0) + depth)] }];
 };
 
 const expand: ShapeRule = (context) => {
   const { dataType, dims } = context.input(0);
-  return [{ dataType, dims: broadcast([dims, dimsFromData(dataOf(context, 1))]) }];
+  return [{ dataType, dims: broadcast([dims, dimsFromInput(context, 1)]) }];
 };
 
 const tile: ShapeRule = (context) => {
   const { dataType, dims } = context.input(0);
-  const repeats = dataOf(context, 1);
+  const repeats = context.opset >= 6 ? context.input(1).data : undefined;
+  const one = repeats?.values.length === 1 && dims.length > 1;
   return [
     {
       dataType,
       dims: dims.map((dim, index) => {
-        const times = repeats.values[index] ?? 1;
-        if (repeats.symbols[index] === 1) return dim;
-        return derived(dim.size * times, dim, { size: times, symbol: repeats.symbols[index] ?? null });
+        if (repeats === undefined || one) return fresh(context, index);
+        const times = dimFromData(repeats, index);
+        return times.symbol === 1 ? dim : { ...multiplyDims(dim, times), symbol: symbolOfProduct(dim, times) };
       }),
     },
   ];
 };
 
+const symbolOfProduct = (a: ShapeDim, b: ShapeDim) =>
+  typeof a.symbol === 'number' && typeof b.symbol === 'number' ? a.symbol * b.symbol : null;
+
 const pad: ShapeRule = (context) => {
   const { dataType, dims } = context.input(0);
-  const pads = intsFrom(context, 'pads', 1) ?? [];
-  const axes = context.has(3) ? dataOf(context, 3).values.map((a) => axisOf(a, dims.length)) : dims.map((_, i) => i);
+  const attribute = context.ints('pads') ?? context.ints('paddings');
+  const pads = attribute ? constantData(attribute) : context.input(1).data;
+  const given = context.has(3) ? dataOf(context, 3).values : dims.map((_, axis) => axis);
+  const axes = given.map((axis) => axisOf(axis, dims.length));
   const result = [...dims];
   axes.forEach((axis, index) => {
     const dim = dims[axis] ?? fixed(0);
-    const extra = (pads[index] ?? 0) + (pads[index + axes.length] ?? 0);
-    result[axis] = extra === 0 ? dim : derived(dim.size + extra, dim);
+    if (pads === undefined) result[axis] = fresh(context, axis);
+    else {
+      const before = dimFromData(pads, index);
+      const after = dimFromData(pads, index + axes.length);
+      const extra = before.size + after.size;
+      if (extra === 0 && pads.constant) return;
+      result[axis] = computed(dim.size + extra, plus(dim.expression, plus(before.expression, after.expression)), dim);
+    }
   });
   return [{ dataType, dims: result }];
 };
 
 const shapeOf: ShapeRule = (context) => {
   const rank = context.input(0).dims.length;
-  const [, count] = sliceRange(context.int('start', 0), context.int('end', rank), 1, rank);
-  return [{ dataType: DataType.INT64, dims: [fixed(count)] }];
+  const clamp = (at: number) => Math.min(Math.max(at < 0 ? at + rank : at, 0), rank);
+  const count = clamp(context.int('end', rank)) - clamp(context.int('start', 0));
+  return [{ dataType: DataType.INT64, dims: [fixed(Math.max(0, count))] }];
 };
 
 const range: ShapeRule = (context) => {
-  const [start, limit, delta] = [0, 1, 2].map((index) => dataOf(context, index));
-  const count = Math.max(0, Math.ceil(((limit?.values[0] ?? 0) - (start?.values[0] ?? 0)) / (delta?.values[0] ?? 1)));
-  const constant = [start, limit, delta].every((data) => data?.constant === true);
-  return [{ dataType: context.input(0).dataType, dims: [{ size: count, symbol: constant ? count : null }] }];
+  const { dataType } = context.input(0);
+  const known = [0, 1, 2].map((index) => context.input(index).data);
+  const [start, limit, delta] = known.map((data) => data && dimFromData(data, 0));
+  if (!start || !limit || !delta) return [{ dataType, dims: [fresh(context, 0)] }];
+  const count = Math.max(0, Math.ceil((limit.size - start.size) / delta.size));
+  const constant = known.every((data) => data?.constant === true);
+  const step = typeof delta.expression === 'number' && delta.expression > 0 ? delta.expression : null;
+  const formula = larger(0, ceilDivide(minus(limit.expression, start.expression), step));
+  return [
+    { dataType, dims: [{ size: count, symbol: constant ? count : null, expression: constant ? count : formula }] },
+  ];
 };
 
 const constantOfShape: ShapeRule = (context) => {
   const value = context.attribute('value');
   const dataType = value?.type === 'tensor' ? value.value.dataType : DataType.FLOAT;
-  return [{ dataType, dims: dimsFromData(dataOf(context, 0)) }];
+  return [{ dataType, dims: dimsFromInput(context, 0) }];
 };
 
 const oneHot: ShapeRule = (context) => {
   const dims = [...context.input(0).dims];
-  const depth = dataOf(context, 1);
   const axis = axisOf(context.int('axis', -1), dims.length + 1);
-  dims.splice(axis, 0, { size: depth.values[0] ?? 0, symbol: depth.symbols[0] ?? null });
+  const { data } = context.input(1);
+  dims.splice(axis, 0, data ? dimFromData(data, 0) : fresh(context, axis));
   return [{ dataType: context.input(2).dataType, dims }];
 };
 
@@ -243,36 +289,10 @@ const depthToSpace: ShapeRule = (context) => {
   const { dataType, dims } = context.input(0);
   const [n, c, h, w] = dims;
   if (!n || !c || !h || !w) throw new ShapeGap('needs four dimensions');
-  const block = context.int('blocksize', 1);
-  const down = context.node.opType === 'DepthToSpace';
-  const space = (dim: ShapeDim) => derived(down ? dim.size * block : dim.size / block, dim);
-  const channels = derived(down ? c.size / block ** 2 : c.size * block ** 2, c);
-  return [{ dataType, dims: [n, channels, space(h), space(w)] }];
-};
-
-const resize: ShapeRule = (context) => {
-  const { dataType, dims } = context.input(0);
-  const modern = context.node.opType === 'Resize' && context.opset >= 11;
-  const axes = context.ints('axes')?.map((axis) => axisOf(axis, dims.length)) ?? dims.map((_, index) => index);
-  const result = [...dims];
-  if (modern && context.has(3)) {
-    const sizes = dataOf(context, 3);
-    axes.forEach((axis, i) => (result[axis] = { size: sizes.values[i] ?? 0, symbol: sizes.symbols[i] ?? null }));
-    return [{ dataType, dims: result }];
-  }
-  const attribute = context.attribute('scales');
-  const scales = attribute?.type === 'floats' ? attribute.value : dataOf(context, modern ? 2 : 1).values;
-  axes.forEach((axis, index) => {
-    const dim = dims[axis] ?? fixed(0);
-    const scale = scales[index] ?? 1;
-    result[axis] = scale === 1 ? dim : derived(Math.floor(dim.size * scale), dim);
-  });
-  return [{ dataType, dims: result }];
-};
-
-const like: ShapeRule = (context) => {
-  const { dataType, dims } = context.input(0);
-  return [{ dataType: context.int('dtype', dataType), dims }];
+  const block = fixed(context.int('blocksize', 1));
+  const [space, depth] =
+    context.node.opType === 'DepthToSpace' ? [multiplyDims, divideDims] : [divideDims, multiplyDims];
+  return [{ dataType, dims: [n, depth(c, multiplyDims(block, block)), space(h, block), space(w, block)] }];
 };
 
 /** Operators that move, cut, join or make elements. */
@@ -298,9 +318,4 @@ export const layoutRules: ShapeRules = {
   OneHot: oneHot,
   DepthToSpace: depthToSpace,
   SpaceToDepth: depthToSpace,
-  Resize: resize,
-  Upsample: resize,
-  EyeLike: like,
-  RandomNormalLike: like,
-  RandomUniformLike: like,
 };

@@ -4,7 +4,7 @@ import type { SnugError } from '../../../src/contract/errors.js';
 import { intAttribute, intsAttribute, makeNode } from '../../../src/onnx/graph.js';
 import { DataType, type Model, type Node, type Tensor, type ValueInfo } from '../../../src/onnx/model.js';
 import { batchDimension, defaultBindings, inferShapes } from '../../../src/onnx/shape.js';
-import { sliceRange } from '../../../src/onnx/shape-ops-layout.js';
+import { sliceRange } from '../../../src/onnx/shape-slice.js';
 import { broadcast, fixed, ShapeGap } from '../../../src/onnx/shape-types.js';
 import { computedData, float32Tensor, int64Tensor, rawTensor, tensorByteLength } from '../../../src/onnx/tensor.js';
 import { graphOf, modelOf, value } from '../onnx/build.js';
