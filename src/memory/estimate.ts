@@ -176,9 +176,10 @@ function cpuPhases(prepared: Prepared, sized: SizedPlan, memoryPattern: boolean)
 /** Packs one constant after the other; what a packing takes besides is given back before the next. */
 function loadWeights(arena: Arena, { packing, reserved }: WeightMemory): void {
   let packedBytes = 0;
-  for (const { packed, temporary } of packing) {
+  for (const { packed, temporary, pooled } of packing) {
     const turned = arena.allocate(temporary);
-    arena.reserve(packed);
+    if (pooled) arena.allocate(packed);
+    else arena.reserve(packed);
     arena.free(turned);
     packedBytes += packed;
   }

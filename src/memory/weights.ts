@@ -11,8 +11,11 @@ export interface WeightMemory {
   outside: number;
   /** Per constant what is held for it in all; packed copies count for the constant they were made from. */
   perTensor: Map<string, number>;
-  /** What packing takes from the allocator besides, one matrix after the other, while the model loads. */
-  packing: { packed: number; temporary: number }[];
+  /**
+   * What packing takes from the allocator, one matrix after the other, while the model loads: the packed form (in the
+   * allocator's regions when `pooled`, past them otherwise) and what is given back before the next.
+   */
+  packing: { packed: number; temporary: number; pooled: boolean }[];
   /** Bytes of the largest single constant, in transit while the model loads. */
   largest: number;
 }
@@ -125,7 +128,8 @@ function onCpu(nodes: readonly Node[], initializers: ReadonlyMap<string, Tensor>
         packed.set(name, bytes);
         // 8-bit matrices are turned around before they are packed.
         const turned = operatorKey(node) === 'com.microsoft:QGemm' && getInt(node, 'transB', 0) !== 0;
-        memory.packing.push({ packed: bytes, temporary: turned ? tensor.data.byteLength : 0 });
+        const pooled = operatorKey(node) === 'ConvTranspose';
+        memory.packing.push({ packed: bytes, temporary: turned ? tensor.data.byteLength : 0, pooled });
       }
     });
   }

@@ -43,6 +43,13 @@ function convolutionScratch(node: Node, shapes: Shapes, threads: number): number
   return [(wanted > 1 ? Math.ceil(columns / stride) : 1) * segment * 4];
 }
 
+/** A transposed convolution computes the columns of one image before it adds them up. */
+function transposedConvolutionScratch(node: Node, shapes: Shapes): number[] {
+  const [, perGroup = 0, ...kernel] = dimsOf(shapes, node.inputs[1]);
+  const pixels = elementCount(dimsOf(shapes, node.inputs[0]).slice(2));
+  return [perGroup * elementCount(kernel) * pixels * 4];
+}
+
 /**
  * Level 4 quantizes the activations in blocks (codes, a scale and a sum each); kernels without a packed form
  * unpack the whole matrix.
@@ -102,10 +109,13 @@ function recurrentScratch(node: Node, shapes: Shapes, gates: number, states: num
 export function cpuScratch(node: Node, shapes: Shapes, threads: number): number[] {
   switch (operatorKey(node)) {
     case 'com.microsoft:BiasGelu':
+    case 'com.microsoft:FastGelu':
       return [valueBytes(shapes, node.outputs[0])];
     case 'Conv':
     case 'com.microsoft:FusedConv':
       return convolutionScratch(node, shapes, threads);
+    case 'ConvTranspose':
+      return transposedConvolutionScratch(node, shapes);
     case 'QLinearConv':
     case 'com.microsoft:QLinearConv':
       return quantizedConvolutionScratch(node, shapes);

@@ -4,6 +4,7 @@ import { DataType } from '../../onnx/model.js';
 import { operatorKey } from '../inplace.js';
 import { getInt } from '../../onnx/attribute.js';
 import { is, type GraphEditor } from './editor.js';
+import { fuseReshapes } from './reshape.js';
 
 /** Nodes that hand their input through: inference-time Dropout, Identity, Cast to the same type. */
 function eliminatePassThrough(editor: GraphEditor): void {
@@ -179,4 +180,5 @@ export function applyBasic(editor: GraphEditor, constants: Map<string, FoldedDat
   foldConstants(editor, constants);
   eliminateCommon(editor);
   fuseMatMulAdd(editor);
+  fuseReshapes(editor);
 }

@@ -1,5 +1,5 @@
 import { DataType, type Attribute, type Node } from '../../onnx/model.js';
-import { getInt, intAttribute } from '../../onnx/attribute.js';
+import { getInt, getInts, getString, intAttribute } from '../../onnx/attribute.js';
 import { is, type GraphEditor } from './editor.js';
 
 const domain = 'com.microsoft.nchwc';
@@ -18,7 +18,8 @@ interface Blocked {
  */
 export class BlockedLayout {
   private readonly blocked = new Map<string, Blocked>();
-  private readonly plain = new Set<string>();
+  /** Values put into blocks for their readers only: they still exist as they were. */
+  private readonly entered = new Map<string, string>();
 
   constructor(
     private readonly editor: GraphEditor,
@@ -27,14 +28,12 @@ export class BlockedLayout {
 
   apply(): void {
     for (const node of this.editor.ordered()) {
+      const follows = this.blocked.has(node.inputs[0] ?? '');
       if (is(node, 'Conv', 'com.microsoft:FusedConv')) this.convolution(node);
-      else if (is(node, 'MaxPool', 'AveragePool', 'GlobalAveragePool', 'GlobalMaxPool')) this.pool(node);
-      else if (is(node, 'Add', 'Sum')) this.sum(node);
-      else if (is(node, ...activations)) this.activation(node);
+      else if (is(node, 'MaxPool', 'AveragePool')) this.pool(node);
+      else if (follows) this.follow(node);
     }
     for (const [original, { value, channels }] of this.blocked) {
-      // A value that was put into blocks only for its readers still exists as it was.
-      if (this.plain.has(original)) continue;
       if (this.editor.consumers(original).length === 0 && !this.editor.outputs.has(original)) continue;
       const attributes = new Map([['channels', intAttribute(channels)]]);
       this.editor.add({
@@ -48,15 +47,24 @@ export class BlockedLayout {
     }
   }
 
+  /** Operators that run on blocks only when their input already has them. */
+  private follow(node: Node): void {
+    if (is(node, 'GlobalAveragePool', 'GlobalMaxPool')) this.pool(node);
+    else if (is(node, 'Add', 'Sum')) this.sum(node);
+    else if (is(node, 'Mul')) this.product(node);
+    else if (is(node, 'Concat')) this.concat(node);
+    else if (is(node, 'BatchNormalization')) this.batchNorm(node);
+    else if (is(node, 'Transpose')) this.channelsLast(node);
+    else if (is(node, 'Resize', 'Upsample')) this.enlarge(node);
+    else if (is(node, ...activations)) this.activation(node);
+  }
+
   private padded(channels: number): number {
     return Math.ceil(channels / this.block) * this.block;
   }
 
   private note(original: string, channels: number): string {
-    const value = `${original}/blocked`;
-    const sizes = [...(this.editor.dims(original) ?? [])];
-    sizes[1] = this.padded(channels);
-    this.editor.describe(value, DataType.FLOAT, sizes);
+    const value = this.describeBlocked(original, channels);
     this.blocked.set(original, { value, channels, uses: this.usesOf(original) });
     return value;
   }
@@ -65,11 +73,19 @@ export class BlockedLayout {
     return this.editor.consumers(original).length + (this.editor.outputs.has(original) ? 1 : 0);
   }
 
+  private describeBlocked(original: string, channels: number): string {
+    const value = `${original}/blocked`;
+    const sizes = [...(this.editor.dims(original) ?? [])];
+    sizes[1] = this.padded(channels);
+    this.editor.describe(value, DataType.FLOAT, sizes);
+    return value;
+  }
+
   private blockedInput(original: string, channels: number): string {
-    const known = this.blocked.get(original);
-    if (known) return known.value;
-    const value = this.note(original, channels);
-    this.plain.add(original);
+    const known = this.blocked.get(original)?.value ?? this.entered.get(original);
+    if (known !== undefined) return known;
+    const value = this.describeBlocked(original, channels);
+    this.entered.set(original, value);
     this.editor.add({
       name: 'ReorderInput',
       opType: 'ReorderInput',
@@ -111,14 +127,98 @@ export class BlockedLayout {
   }
 
   private pool(node: Node): void {
-    const source = this.blocked.get(node.inputs[0] ?? '');
+    const [input = ''] = node.inputs;
     const [output = '', indices] = node.outputs;
-    if (!source || (indices !== undefined && indices !== '')) return;
+    const sizes = this.editor.dims(input);
+    const channels = sizes?.[1];
+    if ((indices !== undefined && indices !== '') || sizes?.length !== 4) return;
+    if (typeof channels !== 'number' || channels % this.block !== 0) return;
+    if (this.editor.dataType(input) !== DataType.FLOAT) return;
+    const inputs = [this.blockedInput(input, channels)];
     this.editor.remove(node);
-    const global = node.opType.startsWith('Global');
-    const name = `${output}_nchwc`;
-    const pooled = { ...node, name, inputs: [source.value], outputs: [this.note(output, source.channels)] };
-    this.editor.add(global ? pooled : { ...pooled, domain });
+    const pooled = { ...node, name: `${output}_nchwc`, inputs, outputs: [this.note(output, channels)] };
+    // Reducing all pixels to one is the same in both layouts.
+    this.editor.add(node.opType.startsWith('Global') ? pooled : { ...pooled, domain });
+  }
+
+  /** Lets an operator that works element by element run on the blocks. */
+  private keep(node: Node, sources: readonly Blocked[], channels: number): void {
+    const inputs = node.inputs.map((input, index) => sources[index]?.value ?? input);
+    this.editor.update(node, { inputs, outputs: [this.note(node.outputs[0] ?? '', channels)] });
+  }
+
+  private sources(node: Node): Blocked[] | null {
+    const found = node.inputs.flatMap((input) => this.blocked.get(input) ?? []);
+    return found.length === node.inputs.length ? found : null;
+  }
+
+  private product(node: Node): void {
+    const sources = this.sources(node);
+    const [left, right] = sources ?? [];
+    if (!sources || !left || !right || left.channels !== right.channels) return;
+    if (this.editor.dims(left.value)?.join() === this.editor.dims(right.value)?.join())
+      this.keep(node, sources, left.channels);
+  }
+
+  private concat(node: Node): void {
+    const sources = this.sources(node);
+    if (!sources || getInt(node, 'axis', 0) !== 1 || sources.some(({ channels }) => channels % this.block !== 0))
+      return;
+    this.keep(
+      node,
+      sources,
+      sources.reduce((sum, { channels }) => sum + channels, 0),
+    );
+  }
+
+  /** A normalization that no convolution took up runs as a depthwise 1 × 1 convolution. */
+  private batchNorm(node: Node): void {
+    const source = this.blocked.get(node.inputs[0] ?? '');
+    const [output = ''] = node.outputs;
+    const constant = node.inputs.slice(1).every((input) => this.editor.isConstant(input));
+    if (!source || !constant || node.outputs.slice(1).some((other) => other !== '')) return;
+    const width = this.padded(source.channels);
+    const inputs = [
+      source.value,
+      this.editor.placeholder(`${output}/scale`, DataType.FLOAT, [width, 1, 1, 1]),
+      this.editor.placeholder(`${output}/shift`, DataType.FLOAT, [width]),
+    ];
+    const attributes = new Map([['group', intAttribute(width)]]);
+    this.editor.remove(node);
+    const outputs = [this.note(output, source.channels)];
+    this.editor.add({ ...node, opType: 'Conv', domain, name: `${output}_bn_nchwc`, inputs, outputs, attributes });
+  }
+
+  private channelsLast(node: Node): void {
+    const source = this.blocked.get(node.inputs[0] ?? '');
+    if (!source || getInts(node, 'perm', []).join() !== '0,2,3,1') return;
+    const attributes = new Map([
+      ['channels', intAttribute(source.channels)],
+      ['channels_last', intAttribute(1)],
+    ]);
+    this.editor.remove(node);
+    this.editor.add({
+      ...node,
+      name: 'ReorderOutput',
+      opType: 'ReorderOutput',
+      domain,
+      inputs: [source.value],
+      attributes,
+    });
+  }
+
+  /** Nearest-neighbour enlarging by whole factors. */
+  private enlarge(node: Node): void {
+    const source = this.blocked.get(node.inputs[0] ?? '');
+    const factors = this.editor.numbers(node.inputs[is(node, 'Upsample') ? 1 : 2]);
+    const plain =
+      is(node, 'Upsample') ||
+      (getString(node, 'coordinate_transformation_mode', 'half_pixel') === 'asymmetric' &&
+        getString(node, 'nearest_mode', 'round_prefer_floor') === 'floor');
+    if (!source || getString(node, 'mode', 'nearest') !== 'nearest' || !plain || node.inputs.length > 3) return;
+    if (factors?.length !== 4 || !factors.every((factor) => Number.isInteger(factor) && factor > 0)) return;
+    if (factors[0] !== 1 || factors[1] !== 1) return;
+    this.keep(node, [source], source.channels);
   }
 
   private isOpenConvolution(blocked: Blocked): Node | null {
