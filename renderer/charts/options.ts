@@ -12,7 +12,7 @@ export interface AxisWords {
 export function chartOptions(
   palette: Palette,
   words: { x: AxisWords; y: AxisWords; tooltip: (x: number, y: number, set: number) => string },
-  extra: { x?: object; y?: object; onClick?: Options['onClick'] } = {},
+  extra: { x?: object; y?: object; onClick?: Options['onClick']; onHover?: Options['onHover'] } = {},
 ): Options {
   const axis = (axisWords: AxisWords) => ({
     border: { display: false },
@@ -40,6 +40,7 @@ export function chartOptions(
     maintainAspectRatio: false,
     interaction: { mode: 'nearest', axis: 'x', intersect: false },
     onClick: extra.onClick ?? (() => undefined),
+    onHover: extra.onHover ?? (() => undefined),
     plugins: {
       tooltip: {
         backgroundColor: palette.ink,

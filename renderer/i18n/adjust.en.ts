@@ -25,7 +25,7 @@ export const adjustEn = ({ bytes, bytesExact, count, percent }: Formats) => ({
     chartLabel: (peak: number, node: string, nodes: number): string =>
       `Memory over ${count(nodes)} steps of one run; the highest point is ${bytes(peak)} at ${node}.`,
     columns: { node: 'Step', operator: 'Operator', live: 'Live' },
-    top: 'Largest at the peak',
+    top: 'Largest tensors',
     topColumns: { name: 'Name', kind: 'Kind', size: 'Size' },
     kinds: { weight: 'weight', activation: 'activation', cache: 'cache' },
   },
@@ -38,7 +38,8 @@ export const adjustEn = ({ bytes, bytesExact, count, percent }: Formats) => ({
     methodHelp: {
       random: 'Any of them, as a baseline.',
       magnitude: 'Those with the smallest weights first.',
-      repair: 'Smallest first, then the next layer is refitted to make up for them. Needs samples.',
+      activation: 'Those that matter least to the next layer first; their mean is kept.',
+      repair: 'The next layer is refitted to make up for what is gone: on your samples, else on made-up inputs.',
     },
     needsSamples: 'needs samples',
     memoryChart: 'Peak memory against pruning',

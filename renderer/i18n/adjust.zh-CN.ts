@@ -26,7 +26,7 @@ export const adjustZhCN = ({ bytes, bytesExact, count, percent }: Formats): Adju
     chart: '一次运行中的内存',
     chartLabel: (peak, node, nodes) => `一次运行共 ${count(nodes)} 步，内存最高点在 ${node}，为 ${bytes(peak)}。`,
     columns: { node: '步骤', operator: '算子', live: '占用' },
-    top: '峰值时最大的',
+    top: '最大的张量',
     topColumns: { name: '名称', kind: '类别', size: '大小' },
     kinds: { weight: '权重', activation: '激活值', cache: '缓存' },
   },
@@ -38,7 +38,8 @@ export const adjustZhCN = ({ bytes, bytesExact, count, percent }: Formats): Adju
     methodHelp: {
       random: '随意选取，作为对照。',
       magnitude: '先剪权重最小的。',
-      repair: '先剪最小的，再重新拟合下一层来弥补。需要样本。',
+      activation: '先剪对下一层影响最小的，并保留其均值。',
+      repair: '重新拟合下一层来弥补：有样本时用样本，否则用生成的输入。',
     },
     needsSamples: '需要样本',
     memoryChart: '内存峰值与剪枝比例',

@@ -1,5 +1,6 @@
 import type { Dtype, DamageBand, JobPhase, Provider, PruneMethod, Verdict } from '../../src/contract/types.js';
 import type { PartName } from '../view/bar.js';
+import { accuracyEn } from './accuracy.en.js';
 import { adjustEn } from './adjust.en.js';
 import { errorsEn } from './errors.en.js';
 import { createFormats } from './format.js';
@@ -74,6 +75,7 @@ const step: Record<JobPhase, string> = {
 const method: Record<PruneMethod, string> = {
   random: 'Random',
   magnitude: 'Smallest first',
+  activation: 'Least active first',
   repair: 'With repair',
 };
 
@@ -88,6 +90,7 @@ export const en = {
   phase,
   step,
   method,
+  accuracy: accuracyEn(format),
   adjust: adjustEn(format),
   /** What the engine says in words: whole sentences, and parts that stand inside another sentence. */
   engine: {
@@ -270,7 +273,6 @@ export const en = {
     worked: {
       needs: (size: number, provider: string): string =>
         `As it is, the model needs ${bytes(size)} on ${provider} at its peak.`,
-      range: (low: number, high: number): string => `The estimate is sure of ${bytes(low)} to ${bytes(high)}.`,
       phases: (load: number, cold: number, warm: number): string =>
         `Loading ${bytes(load)}, first run ${bytes(cold)}, later runs ${bytes(warm)}; the largest counts.`,
       budget: (free: number, kept: number, budget: number): string =>

@@ -23,9 +23,14 @@ export interface Formats {
   share(share: number): string;
   decimal(value: number, digits?: number): string;
   ms(value: number): string;
+  /** 20.25 s. */
+  seconds(ms: number, digits?: number): string;
   /** 0:07, 12:31, 1:02:09. */
   clock(ms: number): string;
+  /** Near days in words ("yesterday"), others as a date. */
   date(epochMs: number): string;
+  /** Always a date: "Nov 3, 2026". */
+  day(epochMs: number): string;
 }
 
 function stepFor(bytes: number): ByteStep {
@@ -94,6 +99,7 @@ export function createFormats(locale: string): Formats {
       value >= 1000
         ? `${fixed(value / 1000, 2)}\u00a0s`
         : `${fixed(value, value < 10 ? 2 : value < 100 ? 1 : 0)}\u00a0ms`,
+    seconds: (ms, digits = 2) => `${fixed(ms / 1000, digits)}\u00a0s`,
     clock(ms) {
       const seconds = Math.floor(ms / 1000);
       const two = (value: number): string => String(value).padStart(2, '0');
@@ -104,8 +110,9 @@ export function createFormats(locale: string): Formats {
     date(epochMs) {
       const days = Math.round((startOfDay(epochMs) - startOfDay(Date.now())) / 86_400_000);
       if (days > -7) return new Intl.RelativeTimeFormat(locale, { numeric: 'auto' }).format(days, 'day');
-      return new Intl.DateTimeFormat(locale, { dateStyle: 'medium' }).format(epochMs);
+      return this.day(epochMs);
     },
+    day: (epochMs) => new Intl.DateTimeFormat(locale, { dateStyle: 'medium' }).format(epochMs),
   };
 
   function fixedDecimal(value: number, digits = 1): string {

@@ -1,5 +1,6 @@
 import type { Dtype, DamageBand, JobPhase, Provider, PruneMethod, Verdict } from '../../src/contract/types.js';
 import type { PartName } from '../view/bar.js';
+import { accuracyZhCN } from './accuracy.zh-CN.js';
 import { adjustZhCN } from './adjust.zh-CN.js';
 import type { en } from './en.js';
 import { engineZhCN } from './engine.zh-CN.js';
@@ -76,6 +77,7 @@ const step: Record<JobPhase, string> = {
 const method: Record<PruneMethod, string> = {
   random: '随机',
   magnitude: '从最小的开始',
+  activation: '从最不活跃的开始',
   repair: '剪枝并修复',
 };
 
@@ -90,6 +92,7 @@ export const zhCN = {
   phase,
   step,
   method,
+  accuracy: accuracyZhCN(format),
   adjust: adjustZhCN(format),
   engine: engineZhCN(dtype),
   error: errorsZhCN(format),
@@ -260,7 +263,6 @@ export const zhCN = {
     },
     worked: {
       needs: (size, where) => `模型原样在 ${where} 上的峰值为 ${bytes(size)}。`,
-      range: (low, high) => `估算可靠的范围是 ${bytes(low)} 至 ${bytes(high)}。`,
       phases: (load, cold, warm) =>
         `加载 ${bytes(load)}，首次运行 ${bytes(cold)}，之后每次 ${bytes(warm)}；以最大者为准。`,
       budget: (free, kept, budget) => `空闲 ${bytes(free)}，预留 ${bytes(kept)}，可用 ${bytes(budget)}。`,

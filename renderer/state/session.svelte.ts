@@ -1,7 +1,8 @@
 import type { DoorInfo, OpenModel, RecentModel, SampleModel, SnugApi } from '../../src/contract/api.js';
 import type { ErrorReport, Result } from '../../src/contract/errors.js';
-import type { FitReport } from '../../src/contract/types.js';
+import type { AccuracyView, FitReport } from '../../src/contract/types.js';
 import { i18n } from '../i18n/locale.svelte.js';
+import { AccuracyStore } from './accuracy.svelte.js';
 import { announcer } from './announcer.svelte.js';
 import { HardwareStore } from './hardware.svelte.js';
 import { Job, type JobEnd } from './job.svelte.js';
@@ -33,16 +34,19 @@ export class Session {
   readonly api: SnugApi;
   readonly hardware: HardwareStore;
   readonly planner: Planner;
+  readonly accuracy: AccuracyStore;
 
   constructor(api: SnugApi) {
     this.api = api;
     this.hardware = new HardwareStore(api);
     this.planner = new Planner(api, this.hardware);
+    this.accuracy = new AccuracyStore(api);
   }
 
   /** Asks for everything the first screen shows; nothing waits for anything else. Returns the unsubscriber. */
   start(): () => void {
     void this.hardware.load();
+    void this.accuracy.load();
     void this.api.info().then((reply) => {
       if (!reply.ok) return;
       this.info = reply.value;
@@ -52,7 +56,10 @@ export class Session {
       if (reply.ok) this.samples = reply.value;
     });
     void this.#loadRecent();
-    const stopJobs = this.api.onJobEvent((event) => this.job?.take(event));
+    const stopJobs = this.api.onJobEvent((event) => {
+      if (event.kind === 'accuracy') this.#learn(event.accuracy);
+      else this.job?.take(event);
+    });
     // A model opened from outside of the page; while a job runs it must not pull the screen away.
     const stopOpened = this.api.onModelOpened?.((reply) => {
       if (this.job === null) void this.#open('', () => Promise.resolve(reply));
@@ -61,6 +68,13 @@ export class Session {
       stopJobs();
       stopOpened?.();
     };
+  }
+
+  /** A new calibration changes the interval, and with it perhaps the verdict, of the plan on screen. */
+  #learn(view: AccuracyView): void {
+    const learned = view.calibrations[0]?.at !== this.accuracy.view?.calibrations[0]?.at;
+    this.accuracy.take(view);
+    if (learned && this.screen === 'plan') void this.planner.solve();
   }
 
   openFiles(files: File[]): Promise<void> {

@@ -9,11 +9,14 @@ export interface Probe {
   model: Model;
 }
 
-/** Even weights of a size that keeps values near 1 through many layers; their values never matter, their bytes do. */
-function weight(name: string, dims: readonly number[]): Tensor {
+/**
+ * Weights that keep values near 1 through the layers. Each tensor has a value of its own: the runtime keeps equal
+ * packed weights only once.
+ */
+function weight(name: string, dims: readonly number[], layer: number): Tensor {
   const elements = dims.reduce((product, dim) => product * dim, 1);
   const fanIn = Math.max(1, elements / (dims[0] ?? 1));
-  return float32Tensor(name, dims, new Float32Array(elements).fill(1 / fanIn));
+  return float32Tensor(name, dims, new Float32Array(elements).fill((1 + layer / 16) / fanIn));
 }
 
 function modelOf(name: string, dims: number[], nodes: Node[], weights: Tensor[]): Model {
@@ -50,20 +53,19 @@ export function oneNode(): Probe {
 /** Four dense layers: nearly all of it weights (16.8 MB), as in a text model. */
 function dense(): Probe {
   const width = 1024;
-  const weights = [0, 1, 2, 3].map((layer) => weight(`w${layer}`, [width, width]));
+  const weights = [0, 1, 2, 3].map((layer) => weight(`w${layer}`, [width, width], layer));
   const nodes = weights.flatMap((tensor, layer) => [
     makeNode('MatMul', [layer === 0 ? 'x' : `h${layer}`, tensor.name], [`m${layer}`], {}, { name: `mul${layer}` }),
     makeNode('Relu', [`m${layer}`], [layer === 3 ? 'y' : `h${layer + 1}`], {}, { name: `relu${layer}` }),
   ]);
-  return { name: 'dense layers', model: modelOf('dense', [32, width], nodes, weights) };
+  return { name: 'dense layers', model: modelOf('dense', [8, width], nodes, weights) };
 }
 
-/** Wide feature maps with a branch that stays alive over two layers: nearly all of it activations. */
+/** Wide feature maps with a branch that stays alive over three layers: nearly all of it activations. */
 function maps(): Probe {
   const channels = 16;
-  const pads = { type: 'ints' as const, value: [1, 1, 1, 1] };
   const conv = (from: string, to: string, weightName: string) =>
-    makeNode('Conv', [from, weightName], [to], { pads }, { name: `conv_${to}` });
+    makeNode('Conv', [from, weightName], [to], {}, { name: `conv_${to}` });
   const nodes = [
     conv('x', 'a', 'w0'),
     makeNode('Relu', ['a'], ['b'], {}, { name: 'relu_b' }),
@@ -74,9 +76,9 @@ function maps(): Probe {
     makeNode('GlobalAveragePool', ['f'], ['y'], {}, { name: 'pool' }),
   ];
   const weights = [
-    weight('w0', [channels, 3, 3, 3]),
-    weight('w1', [channels, channels, 3, 3]),
-    weight('w2', [channels, channels, 3, 3]),
+    weight('w0', [channels, 3, 1, 1], 0),
+    weight('w1', [channels, channels, 1, 1], 1),
+    weight('w2', [channels, channels, 1, 1], 2),
   ];
   return { name: 'feature maps', model: modelOf('maps', [4, 3, 160, 160], nodes, weights) };
 }
@@ -90,10 +92,13 @@ function attention(): Probe {
     makeNode('Softmax', ['s'], ['p'], { axis: { type: 'int', value: -1 } }, { name: 'softmax' }),
     makeNode('MatMul', ['p', 'x'], ['y'], {}, { name: 'mix' }),
   ];
-  return { name: 'attention', model: modelOf('attention', [8, 512, 64], nodes, []) };
+  return { name: 'attention', model: modelOf('attention', [4, 512, 32], nodes, []) };
 }
 
-/** Small graphs of the shapes that models are made of; together under a second of work on a slow processor. */
+/**
+ * Small graphs of the shapes that models are made of: large in bytes, small in arithmetic, so that a software GPU is
+ * done in seconds too.
+ */
 export function probes(): Probe[] {
   return [dense(), maps(), attention()];
 }
