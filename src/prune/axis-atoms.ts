@@ -65,8 +65,43 @@ export class AxisAtoms {
     } else if (a.form === 'concat' && b.form === 'concat') {
       this.#uniteConcats(a, b);
     } else {
-      this.#blockAll([a, b], 'an axis that is both split and regrouped');
+      const [product, concat] = a.form === 'product' ? [a, b] : [b, a];
+      const [outer, ...rest] = product.parts.map(rootOf);
+      if (!this.#uniteRepeated(concat, outer!, rest)) {
+        this.#blockAll([a, b], 'an axis that is both split and regrouped');
+      }
     }
+  }
+
+  /**
+   * Equal pieces laid end to end are a product (number of pieces, piece): the pieces become one axis and their
+   * number fixed. False when `concat` has no such pieces.
+   */
+  #uniteRepeated(concat: Atom, count: Atom, piece: readonly Atom[]): boolean {
+    const size = concat.size / count.size;
+    const pieces: Atom[] = [];
+    const open = [...concat.parts];
+    let gathered: Atom[] = [];
+    let sum = 0;
+    for (let part = open.shift(); part !== undefined; part = open.shift()) {
+      const root = rootOf(part);
+      if (root.form === 'concat' && sum + root.size > size) {
+        open.unshift(...root.parts);
+        continue;
+      }
+      gathered.push(root);
+      sum += root.size;
+      if (sum > size) return false;
+      if (sum < size) continue;
+      pieces.push(this.concat(gathered));
+      [gathered, sum] = [[], 0];
+    }
+    if (pieces.length !== count.size) return false;
+    this.block(count, 'an axis that is both split and regrouped');
+    const [first, ...others] = pieces;
+    for (const other of others) this.unite(first!, other);
+    this.unite(first!, this.product(piece));
+    return true;
   }
 
   /**
@@ -83,7 +118,12 @@ export class AxisAtoms {
         this.unite(a, b);
         left.shift();
         right.shift();
-      } else if (!this.#splitOuter(left, b.size) && !this.#splitOuter(right, a.size)) {
+      } else if (
+        !this.#splitOuter(left, b.size) &&
+        !this.#splitOuter(right, a.size) &&
+        !this.#splitRepeated(left, b) &&
+        !this.#splitRepeated(right, a)
+      ) {
         break;
       }
     }
@@ -104,6 +144,16 @@ export class AxisAtoms {
     const parts = [this.fresh(outer), this.fresh(atom.size / outer)];
     this.#refine(atom, 'product', parts);
     list.splice(0, 1, ...parts);
+    return true;
+  }
+
+  /** Replaces a concatenation of `count` equal pieces at the front of `list` by (count, piece). */
+  #splitRepeated(list: Atom[], count: Atom): boolean {
+    const atom = rootOf(list[0]!);
+    if (atom.form !== 'concat' || atom.size % count.size !== 0 || count.size < 2) return false;
+    const piece = this.fresh(atom.size / count.size);
+    if (!this.#uniteRepeated(atom, count, [piece])) return false;
+    list.splice(0, 1, count, ...flatten([piece]));
     return true;
   }
 

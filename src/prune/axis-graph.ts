@@ -1,26 +1,22 @@
-import { constantValue, indexGraph, type GraphIndex } from '../onnx/graph.js';
+import { bodiesOf, capturedNames, constantValue, getInts, indexGraph, type GraphIndex } from '../onnx/graph.js';
 import type { Graph, Model, Node, Tensor } from '../onnx/model.js';
 import { readNumbers } from '../onnx/tensor.js';
 import { AxisAtoms, type Atom } from './axis-atoms.js';
+import { SizeInputs } from './sizes.js';
 
 /** The result of shape inference as this room needs it: sizes with every named dimension bound. */
 export interface ShapeTable {
   readonly shapes: ReadonlyMap<string, { readonly dims: readonly number[]; readonly dataType?: number }>;
   /** Elements of computed size tensors: a number where it is the same for every binding. */
-  readonly constants?: ReadonlyMap<string, { readonly symbols: readonly (number | string | null)[] }>;
+  readonly constants?: ReadonlyMap<
+    string,
+    { readonly symbols: readonly unknown[]; readonly expressions?: readonly unknown[] }
+  >;
 }
 
 /** What an operator knows an axis to be; see class-kinds.ts. */
 export type AxisMark =
-  | 'heads'
-  | 'head repeats'
-  | 'query-key width'
-  | 'value width'
-  | 'groups'
-  | 'norm groups'
-  | 'recurrent'
-  | 'recurrent in'
-  | 'normalized';
+  'heads' | 'head repeats' | 'query-key width' | 'value width' | 'groups' | 'norm groups' | 'recurrent' | 'normalized';
 
 /** How a node uses a constant weight: along which of the weight's axes it contracts and along which it produces. */
 export interface WeightUse {
@@ -34,6 +30,8 @@ export interface WeightUse {
   /** Axes of the operand. */
   inputAxis: number;
   outputAxis: number;
+  /** The same axes of the stored weight. */
+  stored: { inputAxis: number; outputAxis: number };
   /** The other operand. */
   activation: string;
   /** The contracted axis as an atom tree. */
@@ -49,6 +47,8 @@ export interface Sink {
   /** Index of the node's input, and the axis of that input, that is summed over. */
   input: number;
   axis: number;
+  /** Only this part of the axis is summed; the rest passes (grouped convolutions). */
+  only?: Atom;
 }
 
 /** What a mend may ask about the new widths. */
@@ -58,12 +58,17 @@ export interface MendContext {
   changed: (axis: Atom) => boolean;
   /** Adds a constant and gives its name. */
   constant: (base: string, tensor: (name: string) => Tensor) => string;
+  /** A constant as it will be: edited and sliced. */
+  tensor: (name: string) => Tensor;
   /** A value name nothing else has. */
   fresh: (base: string) => string;
 }
 
-/** Brings a node's attributes and size constants in line with new widths; helper nodes come before the node. */
+/** Brings a node's attributes and size constants in line with new widths; may bring helper nodes, in order. */
 export type Mend = (node: Node, context: MendContext) => Node | Node[];
+
+/** States what a node makes of its axes; false when it cannot tell. */
+export type AxisRule = (graph: AxisGraph, node: Node) => boolean;
 
 /**
  * Everything the operator rules read and write: axes of all values as atom trees, constants, and the weight uses
@@ -75,6 +80,7 @@ export class AxisGraph {
   /** Every place where an axis is summed away. */
   readonly sinks: Sink[] = [];
   readonly mends = new Map<Node, Mend>();
+  readonly sizeInputs = new SizeInputs();
   readonly marks: { axis: Atom; mark: AxisMark }[] = [];
   /** Axes that can shrink, but not exactly, with the reason. */
   readonly approximations: { axis: Atom; reason: string }[] = [];
@@ -145,19 +151,67 @@ export class AxisGraph {
   }
 
   /** Elements of a small tensor of sizes: numbers where they are the same for every binding; null when not known. */
-  elements(name: string | undefined): readonly (number | string | null)[] | null {
+  elements(name: string | undefined): readonly (number | null)[] | null {
     const tensor = this.constant(name);
     if (tensor !== undefined) return tensor.dims.length > 1 ? null : readNumbers(tensor);
-    return this.#shapes.constants?.get(name ?? '')?.symbols ?? null;
+    const known = this.#shapes.constants?.get(name ?? '');
+    const said = known?.expressions ?? known?.symbols;
+    return said?.map((element) => (typeof element === 'number' ? element : null)) ?? null;
+  }
+
+  /** Values that bodies of a node (If, Loop, Scan) take from this graph. */
+  captured(node: Node): string[] {
+    return bodiesOf(node).flatMap((body) => [...capturedNames(body)]);
   }
 
   dataType(name: string): number | undefined {
     return this.#constants.get(name)?.dataType ?? this.#shapes.shapes.get(name)?.dataType;
   }
 
+  /** Where the axes of a value lie in the constant behind it (a Transpose moves them); `axis` in, stored axis out. */
+  storedAxis(operand: string, axis: number): number {
+    let [at, moved] = [operand, axis];
+    for (let node = this.producer(at); !this.#constants.has(at) && node !== undefined; node = this.producer(at)) {
+      if (node.opType === 'Transpose') {
+        const rank = this.axes(at)?.length ?? 0;
+        moved = getInts(node, 'perm', undefined)?.[moved] ?? rank - 1 - moved;
+      }
+      at = node.inputs[0]!;
+    }
+    return moved;
+  }
+
+  /**
+   * Notes that a node contracts `use.input` and makes `use.output` with a constant weight. Weights computed while
+   * running keep their axes.
+   * @param positions weight input, activation input, and the activation's axis that is contracted.
+   * @param only the part of that axis that is summed; the rest passes.
+   */
+  use(
+    node: Node,
+    [weightIndex, activationIndex, activationAxis]: readonly [number, number, number],
+    use: Pick<WeightUse, 'input' | 'output' | 'inputAxis' | 'outputAxis' | 'grouped'>,
+    only?: Atom,
+  ): void {
+    const operand = node.inputs[weightIndex]!;
+    const weight = this.constantBehind(operand);
+    if (weight === undefined) {
+      this.atoms.block(use.input, 'weights computed while running');
+      this.atoms.block(use.output, 'weights computed while running');
+      return;
+    }
+    this.sink(node, activationIndex, activationAxis, only);
+    const stored = {
+      inputAxis: this.storedAxis(operand, use.inputAxis),
+      outputAxis: this.storedAxis(operand, use.outputAxis),
+    };
+    const activation = node.inputs[activationIndex]!;
+    this.uses.push({ node, at: this.position(node), operand, weight, activation, stored, ...use });
+  }
+
   /** Notes that `axis` of the node's input is summed away there. */
-  sink(node: Node, input: number, axis: number): void {
-    this.sinks.push({ node, input, axis });
+  sink(node: Node, input: number, axis: number, only?: Atom): void {
+    this.sinks.push(only === undefined ? { node, input, axis } : { node, input, axis, only });
   }
 
   mark(axis: Atom | undefined, mark: AxisMark): void {
@@ -189,6 +243,13 @@ export class AxisGraph {
   blockNode(node: Node, reason: string): void {
     for (const name of [...node.inputs, ...node.outputs]) if (name !== '') this.blockValue(name, reason);
   }
+}
+
+/** Unites axis by axis; false when the ranks differ. */
+export function samePerAxis(graph: AxisGraph, input: readonly Atom[], output: readonly Atom[] | null): boolean {
+  if (output?.length !== input.length) return false;
+  input.forEach((atom, axis) => graph.atoms.unite(atom, output[axis]!));
+  return true;
 }
 
 /** N and C pass, spatial axes keep their sizes. */

@@ -56,7 +56,7 @@ export function kindOf(
 ): ClassKind {
   if (marks.has('recurrent')) return 'recurrent';
   if (stream) return 'stream';
-  if (marks.has('head repeats')) return 'query-heads';
+  if (marks.has('heads') && marks.has('head repeats')) return 'query-heads';
   if (marks.has('heads')) return grouped ? 'kv-groups' : 'heads';
   const [width, value] = [marks.has('query-key width'), marks.has('value width')];
   if (width && value) return 'head-width';

@@ -1,9 +1,11 @@
-import { DataType, type Model, type Node } from '../onnx/model.js';
+import type { Model, Node } from '../onnx/model.js';
+import { dataTypeBits } from '../onnx/tensor.js';
 import { leavesOf, segmentsOf, type Atom, type AxisSegment } from './axis-atoms.js';
-import { AxisGraph, type ShapeTable, type Sink, type WeightUse } from './axis-graph.js';
+import { AxisGraph, type AxisMark, type ShapeTable, type Sink, type WeightUse } from './axis-graph.js';
 import { applyNode } from './axis-rules.js';
-import { type ClassKind } from './class-kinds.js';
+import { cutByDefault, describeClass, kindOf, marksByLeaf, type ClassKind } from './class-kinds.js';
 import { layerName } from './names.js';
+import { isStream } from './streams.js';
 
 export interface PruneMember {
   /** Name of the initializer (or of a Constant's output). */
@@ -53,23 +55,16 @@ export interface Analysis {
   classes: AnalysedClass[];
 }
 
-const floatBytes = new Map<number, number>([
-  [DataType.FLOAT, 4],
-  [DataType.DOUBLE, 8],
-  [DataType.FLOAT16, 2],
-  [DataType.BFLOAT16, 2],
-]);
-
 /**
- * Finds the widths that can shrink: hidden units of MLPs (gated ones too) and inner channels of Conv chains, each
- * with every weight axis that has to shrink with them. Residual streams, outputs, softmax and normalized axes and
- * whatever touches an operator without a rule are left out.
+ * Finds the widths that can shrink (see {@link ClassKind}), each with every weight axis that has to shrink with
+ * them. Inputs and outputs of the model, softmax axes and whatever touches an operator without a rule are left out.
  * @param shapes sizes of all values with every named dimension bound (any small positive values do).
  */
 export function findClasses(model: Model, shapes: ShapeTable): PruneClass[] {
   return analyse(model, shapes).classes.map((one) => {
-    const { leaf: _leaf, sinks: _sinks, producing: _producing, consuming: _consuming, ...shown } = one;
-    return shown;
+    const shown: Partial<AnalysedClass> = { ...one };
+    for (const key of ['leaf', 'sinks', 'producing', 'consuming'] as const) delete shown[key];
+    return shown as PruneClass;
   });
 }
 
@@ -83,54 +78,96 @@ export function analyse(model: Model, shapes: ShapeTable): Analysis {
   for (const value of model.graph.sparseInitializers) graph.blockValue(value.name, 'sparse weight');
   for (const node of model.graph.nodes) applyNode(graph, node);
 
+  graph.sizeInputs.follow(graph);
+  const classes = buildClasses(graph);
+  const firstUse = (uses: readonly { node: Node }[]): number =>
+    Math.min(...uses.map(({ node }) => graph.position(node)));
+  classes.sort((a, b) => firstUse(a.sinks) - firstUse(b.sinks) || firstUse(a.producing) - firstUse(b.producing));
+  describe(graph, classes);
+  return { graph, classes };
+}
+
+function buildClasses(graph: AxisGraph): AnalysedClass[] {
   const members = collectMembers(graph);
-  const byLeaf = new Map<Atom, { producing: WeightUse[]; consuming: WeightUse[] }>();
-  const usesOf = (leaf: Atom) => {
-    const uses = byLeaf.get(leaf) ?? { producing: [], consuming: [] };
-    byLeaf.set(leaf, uses);
-    return uses;
+  const marks = marksByLeaf(graph);
+  const parts = new Map<Atom, { producing: WeightUse[]; consuming: WeightUse[]; sinks: Sink[] }>();
+  const of = (leaf: Atom) => {
+    const own = parts.get(leaf) ?? { producing: [], consuming: [], sinks: [] };
+    parts.set(leaf, own);
+    return own;
   };
   for (const use of graph.uses) {
-    for (const leaf of new Set(leavesOf(use.output))) usesOf(leaf).producing.push(use);
-    for (const leaf of new Set(leavesOf(use.input))) usesOf(leaf).consuming.push(use);
+    for (const leaf of new Set(leavesOf(use.output))) of(leaf).producing.push(use);
+    for (const leaf of new Set(leavesOf(use.input))) of(leaf).consuming.push(use);
   }
+  for (const sink of graph.sinks) {
+    const axis = sink.only ?? graph.axes(sink.node.inputs[sink.input])![sink.axis]!;
+    for (const leaf of new Set(leavesOf(axis))) of(leaf).sinks.push(sink);
+  }
+  const reasons = new Map(
+    graph.approximations.flatMap(({ axis, reason }) => leavesOf(axis).map((leaf) => [leaf, reason] as const)),
+  );
+  const repeated = repeatedHeads(graph, marks);
   const classes: AnalysedClass[] = [];
-  for (const [leaf, { producing, consuming }] of byLeaf) {
-    if (leaf.blocked !== null || leaf.size < 2 || producing.length === 0 || consuming.length === 0) continue;
-    if (isResidual(graph, producing, consuming)) continue;
-    const own = members.get(leaf) ?? [];
+  for (const [leaf, { producing, consuming, sinks }] of parts) {
+    if (leaf.blocked !== null || !(leaf.size > 1) || producing.length === 0 || sinks.length === 0) continue;
+    const own = (members.get(leaf) ?? []).map((member) => ({ ...member, role: roleOf(member, producing, consuming) }));
     const bytes = own.map((member) => memberBytes(graph, member, leaf.size));
     if (bytes.includes(null)) continue;
+    const ownMarks = marks.get(leaf) ?? new Set();
+    const kind = kindOf(ownMarks, {
+      stream: isStream(graph, leaf, producing, consuming),
+      grouped: repeated.has(leaf),
+      producing,
+    });
+    const approximate = reasons.get(leaf) ?? null;
     const producers = unique(producing.map((use) => use.weight));
-    const consumers = unique(consuming.map((use) => use.weight));
     classes.push({
-      id: producers[0]!,
-      name: unique(producing.map((use) => layerName(graph, use))).join(' + '),
-      kind: producing.some((use) => use.node.opType === 'Conv') ? 'channels' : 'features',
-      unitSize: 1,
-      byDefault: true,
-      approximate: null,
+      id: kind === 'channels' || kind === 'features' ? producers[0]! : `${producers[0]!}:${kind}`,
+      name: '',
+      kind,
+      unitSize: Math.max(1, ...own.filter((member) => member.role === 'producer').map(rowsPerUnit)),
+      byDefault: cutByDefault(kind, ownMarks, approximate),
+      approximate,
       width: leaf.size,
-      members: own.map((member) => ({ ...member, role: roleOf(member, producing, consuming) })),
+      members: own,
       producers,
-      consumers,
+      consumers: unique(consuming.map((use) => use.weight)),
       bytesPerUnit: (bytes as number[]).reduce((sum, value) => sum + value, 0) / leaf.size,
       leaf,
-      sinks: [],
+      sinks,
       producing,
       consuming,
     });
   }
-  classes.sort(
-    (a, b) => firstUse(a.consuming) - firstUse(b.consuming) || firstUse(a.producing) - firstUse(b.producing),
-  );
-  nameApart(classes);
-  return { graph, classes };
+  return classes;
 }
 
-function firstUse(uses: readonly WeightUse[]): number {
-  return Math.min(...uses.map((use) => use.at));
+/** Leaves that are heads next to a repetition: key/value heads that several query heads share. */
+function repeatedHeads(graph: AxisGraph, marks: ReadonlyMap<Atom, ReadonlySet<AxisMark>>): Set<Atom> {
+  const repeats = (leaf: Atom): boolean => leaf.size > 1 && (marks.get(leaf)?.has('head repeats') ?? false);
+  return new Set(
+    graph.marks
+      .filter(({ axis, mark }) => mark === 'heads' && leavesOf(axis).some(repeats))
+      .flatMap(({ axis }) => leavesOf(axis)),
+  );
 }
+
+/** Names for people: numbered per kind, and told apart where ids or names would be the same. */
+function describe(graph: AxisGraph, classes: AnalysedClass[]): void {
+  const ordinals = new Map<ClassKind, number>();
+  for (const one of classes) {
+    const ordinal = (ordinals.get(one.kind) ?? 0) + 1;
+    ordinals.set(one.kind, ordinal);
+    const paths = unique(one.producing.map((use) => layerName(graph, use)));
+    const more = paths.length > 3 ? ` + ${paths.length - 2} more` : '';
+    one.name = describeClass(one.kind, ordinal, paths.slice(0, more === '' ? 3 : 2).join(' + ') + more);
+  }
+  nameApart(classes);
+}
+
+const rowsPerUnit = (member: BareMember): number =>
+  member.segments.reduce((sum, segment) => sum + segment.outer * segment.inner, 0);
 
 function unique(names: readonly string[]): string[] {
   return [...new Set(names)];
@@ -155,10 +192,11 @@ function collectMembers(graph: AxisGraph): Map<Atom, BareMember[]> {
 
 function memberBytes(graph: AxisGraph, member: BareMember, width: number): number | null {
   const tensor = graph.constant(member.initializer);
-  const element = tensor === undefined ? undefined : floatBytes.get(tensor.dataType);
-  if (tensor === undefined || element === undefined) return null;
+  const bits = tensor === undefined ? null : dataTypeBits(tensor.dataType);
+  // Packed elements cannot be cut apart.
+  if (tensor === undefined || bits === null || bits < 8) return null;
   const own = member.segments.reduce((sum, segment) => sum + segment.outer * segment.inner * width, 0);
-  return tensor.dims.reduce((product, dim, axis) => product * (axis === member.axis ? own : dim), element);
+  return tensor.dims.reduce((product, dim, axis) => product * (axis === member.axis ? own : dim), bits / 8);
 }
 
 function roleOf(
@@ -172,24 +210,9 @@ function roleOf(
   return uses(consuming, 'input') ? 'consumer' : 'elementwise';
 }
 
-/** Axis of the stored weight; a Transpose in between swaps the two axes of a matrix. */
+/** Axis of the stored weight; a Transpose in between moves it. */
 export function operandAxis(use: WeightUse, side: 'input' | 'output'): number {
-  const axis = side === 'input' ? use.inputAxis : use.outputAxis;
-  return use.operand === use.weight || use.node.opType === 'Conv' ? axis : 1 - axis;
-}
-
-/** A producer that depends on a consumer of the same axis: the axis is a stream that layers read and add to. */
-function isResidual(graph: AxisGraph, producing: readonly WeightUse[], consuming: readonly WeightUse[]): boolean {
-  const producers = new Set(producing.map((use) => use.node));
-  const seen = new Set<Node>();
-  const open = consuming.map((use) => use.node);
-  for (let node = open.pop(); node !== undefined; node = open.pop()) {
-    if (seen.has(node)) continue;
-    seen.add(node);
-    if (producers.has(node)) return true;
-    for (const output of node.outputs) open.push(...graph.consumers(output));
-  }
-  return false;
+  return side === 'input' ? use.stored.inputAxis : use.stored.outputAxis;
 }
 
 /** One weight axis may hold several classes: give them ids and names of their own. */

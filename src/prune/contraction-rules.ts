@@ -1,62 +1,76 @@
-import { getInt } from '../onnx/graph.js';
+import { getInt, getString } from '../onnx/graph.js';
 import type { Node } from '../onnx/model.js';
-import { rootOf, type Atom } from './axis-atoms.js';
-import { type AxisGraph } from './axis-graph.js';
+import type { Atom } from './axis-atoms.js';
+import { type AxisGraph, type AxisRule } from './axis-graph.js';
+import { countAttribute } from './sizes.js';
 
-/** Conv, ConvTranspose, Gemm, MatMul: one axis is summed away, another is made. False when not handled. */
-export function applyContraction(graph: AxisGraph, node: Node): boolean {
-  if (node.opType === 'Conv') return applyConv(graph, node);
-  if (node.opType === 'Gemm') return applyGemm(graph, node);
-  if (node.opType === 'MatMul') return applyMatMul(graph, node);
-  return false;
+/**
+ * Convolution of any grouping. Input channels are (group, input of the group), output channels (group, output of the
+ * group): a depthwise convolution is the case of one input per group.
+ */
+function convolution(transposed: boolean): AxisRule {
+  return (graph, node) => {
+    const [x, w, y] = [graph.axes(node.inputs[0]), graph.axes(node.inputs[1]), graph.axes(node.outputs[0])];
+    if (x === null || w === null || y === null || w.length < 3 || x.length !== w.length) return false;
+    const { atoms } = graph;
+    const group = getInt(node, 'group', 1);
+    if (x[1]!.size % group !== 0 || y[1]!.size % group !== 0) return false;
+    atoms.unite(x[0]!, y[0]!);
+    for (const axes of [x, w, y]) for (const axis of axes.slice(2)) atoms.block(axis, 'spatial axis');
+    const bias = node.inputs[2] === undefined || node.inputs[2] === '' ? null : graph.axes(node.inputs[2]);
+    if (bias !== null) atoms.unite(bias[0]!, y[1]!);
+    const [inputAxis, outputAxis] = transposed ? [0, 1] : [1, 0];
+    if (group === 1) {
+      atoms.unite(x[1]!, w[inputAxis]!);
+      atoms.unite(w[outputAxis]!, y[1]!);
+      const [input, output] = [w[inputAxis]!, w[outputAxis]!];
+      graph.use(node, [1, 0, 1], { input, output, inputAxis, outputAxis, grouped: false });
+      return true;
+    }
+    const groups = atoms.fresh(group);
+    const made = atoms.fresh(y[1]!.size / group);
+    const taken = atoms.fresh(x[1]!.size / group);
+    atoms.unite(x[1]!, atoms.product([groups, taken]));
+    atoms.unite(y[1]!, atoms.product([groups, made]));
+    atoms.unite(w[0]!, atoms.product([groups, transposed ? taken : made]));
+    atoms.unite(w[1]!, transposed ? made : taken);
+    if (taken.size > 1) graph.mark(groups, 'groups');
+    graph.mends.set(node, countAttribute('group', groups));
+    if (taken.size > 1) {
+      // Only the position within a group is summed away.
+      graph.use(node, [1, 0, 1], { input: taken, output: made, inputAxis, outputAxis, grouped: true }, taken);
+    }
+    return true;
+  };
 }
 
-function applyConv(graph: AxisGraph, node: Node): boolean {
-  const x = graph.axes(node.inputs[0]);
-  const w = graph.axes(node.inputs[1]);
-  const y = graph.axes(node.outputs[0]);
-  if (x === null || w === null || y === null || w.length < 3 || node.domain !== '') return false;
-  const { atoms } = graph;
-  const group = getInt(node, 'group', 1);
-  atoms.unite(x[0]!, y[0]!);
-  for (const axes of [x, w, y]) for (const axis of axes.slice(2)) atoms.block(axis, 'spatial axis');
-  const bias = node.inputs[2] === undefined || node.inputs[2] === '' ? null : graph.axes(node.inputs[2]);
-  if (bias !== null) atoms.unite(bias[0]!, y[1]!);
-  atoms.unite(w[0]!, y[1]!);
-  if (group === 1) {
-    atoms.unite(x[1]!, w[1]!);
-    recordUse(graph, node, 1, 0, { input: w[1]!, output: w[0]!, inputAxis: 1, outputAxis: 0, grouped: false });
-    return true;
-  }
-  if (group === x[1]!.size && w[1]!.size === 1) {
-    // Depthwise: channel c makes channels c·m … c·m+m-1, so input and output are one class.
-    const multiplier = atoms.fresh(y[1]!.size / group);
-    atoms.block(multiplier, 'depthwise multiplier');
-    atoms.unite(y[1]!, atoms.product([rootOf(x[1]!), multiplier]));
-    return true;
-  }
-  // Grouped: dropping the same position in every group is legal, dropping groups is left to whole-group rules.
-  const groups = atoms.fresh(group);
-  atoms.block(groups, 'convolution groups');
-  const made = atoms.fresh(y[1]!.size / group);
-  atoms.unite(x[1]!, atoms.product([groups, rootOf(w[1]!)]));
-  atoms.unite(y[1]!, atoms.product([groups, made]));
-  recordUse(graph, node, 1, 0, { input: w[1]!, output: w[0]!, inputAxis: 1, outputAxis: 0, grouped: true });
-  return true;
+/** Activations that hand zeros (and anything else) through one element at a time. */
+const fusedActivations = new Set('Relu LeakyRelu Sigmoid Tanh HardSigmoid Clip HardSwish Elu Gelu'.split(' '));
+
+function fused(rule: AxisRule): AxisRule {
+  return (graph, node) => {
+    const activation = getString(node, 'activation', '');
+    if (activation !== '' && !fusedActivations.has(activation)) return false;
+    const [added, output] = [node.inputs[3] ?? '', graph.axes(node.outputs[0])];
+    if (added !== '') {
+      const axes = graph.axes(added);
+      if (axes === null || axes.length !== output?.length) return false;
+      axes.forEach((atom, axis) => graph.atoms.unite(atom, output[axis]!));
+    }
+    return rule(graph, node);
+  };
 }
 
-function applyGemm(graph: AxisGraph, node: Node): boolean {
-  const a = graph.axes(node.inputs[0]);
-  const b = graph.axes(node.inputs[1]);
-  const y = graph.axes(node.outputs[0]);
+const gemm: AxisRule = (graph, node) => {
+  const [a, b, y] = [graph.axes(node.inputs[0]), graph.axes(node.inputs[1]), graph.axes(node.outputs[0])];
   if (a?.length !== 2 || b?.length !== 2 || y?.length !== 2) return false;
   const { atoms } = graph;
-  const transA = getInt(node, 'transA', 0);
-  const transB = getInt(node, 'transB', 0);
-  const inputAxis = transB ? 1 : 0;
-  atoms.unite(a[transA ? 0 : 1]!, b[inputAxis]!);
-  atoms.unite(a[transA ? 1 : 0]!, y[0]!);
-  atoms.unite(b[1 - inputAxis]!, y[1]!);
+  const contracted = getInt(node, 'transA', 0) ? 0 : 1;
+  const inputAxis = getInt(node, 'transB', 0) ? 1 : 0;
+  const [input, output] = [b[inputAxis]!, b[1 - inputAxis]!];
+  atoms.unite(a[contracted]!, input);
+  atoms.unite(a[1 - contracted]!, y[0]!);
+  atoms.unite(output, y[1]!);
   if (node.inputs[2] !== undefined && node.inputs[2] !== '') {
     const c = graph.axes(node.inputs[2]);
     if (c === null) return false;
@@ -64,28 +78,21 @@ function applyGemm(graph: AxisGraph, node: Node): boolean {
       if (atom.size > 1) atoms.unite(atom, y[axis + 2 - c.length]!);
     });
   }
-  recordUse(graph, node, 1, 0, {
-    input: b[inputAxis]!,
-    output: b[1 - inputAxis]!,
-    inputAxis,
-    outputAxis: 1 - inputAxis,
-    grouped: false,
-  });
+  graph.use(node, [1, 0, contracted], { input, output, inputAxis, outputAxis: 1 - inputAxis, grouped: false });
   return true;
-}
+};
 
-function applyMatMul(graph: AxisGraph, node: Node): boolean {
-  const a = graph.axes(node.inputs[0]);
-  const b = graph.axes(node.inputs[1]);
-  const y = graph.axes(node.outputs[0]);
+const matMul: AxisRule = (graph, node) => {
+  const [a, b, y] = [graph.axes(node.inputs[0]), graph.axes(node.inputs[1]), graph.axes(node.outputs[0])];
   if (a === null || b === null || y === null || a.length < 2 || b.length < 2) return false;
+  if (getInt(node, 'transBatchA', 0) + getInt(node, 'transBatchB', 0) > 0) return false;
+  const [turnedA, turnedB] = [getInt(node, 'transA', 0), getInt(node, 'transB', 0)];
   const { atoms } = graph;
-  const [row, column] = [a.length - 2, b.length - 1];
-  const contractedA = a[a.length - 1]!;
-  const contractedB = b[b.length - 2]!;
-  atoms.unite(contractedA, contractedB);
-  atoms.unite(a[row]!, y[y.length - 2]!);
-  atoms.unite(b[column]!, y[y.length - 1]!);
+  const [rowsA, innerA] = turnedA ? [a.length - 1, a.length - 2] : [a.length - 2, a.length - 1];
+  const [innerB, columnsB] = turnedB ? [b.length - 1, b.length - 2] : [b.length - 2, b.length - 1];
+  atoms.unite(a[innerA]!, b[innerB]!);
+  atoms.unite(a[rowsA]!, y[y.length - 2]!);
+  atoms.unite(b[columnsB]!, y[y.length - 1]!);
   const batchRank = y.length - 2;
   for (const axes of [a, b]) {
     const own = axes.length - 2;
@@ -95,42 +102,100 @@ function applyMatMul(graph: AxisGraph, node: Node): boolean {
       else if (axes[axis]!.size !== 1) return false;
     }
   }
-  const weightRight = graph.constantBehind(node.inputs[1]) !== undefined;
-  const weightLeft = graph.constantBehind(node.inputs[0]) !== undefined;
-  if (weightRight && !weightLeft && b.length === 2) {
-    recordUse(graph, node, 1, 0, { input: contractedB, output: b[1]!, inputAxis: 0, outputAxis: 1, grouped: false });
-  } else if (weightLeft && !weightRight && a.length === 2) {
-    recordUse(graph, node, 0, 1, { input: contractedA, output: a[0]!, inputAxis: 1, outputAxis: 0, grouped: false });
+  const [weightLeft, weightRight] = [constantWeight(graph, node, 0), constantWeight(graph, node, 1)];
+  // FusedMatMul scales and turns its operands: exact to slice, not to refit.
+  const plain = node.domain === '' && turnedA + turnedB === 0;
+  if (weightRight && !weightLeft) {
+    graph.use(node, [1, 0, innerA], {
+      input: b[innerB]!,
+      output: b[columnsB]!,
+      inputAxis: innerB,
+      outputAxis: columnsB,
+      grouped: !plain || b.length > 2,
+    });
+  } else if (weightLeft && !weightRight) {
+    graph.use(node, [0, 1, innerB], {
+      input: a[innerA]!,
+      output: a[rowsA]!,
+      inputAxis: innerA,
+      outputAxis: rowsA,
+      grouped: !plain || a.length > 2,
+    });
+  } else if (weightLeft || graph.fromConstants(node.inputs[0]!) || graph.fromConstants(node.inputs[1]!)) {
+    for (const axis of [...a, ...b]) atoms.block(axis, 'weights computed while running');
   } else {
-    // Two activations (attention) or a batch of weights: heads and head widths need rules of their own.
-    for (const axes of [a, b]) for (const axis of axes.slice(0, -2)) atoms.block(axis, 'batched matrix product');
-    atoms.block(contractedA, 'product of two activations');
-    atoms.block(b[column]!, 'product of two activations');
+    // Two activations: attention, where batch axes are heads.
+    graph.sink(node, 0, innerA);
+    graph.mark(a[innerA], 'query-key width');
+    graph.mark(b[columnsB], 'value width');
+    for (const axis of y.slice(0, -2)) graph.mark(axis, 'heads');
   }
   return true;
+};
+
+function constantWeight(graph: AxisGraph, node: Node, index: number): boolean {
+  return graph.constantBehind(node.inputs[index]) !== undefined;
 }
 
-/** Notes a weight use; operands that are no constants (computed weights) keep their axes. */
-function recordUse(
-  graph: AxisGraph,
-  node: Node,
-  weightIndex: number,
-  activationIndex: number,
-  use: { input: Atom; output: Atom; inputAxis: number; outputAxis: number; grouped: boolean },
-): void {
-  const operand = node.inputs[weightIndex]!;
-  const weight = graph.constantBehind(operand);
-  if (weight === undefined) {
-    graph.atoms.block(use.input, 'weights computed while running');
-    graph.atoms.block(use.output, 'weights computed while running');
-    return;
+/** Axes by letter. A letter that only inputs have is summed away. */
+const einsum: AxisRule = (graph, node) => {
+  const [left = '', right] = getString(node, 'equation', '').replace(/\s+/g, '').split('->');
+  const terms = left.split(',');
+  const [inputs, output] = [node.inputs.map((name) => graph.axes(name)), graph.axes(node.outputs[0])];
+  if (right === undefined || output === null || inputs.includes(null) || left.includes('.')) return false;
+  if ([...terms, right].some((term) => new Set(term).size !== term.length)) return false;
+  const letters = new Map<string, Atom>();
+  const axesOf = [...(inputs as Atom[][]), output];
+  for (const [at, term] of [...terms, right].entries()) {
+    if (term.length !== axesOf[at]?.length) return false;
+    for (const [axis, letter] of [...term].entries()) {
+      const atom = axesOf[at][axis]!;
+      const known = letters.get(letter);
+      if (known === undefined) letters.set(letter, atom);
+      else if (known.size === atom.size) graph.atoms.unite(known, atom);
+      else return false;
+    }
   }
-  graph.uses.push({
-    node,
-    at: graph.graph.nodes.indexOf(node),
-    operand,
-    weight,
-    activation: node.inputs[activationIndex]!,
-    ...use,
-  });
-}
+  const weight = node.inputs.findIndex((_, at) => constantWeight(graph, node, at));
+  const summed = [...letters.keys()].filter((letter) => !right.includes(letter));
+  for (const letter of summed) {
+    const owner = terms.findIndex((term, at) => at !== weight && term.includes(letter));
+    const axis = terms[owner]?.indexOf(letter) ?? 0;
+    if (owner < 0 || (weight < 0 && graph.fromConstants(node.inputs[owner]!))) {
+      graph.atoms.block(letters.get(letter)!, 'weights computed while running');
+    } else if (weight < 0 || !terms[weight]!.includes(letter)) {
+      graph.sink(node, owner, axis);
+      graph.mark(letters.get(letter), 'query-key width');
+    } else {
+      for (const made of [...terms[weight]!].filter((other) => right.includes(other))) {
+        graph.use(node, [weight, owner, axis], {
+          input: letters.get(letter)!,
+          output: letters.get(made)!,
+          inputAxis: terms[weight]!.indexOf(letter),
+          outputAxis: terms[weight]!.indexOf(made),
+          grouped: true,
+        });
+      }
+    }
+  }
+  // Letters that all have stay apart for every index: heads, when two activations meet.
+  if (weight < 0 && terms.length === 2) {
+    for (const [letter, atom] of letters)
+      if ([...terms, right].every((term) => term.includes(letter))) graph.mark(atom, 'heads');
+    for (const letter of right) if (!terms[0]!.includes(letter)) graph.mark(letters.get(letter), 'value width');
+  }
+  return true;
+};
+
+/** Conv, ConvTranspose, Gemm, MatMul, Einsum: one axis is summed away, another is made. */
+export const contractionRules: Readonly<Record<string, AxisRule>> = {
+  Conv: convolution(false),
+  ConvTranspose: convolution(true),
+  Gemm: gemm,
+  MatMul: matMul,
+  Einsum: einsum,
+  'com.microsoft:FusedConv': fused(convolution(false)),
+  'com.microsoft:FusedGemm': fused(gemm),
+  'com.microsoft:FusedMatMul': matMul,
+  'com.microsoft:TransposeMatMul': matMul,
+};

@@ -1,6 +1,6 @@
 import type { Model } from '../onnx/model.js';
 import { defaultBindings, inferShapes } from '../onnx/shape.js';
-import { leavesOf } from './axis-atoms.js';
+import { leavesOf, type Atom } from './axis-atoms.js';
 import { analyse, type AnalysedClass, type PruneClass } from './classes.js';
 import { unitEnergies } from './scores.js';
 import { planWidths } from './widths.js';
@@ -28,6 +28,9 @@ export function pruneCurve(model: Model): PruneCurve {
   const known = curves.get(model);
   if (known !== undefined) return known;
   const { graph, classes: analysed } = analyse(model, inferShapes(model, defaultBindings(model, 1).dims));
+  const normalized = new Set(
+    graph.marks.filter(({ mark }) => mark === 'normalized').flatMap(({ axis }) => leavesOf(axis)),
+  );
   const lost = new Map<string, Float64Array>();
   for (const one of analysed) {
     const made = new Float64Array(one.width).fill(1e-30);
@@ -39,7 +42,7 @@ export function pruneCurve(model: Model): PruneCurve {
     }
     const energies = made.map((energy, unit) => energy * used[unit]!).sort();
     const total = energies.reduce((sum, energy) => sum + energy, 0) || 1;
-    const share = feedsStream(one) ? streamShare : 1;
+    const share = feedsStream(one, normalized) ? streamShare : 1;
     const curve = new Float64Array(one.width + 1);
     energies.forEach((energy, removed) => (curve[removed + 1] = curve[removed]! + (share * energy) / total));
     lost.set(one.id, curve);
@@ -50,10 +53,8 @@ export function pruneCurve(model: Model): PruneCurve {
 }
 
 /** Whether the class's consumers add to an axis that a norm (or its mean of squares) runs over. */
-function feedsStream(one: AnalysedClass): boolean {
-  return one.consuming.every((use) =>
-    leavesOf(use.output).some((leaf) => leaf.blocked === 'normalized axis' || leaf.blocked === 'reduced axis'),
-  );
+function feedsStream(one: AnalysedClass, normalized: ReadonlySet<Atom>): boolean {
+  return one.consuming.every((use) => leavesOf(use.output).some((leaf) => normalized.has(leaf)));
 }
 
 /**

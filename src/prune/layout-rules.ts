@@ -1,103 +1,192 @@
-import { getInt, getInts } from '../onnx/graph.js';
+import { getInt, getInts, intsAttribute } from '../onnx/graph.js';
 import type { Node } from '../onnx/model.js';
-import { readNumbers } from '../onnx/tensor.js';
 import type { Atom } from './axis-atoms.js';
-import { passBatchAndChannels, wrap, type AxisGraph } from './axis-graph.js';
+import { passBatchAndChannels, samePerAxis, wrap, type AxisGraph, type AxisRule } from './axis-graph.js';
+import { integers, sizeInput } from './sizes.js';
 
-type LayoutRule = (graph: AxisGraph, node: Node) => boolean;
+const transpose: AxisRule = (graph, node) => {
+  const [input, output] = ends(graph, node);
+  if (input === null || output === null) return false;
+  const perm = getInts(node, 'perm', undefined) ?? input.map((_, axis) => input.length - 1 - axis);
+  perm.forEach((from, to) => graph.atoms.unite(input[from]!, output[to]!));
+  return true;
+};
 
-/** Operators that move elements without computing. False when not handled. */
-export function applyLayout(graph: AxisGraph, node: Node): boolean {
-  return rules[node.opType]?.(graph, node) ?? false;
+const concat: AxisRule = (graph, node) => {
+  const output = graph.axes(node.outputs[0]);
+  const inputs = node.inputs.map((name) => graph.axes(name));
+  if (output === null || inputs.includes(null)) return false;
+  join(graph, output, inputs as Atom[][], wrap(getInt(node, 'axis', 0), output.length));
+  return true;
+};
+
+const split: AxisRule = (graph, node) => {
+  const input = graph.axes(node.inputs[0]);
+  const outputs = node.outputs.map((name) => graph.axes(name));
+  if (input === null || outputs.includes(null)) return false;
+  const sizes = node.inputs[1] ?? '';
+  const elements = sizes === '' ? [] : graph.elements(sizes);
+  if (elements === null || elements.includes(null)) return false;
+  const parts = outputs as Atom[][];
+  const along = wrap(getInt(node, 'axis', 0), input.length);
+  join(graph, input, parts, along);
+  if (sizes !== '') graph.sizeInputs.add(node, 1);
+  graph.mends.set(node, (current, context) => {
+    if (!context.changed(input[along]!)) return current;
+    const values = parts.map((part) => context.size(part[along]!));
+    const attributes = new Map(current.attributes);
+    if (graph.opset(node) < 13) return { ...current, attributes: attributes.set('split', intsAttribute(values)) };
+    attributes.delete('num_outputs');
+    const list = context.constant(`${node.outputs[0]!}_sizes`, (name) => integers(name, undefined, values));
+    return { ...current, attributes, inputs: [current.inputs[0]!, list] };
+  });
+  return true;
+};
+
+/** States that `whole` is `parts` end to end along one axis and the same along the others. */
+function join(graph: AxisGraph, whole: readonly Atom[], parts: readonly Atom[][], along: number): void {
+  whole.forEach((atom, axis) => {
+    if (axis === along) graph.atoms.unite(atom, graph.atoms.concat(nonEmpty(parts.map((part) => part[axis]!))));
+    else for (const part of parts) graph.atoms.unite(part[axis]!, atom);
+  });
 }
 
-const rules: Readonly<Record<string, LayoutRule | undefined>> = {
-  Transpose: (graph, node) => {
-    const [input, output] = ends(graph, node);
-    if (input === null || output === null) return false;
-    const perm = getInts(node, 'perm', undefined) ?? input.map((_, axis) => input.length - 1 - axis);
-    perm.forEach((from, to) => graph.atoms.unite(input[from]!, output[to]!));
-    return true;
-  },
-  Flatten: regroup,
-  Squeeze: regroup,
-  Unsqueeze: regroup,
-  Reshape: (graph, node) => {
-    if (!regroup(graph, node)) return false;
-    const shape = graph.constant(node.inputs[1]);
-    // A constant target is rewritten together with the widths; a computed one only where it says -1.
-    if (shape === undefined) blockComputedTarget(graph, node);
-    return true;
-  },
-  Concat: (graph, node) => {
-    const output = graph.axes(node.outputs[0]);
-    const inputs = node.inputs.map((name) => graph.axes(name));
-    if (output === null || inputs.includes(null)) return false;
-    const parts = inputs as Atom[][];
-    const along = wrap(getInt(node, 'axis', 0), output.length);
-    output.forEach((atom, axis) => {
-      if (axis === along) graph.atoms.unite(atom, graph.atoms.concat(nonEmpty(parts.map((part) => part[axis]!))));
-      else for (const part of parts) graph.atoms.unite(part[axis]!, atom);
-    });
-    return true;
-  },
-  Split: (graph, node) => {
-    const input = graph.axes(node.inputs[0]);
-    const outputs = node.outputs.map((name) => graph.axes(name));
-    if (input === null || outputs.includes(null)) return false;
-    const sizesInput = node.inputs[1];
-    if (sizesInput !== undefined && sizesInput !== '' && graph.constant(sizesInput) === undefined) return false;
-    const parts = outputs as Atom[][];
-    const along = wrap(getInt(node, 'axis', 0), input.length);
-    input.forEach((atom, axis) => {
-      if (axis === along) graph.atoms.unite(atom, graph.atoms.concat(nonEmpty(parts.map((part) => part[axis]!))));
-      else for (const part of parts) graph.atoms.unite(part[axis]!, atom);
-    });
-    return true;
-  },
-  Slice: slice,
-  Gather: (graph, node) => {
-    const [input, output] = ends(graph, node);
-    const indices = graph.axes(node.inputs[1]);
-    if (input === null || output === null || indices === null) return false;
-    const along = wrap(getInt(node, 'axis', 0), input.length);
-    graph.atoms.block(input[along]!, 'looked-up axis');
-    const result = [...input.slice(0, along), ...indices, ...input.slice(along + 1)];
-    if (result.length !== output.length) return false;
-    result.forEach((atom, axis) => graph.atoms.unite(atom, output[axis]!));
-    return true;
-  },
-  Pad: (graph, node) => {
-    const [input, output] = ends(graph, node);
-    const listed = graph.constant(node.inputs[1]);
-    const pads = getInts(node, 'pads', undefined) ?? (listed === undefined ? undefined : readNumbers(listed));
-    if (input === null || output === null || pads?.length !== 2 * input.length) return false;
-    input.forEach((atom, axis) => {
-      if (pads[axis] === 0 && pads[axis + input.length] === 0) {
-        graph.atoms.unite(atom, output[axis]!);
-      } else {
-        graph.atoms.block(atom, 'padded axis');
-        graph.atoms.block(output[axis]!, 'padded axis');
-      }
-    });
-    return true;
-  },
-  Resize: (graph, node) => {
-    const [input, output] = ends(graph, node);
-    const sizes = node.inputs[3];
-    if (input === null || output === null || input.length < 3 || node.attributes.has('axes')) return false;
-    if (sizes !== undefined && sizes !== '') return false;
-    if (input[1]!.size !== output[1]!.size) return false;
-    return passBatchAndChannels(graph, input, output, 'resized axis');
-  },
-  Shape: (graph, node) => {
-    const input = graph.axes(node.inputs[0]);
-    const read = input === null ? null : readAxes(graph, node, input.length);
-    if (input === null || read === null) return false;
-    for (const axis of read) graph.atoms.block(input[axis]!, 'size read while running');
-    return true;
-  },
+const gather: AxisRule = (graph, node) => {
+  const [input, output] = ends(graph, node);
+  const indices = graph.axes(node.inputs[1]);
+  if (input === null || output === null || indices === null) return false;
+  const along = wrap(getInt(node, 'axis', 0), input.length);
+  graph.atoms.block(input[along]!, 'looked-up axis');
+  const result = [...input.slice(0, along), ...indices, ...input.slice(along + 1)];
+  return samePerAxis(graph, result, output);
 };
+
+const pad: AxisRule = (graph, node) => {
+  const [input, output] = ends(graph, node);
+  const listed = graph.elements(node.inputs[1]);
+  const pads = getInts(node, 'pads', undefined) ?? listed;
+  if (input === null || output === null || pads?.length !== 2 * input.length || (node.inputs[3] ?? '') !== '') {
+    return false;
+  }
+  input.forEach((atom, axis) => {
+    if (pads[axis] === 0 && pads[axis + input.length] === 0) {
+      graph.atoms.unite(atom, output[axis]!);
+    } else {
+      graph.atoms.block(atom, 'padded axis');
+      graph.atoms.block(output[axis]!, 'padded axis');
+    }
+  });
+  return true;
+};
+
+const resize: AxisRule = (graph, node) => {
+  const [input, output] = ends(graph, node);
+  if (input === null || output === null || input.length < 3 || node.attributes.has('axes')) return false;
+  if (input[1]!.size !== output[1]!.size || input[0]!.size !== output[0]!.size) return false;
+  if (!passBatchAndChannels(graph, input, output, 'resized axis')) return false;
+  if ((node.inputs[3] ?? '') !== '') {
+    const mend = sizeInput(graph, node, 3, output);
+    graph.mends.set(node, mend);
+  }
+  return true;
+};
+
+/** One axis of a Slice: which bounds of the node cut it, and what lies before the piece. */
+interface Cut {
+  position: number;
+  axis: number;
+  /** Null where nothing does. */
+  before: Atom | null;
+  /** Every n-th element is taken. */
+  step: number;
+}
+
+const slice: AxisRule = (graph, node) => {
+  const [input, output] = ends(graph, node);
+  if (input === null || output === null || input.length !== output.length) return false;
+  const list = (index: number, name: string): readonly (number | null)[] | null =>
+    getInts(node, name, undefined) ?? ((node.inputs[index] ?? '') === '' ? null : graph.elements(node.inputs[index]));
+  const [starts, ends_] = [list(1, 'starts'), list(2, 'ends')];
+  const count = starts?.length ?? ends_?.length ?? 0;
+  const positions = Array.from({ length: count }, (_, at) => at);
+  const axes = (node.inputs[3] ?? '') !== '' || node.attributes.has('axes') ? list(3, 'axes') : positions;
+  const steps = (node.inputs[4] ?? '') !== '' ? list(4, 'steps') : positions.map(() => 1);
+  if (axes === null || axes.includes(null) || count === 0) return false;
+  const known = starts?.includes(null) === false && ends_?.includes(null) === false && steps?.includes(null) === false;
+  const cuts: Cut[] = [];
+  input.forEach((atom, axis) => {
+    const out = output[axis]!;
+    const position = axes.findIndex((one) => wrap(one!, input.length) === axis);
+    if (position < 0) {
+      graph.atoms.unite(atom, out);
+      return;
+    }
+    const [start, step] = [starts?.[position] ?? null, steps?.[position] ?? null];
+    const before = known ? cutAxis(graph, atom, out, start!, step!) : undefined;
+    if (before === undefined) for (const one of [atom, out]) graph.atoms.block(one, 'sliced axis');
+    else cuts.push({ position, axis, before, step: step! });
+  });
+  if (!known || cuts.length === 0) return true;
+  for (const index of [1, 2]) if (node.inputs[index] !== undefined) graph.sizeInputs.add(node, index);
+  mendSlice(graph, node, { cuts, input, output, starts: starts as number[], ends: ends_ as number[] });
+  return true;
+};
+
+/** Unites an axis with its piece; what lies before the piece (null = nothing), undefined when it cannot be told. */
+function cutAxis(graph: AxisGraph, atom: Atom, out: Atom, from: number, step: number): Atom | null | undefined {
+  const { atoms } = graph;
+  const start = Math.min(Math.max(from < 0 ? from + atom.size : from, 0), atom.size);
+  if (step === 1) {
+    const rest = atom.size - start - out.size;
+    if (rest < 0 || out.size === 0) return undefined;
+    if (out.size === atom.size) {
+      atoms.unite(atom, out);
+      return null;
+    }
+    const before = start > 0 ? atoms.fresh(start) : null;
+    const pieces = [...(before === null ? [] : [before]), out, ...(rest > 0 ? [atoms.fresh(rest)] : [])];
+    atoms.unite(atom, atoms.concat(pieces));
+    return before;
+  }
+  if (step < 2 || start >= step || out.size * step !== atom.size) return undefined;
+  const phase = atoms.fresh(step);
+  atoms.block(phase, 'every n-th element');
+  atoms.unite(atom, atoms.product([out, phase]));
+  return null;
+}
+
+function mendSlice(
+  graph: AxisGraph,
+  node: Node,
+  slice: { cuts: Cut[]; input: Atom[]; output: Atom[]; starts: number[]; ends: number[] },
+): void {
+  graph.mends.set(node, (current, context) => {
+    const stale = [1, 2].some((at) => graph.sizeInputs.sources(current.inputs[at] ?? '').some(context.changed));
+    if (!stale && !slice.cuts.some(({ axis }) => context.changed(slice.input[axis]!))) return current;
+    const [starts, ends_] = [[...slice.starts], [...slice.ends]];
+    for (const { position, axis, before, step } of slice.cuts) {
+      const atom = slice.input[axis]!;
+      if (!context.changed(atom)) continue;
+      // Every n-th element: the first one stays, the end is the end of the axis.
+      if (step > 1) {
+        ends_[position] = context.size(atom);
+      } else {
+        starts[position] = before === null ? 0 : context.size(before);
+        ends_[position] = starts[position] + context.size(slice.output[axis]!);
+      }
+    }
+    if (current.attributes.has('starts')) {
+      const attributes = new Map(current.attributes);
+      attributes.set('starts', intsAttribute(starts)).set('ends', intsAttribute(ends_));
+      return { ...current, attributes };
+    }
+    const type = graph.dataType(current.inputs[1]!);
+    const inputs = [...current.inputs];
+    inputs[1] = context.constant(`${node.outputs[0]!}_starts`, (name) => integers(name, type, starts));
+    inputs[2] = context.constant(`${node.outputs[0]!}_ends`, (name) => integers(name, type, ends_));
+    return { ...current, inputs };
+  });
+}
 
 function ends(graph: AxisGraph, node: Node): [Atom[] | null, Atom[] | null] {
   return [graph.axes(node.inputs[0]), graph.axes(node.outputs[0])];
@@ -107,82 +196,17 @@ function nonEmpty(parts: Atom[]): Atom[] {
   return parts.filter((part) => part.size > 0);
 }
 
-function regroup(graph: AxisGraph, node: Node): boolean {
-  const [input, output] = ends(graph, node);
-  if (input === null || output === null) return false;
-  graph.atoms.uniteRowMajor(input, output);
-  return true;
-}
-
-function slice(graph: AxisGraph, node: Node): boolean {
-  const [input, output] = ends(graph, node);
-  if (input === null || output === null || input.length !== output.length) return false;
-  const list = (index: number, name: string): number[] | undefined => {
-    const attribute = getInts(node, name, undefined);
-    const tensor = graph.constant(node.inputs[index]);
-    return attribute === undefined ? (tensor === undefined ? undefined : readNumbers(tensor)) : [...attribute];
-  };
-  const starts = list(1, 'starts');
-  const cut = new Map<number, number>();
-  const axes = list(3, 'axes') ?? starts?.map((_, at) => at);
-  const steps = list(4, 'steps') ?? starts?.map(() => 1);
-  starts?.forEach((start, at) => {
-    const axis = wrap(axes?.[at] ?? -1, input.length);
-    const { size } = input[axis] ?? { size: 0 };
-    if (steps?.[at] === 1) cut.set(axis, Math.min(Math.max(start < 0 ? start + size : start, 0), size));
-  });
-  input.forEach((atom, axis) => {
-    const out = output[axis]!;
-    if (atom.size === out.size && cut.get(axis) !== undefined && cut.get(axis)! > 0) {
-      graph.atoms.block(atom, 'sliced axis');
-      graph.atoms.block(out, 'sliced axis');
-    } else if (atom.size === out.size && isWhole(steps)) {
-      graph.atoms.unite(atom, out);
-    } else {
-      const start = cut.get(axis);
-      // Bounds are constants of the graph that are not rewritten: the pieces keep their sizes.
-      if (start !== undefined && out.size > 0) {
-        const rest = atom.size - start - out.size;
-        const pieces = [graph.atoms.fresh(start), out, graph.atoms.fresh(rest)].filter((piece) => piece.size > 0);
-        graph.atoms.unite(atom, graph.atoms.concat(pieces));
-      }
-      graph.atoms.block(atom, 'sliced axis');
-      graph.atoms.block(out, 'sliced axis');
-    }
-  });
-  return true;
-}
-
-function isWhole(steps: readonly number[] | undefined): boolean {
-  return steps?.every((step) => step === 1) ?? false;
-}
-
-/** Axes of a Shape's input whose sizes are read; null when that cannot be told. */
-function readAxes(graph: AxisGraph, node: Node, rank: number): Set<number> | null {
-  const start = wrap(getInt(node, 'start', 0), rank);
-  const end = wrap(getInt(node, 'end', rank), rank);
-  const read = new Set<number>();
-  for (const user of graph.consumers(node.outputs[0] ?? '')) {
-    const index = user.opType === 'Gather' ? graph.constant(user.inputs[1]) : undefined;
-    if (index !== undefined && user.inputs[0] === node.outputs[0]) {
-      for (const at of readNumbers(index)) read.add(start + wrap(at, end - start));
-    } else {
-      for (let axis = start; axis < end; axis++) read.add(axis);
-    }
-  }
-  if (graph.graph.outputs.some((output) => output.name === node.outputs[0])) return null;
-  return read;
-}
-
-/** For a Reshape whose target is computed: output axes keep their size unless the target says -1 there. */
-function blockComputedTarget(graph: AxisGraph, node: Node): void {
-  const output = graph.axes(node.outputs[0])!;
-  const concat = graph.producer(node.inputs[1] ?? '');
-  const pieces = concat?.opType === 'Concat' ? concat.inputs : [];
-  const single = pieces.every((name) => graph.axes(name)?.every((axis) => axis.size === 1));
-  output.forEach((axis, at) => {
-    const piece = single && pieces.length === output.length ? graph.constant(pieces[at]) : undefined;
-    if (piece === undefined || readNumbers(piece)[0] !== -1)
-      graph.atoms.block(axis, 'reshape target computed while running');
-  });
-}
+/** Operators that move elements or take pieces of axes. */
+export const layoutRules: Readonly<Record<string, AxisRule>> = {
+  Transpose: transpose,
+  Concat: concat,
+  Split: split,
+  Slice: slice,
+  Gather: gather,
+  Pad: pad,
+  Resize: resize,
+  Upsample: resize,
+  // What they read is followed to its uses once all operators have been seen.
+  Shape: () => true,
+  Size: () => true,
+};

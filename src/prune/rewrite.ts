@@ -1,8 +1,6 @@
-import { getInt } from '../onnx/graph.js';
 import type { Attribute, Model, Node, Tensor, ValueInfo } from '../onnx/model.js';
-import { int64Tensor, readNumbers } from '../onnx/tensor.js';
 import { keptIndices, keptSize, leavesOf, type Atom, type KeptUnits } from './axis-atoms.js';
-import { type AxisGraph } from './axis-graph.js';
+import type { AxisGraph, MendContext } from './axis-graph.js';
 import { sliceTensor } from './slice-tensor.js';
 
 /** Changes made to a model before its widths shrink, all in the original widths. */
@@ -18,40 +16,53 @@ export function noEdits(): Edits {
 }
 
 /**
- * A new model in which only `kept` units of each class are left: weights sliced (lazily), `group` of depthwise
- * convolutions, Reshape targets and Split sizes brought in line, stale value infos dropped. Node order and value
- * names stay, so a value can be looked up in both models. The given model is not changed.
+ * A new model in which only `kept` units of each class are left: weights sliced (lazily), counts in attributes and
+ * sizes in constants brought in line by the mends the operator rules left, sizes read while running frozen where
+ * they were the same for every input, stale value infos dropped. Nodes nothing changes for are the same objects,
+ * and value names stay, so a value can be looked up in both models. The given model is not changed.
  */
 export function rewriteModel(model: Model, graph: AxisGraph, kept: KeptUnits, edits: Edits): Model {
   const source = model.graph;
   const initializers = new Map(source.initializers);
   for (const [name, tensor] of edits.constants) initializers.set(name, tensor);
-  const changes = (axis: Atom): boolean => leavesOf(axis).some((leaf) => kept.has(leaf.id));
+  const changed = (axis: Atom): boolean => leavesOf(axis).some((leaf) => kept.has(leaf.id));
   const slice = (name: string, tensor: Tensor): Tensor => {
     const axes = graph.axes(name);
-    if (axes === null || !axes.some(changes)) return tensor;
+    if (axes === null || !axes.some(changed)) return tensor;
     return sliceTensor(
       tensor,
-      axes.map((axis) => (changes(axis) ? keptIndices(axis, kept) : null)),
+      axes.map((axis) => (changed(axis) ? keptIndices(axis, kept) : null)),
     );
   };
   for (const [name, tensor] of initializers) initializers.set(name, slice(name, tensor));
 
   const names = new Set([...initializers.keys(), ...source.nodes.flatMap((node) => node.outputs)]);
-  const addConstant = (base: string, values: readonly number[]): string => {
-    let name = `${base}_pruned`;
-    for (let count = 2; names.has(name); count++) name = `${base}_pruned${count}`;
+  for (const value of source.inputs) names.add(value.name);
+  const fresh = (base: string): string => {
+    let name = base;
+    for (let count = 2; names.has(name); count++) name = `${base}_${count}`;
     names.add(name);
-    initializers.set(name, int64Tensor(name, [values.length], values));
     return name;
   };
-  const nodes = source.nodes.map((original, at) => {
-    const node = edits.nodes.get(at) ?? original;
+  const context: MendContext = {
+    changed,
+    fresh,
+    size: (axis) => keptSize(axis, kept),
+    tensor: (name) => initializers.get(name) ?? slice(name, graph.constant(name)!),
+    constant: (base, make) => {
+      const name = fresh(base);
+      initializers.set(name, make(name));
+      return name;
+    },
+  };
+  const frozen = freezeSizes(graph, context);
+  const nodes = source.nodes.flatMap((original, at) => {
+    let node = edits.nodes.get(at) ?? original;
     if (node.opType === 'Constant') return sliceConstantNode(node, slice);
-    if (node.opType === 'Conv') return fixGroup(graph, node, kept, changes);
-    if (node.opType === 'Reshape') return fixReshape(graph, node, kept, changes, addConstant);
-    if (node.opType === 'Split') return fixSplit(graph, node, kept, changes, addConstant);
-    return node;
+    for (const [input, name] of frozen.get(original) ?? []) {
+      node = { ...node, inputs: node.inputs.map((old, index) => (index === input ? name : old)) };
+    }
+    return graph.mends.get(original)?.(node, context) ?? node;
   });
   const resize = (info: ValueInfo): ValueInfo => {
     const tensor = initializers.get(info.name);
@@ -61,7 +72,7 @@ export function rewriteModel(model: Model, graph: AxisGraph, kept: KeptUnits, ed
     return resized;
   };
   const valueInfo = new Map(
-    [...source.valueInfo].filter(([name]) => initializers.has(name) || !(graph.axes(name)?.some(changes) ?? false)),
+    [...source.valueInfo].filter(([name]) => initializers.has(name) || !(graph.axes(name)?.some(changed) ?? false)),
   );
   for (const [name, info] of valueInfo) valueInfo.set(name, resize(info));
   // Constants that only the replaced nodes used would stay in memory for nothing.
@@ -72,6 +83,20 @@ export function rewriteModel(model: Model, graph: AxisGraph, kept: KeptUnits, ed
   };
 }
 
+/** For every node that reads a size of a changed axis as a number: which inputs become which constants. */
+function freezeSizes(graph: AxisGraph, context: MendContext): Map<Node, [number, string][]> {
+  const frozen = new Map<Node, [number, string][]>();
+  const made = new Map<string, string>();
+  for (const { node, input, tensor, sources } of graph.sizeInputs.frozen) {
+    if (!sources.some(context.changed)) continue;
+    const value = node.inputs[input]!;
+    const name = made.get(value) ?? context.constant(`${value}_frozen`, tensor);
+    made.set(value, name);
+    frozen.set(node, [...(frozen.get(node) ?? []), [input, name]]);
+  }
+  return frozen;
+}
+
 function dropUnused(model: Model, nodes: readonly Node[], initializers: Map<string, Tensor>): void {
   const before = new Set(model.graph.nodes.flatMap((node) => node.inputs));
   const after = new Set(nodes.flatMap((node) => node.inputs));
@@ -80,47 +105,11 @@ function dropUnused(model: Model, nodes: readonly Node[], initializers: Map<stri
   }
 }
 
-function withAttribute(node: Node, name: string, value: Attribute): Node {
-  return { ...node, attributes: new Map(node.attributes).set(name, value) };
-}
-
 function sliceConstantNode(node: Node, slice: (name: string, tensor: Tensor) => Tensor): Node {
   const value = node.attributes.get('value');
   if (value?.type !== 'tensor') return node;
   const sliced = slice(node.outputs[0]!, value.value);
-  return sliced === value.value ? node : withAttribute(node, 'value', { type: 'tensor', value: sliced });
-}
-
-type Changes = (axis: Atom) => boolean;
-type AddConstant = (base: string, values: readonly number[]) => string;
-
-/** Depthwise: as many groups as channels. Other grouped convolutions keep their groups. */
-function fixGroup(graph: AxisGraph, node: Node, kept: KeptUnits, changes: Changes): Node {
-  const channels = graph.axes(node.inputs[0])?.[1];
-  const group = getInt(node, 'group', 1);
-  if (channels === undefined || group === 1 || group !== channels.size || !changes(channels)) return node;
-  return withAttribute(node, 'group', { type: 'int', value: keptSize(channels, kept) });
-}
-
-function fixReshape(graph: AxisGraph, node: Node, kept: KeptUnits, changes: Changes, add: AddConstant): Node {
-  const axes = graph.axes(node.outputs[0]);
-  const shape = graph.constant(node.inputs[1]);
-  if (axes === null || shape === undefined || !axes.some(changes)) return node;
-  const target = readNumbers(shape);
-  const sized = target.map((size, at) => (size > 0 && changes(axes[at]!) ? keptSize(axes[at]!, kept) : size));
-  if (sized.every((size, at) => size === target[at])) return node;
-  return { ...node, inputs: [node.inputs[0]!, add(node.inputs[1]!, sized)] };
-}
-
-function fixSplit(graph: AxisGraph, node: Node, kept: KeptUnits, changes: Changes, add: AddConstant): Node {
-  const input = graph.axes(node.inputs[0]);
-  if (input === null) return node;
-  const axis = getInt(node, 'axis', 0);
-  const along = axis < 0 ? axis + input.length : axis;
-  if (!changes(input[along]!)) return node;
-  const sizes = node.outputs.map((name) => keptSize(graph.axes(name)![along]!, kept));
-  if (graph.opset(node) < 13) return withAttribute(node, 'split', { type: 'ints', value: sizes });
-  const attributes = new Map(node.attributes);
-  attributes.delete('num_outputs');
-  return { ...node, attributes, inputs: [node.inputs[0]!, add(`${node.outputs[0]!}_sizes`, sizes)] };
+  if (sliced === value.value) return node;
+  const attribute: Attribute = { type: 'tensor', value: sliced };
+  return { ...node, attributes: new Map(node.attributes).set('value', attribute) };
 }

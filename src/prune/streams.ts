@@ -1,0 +1,53 @@
+import type { Node } from '../onnx/model.js';
+import { leavesOf, type Atom } from './axis-atoms.js';
+import type { AxisGraph, WeightUse } from './axis-graph.js';
+
+/**
+ * Whether layers read the axis and add to it (a residual stream): some producer depends on a consumer of the same
+ * axis and its output is added to what was there. A gate that is computed from what it multiplies (squeeze and
+ * excite) is none, nor is a layer whose weights are used twice.
+ */
+export function isStream(
+  graph: AxisGraph,
+  leaf: Atom,
+  producing: readonly WeightUse[],
+  consuming: readonly WeightUse[],
+): boolean {
+  const producers = new Set(producing.map((use) => use.node));
+  const seen = new Set<Node>();
+  const open = consuming.flatMap((use) => use.node.outputs.flatMap((name) => graph.consumers(name)));
+  for (let node = open.pop(); node !== undefined; node = open.pop()) {
+    if (seen.has(node)) continue;
+    seen.add(node);
+    if (producers.has(node) && isAdded(graph, leaf, node)) return true;
+    for (const output of node.outputs) open.push(...graph.consumers(output));
+  }
+  return false;
+}
+
+/** Whether what `producer` makes along the leaf meets other values of the same axis in anything but a product. */
+function isAdded(graph: AxisGraph, leaf: Atom, producer: Node): boolean {
+  const own = new Set(producer.outputs);
+  const carries = (name: string): boolean => graph.axes(name)?.some((axis) => leavesOf(axis).includes(leaf)) ?? false;
+  const open = [...own];
+  const seen = new Set<Node>();
+  for (let name = open.pop(); name !== undefined; name = open.pop()) {
+    for (const node of graph.consumers(name)) {
+      if (seen.has(node) || !node.outputs.some((output) => output !== '' && carries(output))) continue;
+      const met = node.inputs.filter(
+        (input) => input !== '' && !own.has(input) && carries(input) && !graph.fromConstants(input),
+      );
+      if (met.length > 0) {
+        if (node.opType !== 'Mul') return true;
+        continue;
+      }
+      seen.add(node);
+      for (const output of node.outputs) {
+        if (output === '' || !carries(output)) continue;
+        own.add(output);
+        open.push(output);
+      }
+    }
+  }
+  return false;
+}
