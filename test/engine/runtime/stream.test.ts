@@ -1,7 +1,7 @@
 import { existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { afterAll, afterEach, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, describe, expect, it, vi } from 'vitest';
 import { createRuntime } from '../../../src/runtime/client.js';
 import { openDataset } from '../../../src/runtime/dataset.js';
 import { NpyArray, openSource } from '../../../src/runtime/npy.js';
@@ -54,6 +54,44 @@ describe.skipIf(!existsSync(models))('a data set streamed through a real model (
     expect(result.peakBytes).toBeLessThanOrEqual(budgetBytes);
     expect(result.halvings).toBeGreaterThan(0);
     expect((await rows(output)).dims).toEqual([597, 10]);
+  });
+
+  it('halves when the budget is cut in the middle, and answers the same', async () => {
+    const spec = { modelPath: path.join(models, 'digits-vit.onnx'), provider: 'cpu' as const };
+    const run = async (name: string, budgetBytes?: () => number, onDone?: (samples: number) => void) => {
+      const dataset = await openDataset(test, [input]);
+      const output = path.join(folder, name);
+      const result = await streamBatches({
+        runtime,
+        spec,
+        dataset,
+        batch: 16,
+        output,
+        ...(budgetBytes ? { budgetBytes } : {}),
+        onProgress: ({ samples }) => onDone?.(samples),
+      });
+      await dataset.close();
+      return { result, logits: await rows(output) };
+    };
+    const plain = await run('plain.npy');
+    // The clock of the budget runs ten times as fast, so that the cut is seen within a short run.
+    const now = performance.now.bind(performance);
+    const clock = vi.spyOn(performance, 'now').mockImplementation(() => now() * 10);
+    let done = 0;
+    const peak = plain.result.peakBytes;
+    const cut = await run(
+      'cut.npy',
+      () => (done < 200 ? peak * 1.2 : peak * 0.8),
+      (samples) => (done = samples),
+    );
+    clock.mockRestore();
+    expect(cut.result.halvings).toBeGreaterThan(0);
+    expect(cut.result.peakBytes).toBeLessThanOrEqual(peak * 0.8);
+    expect(cut.logits.dims).toEqual(plain.logits.dims);
+    // Another batch size may take another kernel: the last bits differ.
+    for (let i = 0; i < 5970; i += 1) {
+      expect(Math.abs(Number(cut.logits.data[i]) - Number(plain.logits.data[i]))).toBeLessThan(1e-3);
+    }
   });
 
   it('leaves no output when its process is killed', async () => {
