@@ -3,18 +3,22 @@ import { SnugError } from '../contract/errors.js';
 import type { JobProgress, Provider } from '../contract/types.js';
 import { providers } from '../contract/types.js';
 import { createRuntime } from '../runtime/client.js';
+import type { TrainingRuntime } from '../runtime/training-types.js';
 import type { Runtime } from '../runtime/types.js';
 import type { OpenedModel } from '../app/open.js';
 import { formatBytes, parseDims, parseNumber } from './format.js';
 
 /** Work of the command line that no screen shows has phases of its own. */
-export type CommandPhase = JobProgress['phase'] | 'running';
-export type CommandProgress = Omit<JobProgress, 'phase'> & { phase: CommandPhase };
+export type CommandPhase = JobProgress['phase'] | 'running' | 'training';
+export type CommandProgress = Omit<JobProgress, 'phase' | 'unit'> & {
+  phase: CommandPhase;
+  unit: JobProgress['unit'] | 'steps';
+};
 
 /** What every command gets: how to print, a runtime to use, and the signal of Ctrl+C. */
 export interface CommandContext {
   json: boolean;
-  runtime: Runtime;
+  runtime: Runtime & TrainingRuntime;
   signal: AbortSignal;
   /** The result: one JSON object with `--json`, else the text. */
   print(value: object, text: string): void;
@@ -30,6 +34,7 @@ const phaseWords: Record<CommandPhase, string> = {
   checking: 'Checking it runs',
   comparing: 'Comparing answers',
   running: 'Running',
+  training: 'Training',
 };
 
 function progressLine({ phase, done, total, unit, item }: CommandProgress): string {

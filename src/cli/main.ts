@@ -12,6 +12,7 @@ import { addMemory } from './commands/memory.js';
 import { addPrune } from './commands/prune.js';
 import { addQuantize } from './commands/quantize.js';
 import { addServe } from './commands/serve.js';
+import { addTrain } from './commands/train.js';
 import { NothingFits } from './outcome.js';
 
 function version(): string {
@@ -54,7 +55,18 @@ export async function main(argv: string[]): Promise<number> {
     .option('-q, --quiet', 'no progress on stderr')
     .showHelpAfterError('(add --help for the options)')
     .exitOverride();
-  for (const add of [addGpu, addInspect, addMemory, addPrune, addQuantize, addBatch, addFit, addServe, addDemo])
+  for (const add of [
+    addGpu,
+    addInspect,
+    addMemory,
+    addPrune,
+    addQuantize,
+    addBatch,
+    addTrain,
+    addFit,
+    addServe,
+    addDemo,
+  ])
     add(program);
   for (const command of program.commands) {
     command

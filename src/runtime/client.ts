@@ -4,6 +4,7 @@ import { cancelled, RuntimeJob } from './job.js';
 import { separatingEnv } from './device-memory.js';
 import { NvidiaWatch } from './nvidia-watch.js';
 import { forkRuntime, type SpawnRuntime } from './spawn.js';
+import type { TrainingRuntime, TrainingSession, TrainingSpec } from './training-types.js';
 import type { Feeds, Runtime, RuntimeSession, SessionSpec } from './types.js';
 
 export interface RuntimeOptions {
@@ -30,11 +31,11 @@ const closed = (): SnugError =>
   new SnugError('E_BAD_REQUEST', 'This session is closed.', { action: 'Open the model again.' });
 
 /** The runtime of this computer: onnxruntime in processes of its own, one for each open model or measurement. */
-export function createRuntime(options: RuntimeOptions = {}): Runtime {
+export function createRuntime(options: RuntimeOptions = {}): Runtime & TrainingRuntime {
   return new RuntimeClient(options);
 }
 
-class RuntimeClient implements Runtime {
+class RuntimeClient implements Runtime, TrainingRuntime {
   readonly #options: RuntimeOptions;
   readonly #jobs = new Set<RuntimeJob>();
   #providers: Promise<Provider[]> | null = null;
@@ -85,6 +86,23 @@ class RuntimeClient implements Runtime {
       await job.kill(closed());
       throw error;
     }
+  }
+
+  async openTraining(spec: TrainingSpec): Promise<TrainingSession> {
+    const job = this.#start();
+    try {
+      const session = this.#complete({ ...spec.session, modelPath: spec.gradientPath });
+      await job.ask({ kind: 'train-open', spec: { ...spec, session } });
+    } catch (error) {
+      await job.kill(closed());
+      throw error;
+    }
+    return {
+      step: (feeds, weight, rate) => job.ask({ kind: 'train-step', feeds, weight, rate }),
+      evaluate: (feeds) => job.ask({ kind: 'train-evaluate', feeds }),
+      save: async (path, meta, withMoments) => void (await job.ask({ kind: 'train-save', path, meta, withMoments })),
+      close: () => job.kill(closed()),
+    };
   }
 
   async measure(spec: SessionSpec, feeds: Feeds, options: { warmRuns: number; batch: number }): Promise<Measurement> {

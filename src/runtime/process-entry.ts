@@ -28,11 +28,18 @@ import {
   toTensors,
   valuesOf,
 } from './session.js';
+import { Training } from './training-process.js';
 
 // Whoever starts this process, and with whatever environment: the library is loaded later, on demand.
 Object.assign(process.env, noTelemetry);
 
 let session: InferenceSession | null = null;
+let training: Training | null = null;
+
+function openTraining(): Training {
+  if (!training) throw new SnugError('E_BAD_REQUEST', 'No model is being trained in this process.');
+  return training;
+}
 
 async function answer(id: number, request: RuntimeRequest): Promise<RuntimeAnswers[RequestKind]> {
   switch (request.kind) {
@@ -56,9 +63,21 @@ async function answer(id: number, request: RuntimeRequest): Promise<RuntimeAnswe
         channel.post({ id, mark: 'baseline' });
         await new Promise<void>((resolve) => (proceed = resolve));
       });
+    case 'train-open':
+      training = await Training.open(request.spec);
+      return null;
+    case 'train-step':
+      return openTraining().step(request.feeds, request.weight, request.rate);
+    case 'train-evaluate':
+      return openTraining().evaluate(request.feeds);
+    case 'train-save':
+      openTraining().save(request.path, request.meta, request.withMoments);
+      return null;
     case 'close':
       await session?.release();
       session = null;
+      await training?.release();
+      training = null;
       return null;
   }
 }

@@ -1,5 +1,6 @@
 import type { ErrorReport } from '../contract/errors.js';
 import type { Measurement, Provider } from '../contract/types.js';
+import type { EvaluationResult, StepResult, TrainingSpec } from './training-types.js';
 import type { Feeds, RuntimeValue, SessionSpec } from './types.js';
 
 /** What a caller may ask of the onnxruntime process. One request is in flight at a time. */
@@ -9,6 +10,10 @@ export type RuntimeRequest =
   | { kind: 'open'; spec: SessionSpec }
   | { kind: 'run'; feeds: Feeds; fetches?: string[] }
   | { kind: 'measure'; spec: SessionSpec; feeds: Feeds; warmRuns: number; batch: number }
+  | { kind: 'train-open'; spec: TrainingSpec }
+  | { kind: 'train-step'; feeds: Feeds; weight: number; rate: number | null }
+  | { kind: 'train-evaluate'; feeds: Feeds }
+  | { kind: 'train-save'; path: string; meta: string; withMoments: boolean }
   | { kind: 'close' };
 
 export type RequestKind = RuntimeRequest['kind'];
@@ -20,6 +25,10 @@ export interface RuntimeAnswers {
   open: { inputs: RuntimeValue[]; outputs: RuntimeValue[] };
   run: Feeds;
   measure: Measurement;
+  'train-open': null;
+  'train-step': StepResult;
+  'train-evaluate': EvaluationResult;
+  'train-save': null;
   close: null;
 }
 

@@ -1,0 +1,198 @@
+import { existsSync, rmSync } from 'node:fs';
+import path from 'node:path';
+import { SnugError } from '../contract/errors.js';
+import type { Estimate, Provider } from '../contract/types.js';
+import { checkOutput, originalFiles, Workspace } from '../fit/workspace.js';
+import { prepareEstimate } from '../memory/estimate.js';
+import { DataType } from '../onnx/model.js';
+import { writeModelInSteps } from '../onnx/write.js';
+import { castArray } from '../runtime/arrays.js';
+import type { Dataset } from '../runtime/dataset-types.js';
+import { NpyArray, openSource } from '../runtime/npy.js';
+import type { TrainingRuntime } from '../runtime/training-types.js';
+import type { RuntimeTensor } from '../runtime/types.js';
+import { prepareTraining, trainedModel, type PreparedTraining, type TrainSettings } from '../train/prepare.js';
+import { SampleSource } from '../train/samples.js';
+import { bestFile, train, type TrainOutcome, type TrainProgress, type Targets } from '../train/train.js';
+import { openModel, type OpenedModel } from './open.js';
+
+/** What a training will need, before it starts. */
+export interface TrainingMemory {
+  /** Of one micro-batch's forward and backward run. */
+  run: Estimate;
+  /** Parameters, what the optimizer remembers of them, and gradients added up. */
+  stateBytes: number;
+  peakBytes: number;
+}
+
+export interface TrainFileRequest {
+  opened: OpenedModel;
+  outputPath: string;
+  dataset: Dataset;
+  /** `.npy` with one label (or target) for each sample; none for `distill` and for text. */
+  labels: string | null;
+  /** Model to learn from (`distill`); the model itself when left out. */
+  teacher: string | null;
+  settings: Omit<TrainSettings, 'microBatch'>;
+  /** Samples in one run; null = the most that fits the budget. */
+  microBatch: number | null;
+  budgetBytes: number | null;
+  dims: Record<string, number>;
+  provider: Provider;
+  threads?: number;
+  runtime: TrainingRuntime;
+  overwrite: boolean;
+  resume: boolean;
+  onStart?: (plan: { memory: TrainingMemory; microBatch: number; parameters: number; weights: string[] }) => void;
+  onProgress: (progress: TrainProgress) => void;
+  signal: AbortSignal;
+}
+
+export interface TrainFileResult extends Omit<TrainOutcome, 'values'> {
+  microBatch: number;
+  memory: TrainingMemory;
+  /** Weights that were trained, and how many numbers they hold. */
+  weights: string[];
+  parameters: number;
+  seconds: number;
+  output: { path: string; fileBytes: number };
+}
+
+export const checkpointFile = (outputPath: string): string => `${outputPath}.checkpoint`;
+
+/**
+ * `snug train`: trains a copy of a model and writes the best weights found. The state lies beside the output while
+ * it runs, so that a killed training goes on with `resume`; it is removed at the end.
+ * @throws SnugError of reading, training and writing; E_NOTHING_FITS when one sample is above the budget
+ */
+export async function trainFile(request: TrainFileRequest): Promise<TrainFileResult> {
+  const { opened, outputPath, dataset, overwrite, signal } = request;
+  const started = performance.now();
+  checkOutput(outputPath, [...originalFiles(opened.model), ...(request.labels ? [request.labels] : [])], overwrite);
+  const source = await SampleSource.open(dataset);
+  const targets = await openTargets(request);
+  const { prepared, memory } = chooseMicroBatch(request, source);
+  const { microBatch } = prepared.settings;
+  const weights = prepared.weights.map(({ name }) => name);
+  const parameters = prepared.graphs.parameters.reduce((sum, { dims }) => sum + elements(dims), 0);
+  request.onStart?.({ memory, microBatch, parameters, weights });
+  const checkpoint = path.resolve(checkpointFile(outputPath));
+  const workspace = new Workspace(outputPath);
+  try {
+    const { values, ...outcome } = await train({
+      prepared,
+      source,
+      samples: dataset.samples,
+      targets: fitTargets(targets, prepared, dataset.samples),
+      runtime: request.runtime,
+      provider: request.provider,
+      ...(request.threads === undefined ? {} : { threads: request.threads }),
+      workDirectory: workspace.directory,
+      checkpoint,
+      resume: request.resume && existsSync(checkpoint),
+      onProgress: request.onProgress,
+      signal,
+    });
+    const name = path.basename(outputPath);
+    const written = await writeModelInSteps(trainedModel(prepared, values), workspace.file(name));
+    workspace.publish(written.files, workspace.directory, outputPath, overwrite);
+    if (outcome.ended !== 'stopped') {
+      rmSync(checkpoint, { force: true });
+      rmSync(bestFile(checkpoint), { force: true });
+    }
+    return {
+      ...outcome,
+      microBatch,
+      memory,
+      weights,
+      parameters,
+      seconds: (performance.now() - started) / 1000,
+      output: { path: outputPath, fileBytes: written.bytes },
+    };
+  } finally {
+    workspace.remove();
+  }
+}
+
+const elements = (dims: readonly number[]): number => dims.reduce((a, b) => a * b, 1);
+
+/** What a prepared training will need: the runs of a micro-batch, and the state it keeps. */
+export function trainingMemory(prepared: PreparedTraining, provider: Provider, threads?: number): TrainingMemory {
+  const { graphs, settings } = prepared;
+  const run = prepareEstimate(graphs.gradient).estimate({
+    provider,
+    batch: settings.microBatch,
+    dims: {},
+    ...(threads === undefined ? {} : { threads }),
+  });
+  const parameters = graphs.parameters.reduce((sum, { dims }) => sum + elements(dims), 0);
+  const copies = 1 + (settings.optimizer.kind === 'adamw' ? 2 : 1) + (settings.microBatch < settings.batch ? 1 : 0);
+  const stateBytes = parameters * 4 * copies;
+  return { run, stateBytes, peakBytes: run.peakBytes + stateBytes };
+}
+
+/** The micro-batch asked for, or the largest that the estimate puts within the budget. */
+function chooseMicroBatch(
+  { opened, settings, microBatch, budgetBytes, provider, threads }: TrainFileRequest,
+  source: SampleSource,
+): { prepared: PreparedTraining; memory: TrainingMemory } {
+  const fixed = !Object.values(source.inputDims).some((dims) => dims.includes('batch'));
+  let size = fixed ? 1 : Math.min(microBatch ?? settings.batch, settings.batch);
+  const first = prepareTraining(opened.model, source.inputDims, { ...settings, microBatch: size });
+  for (;;) {
+    const prepared = { ...first, settings: { ...first.settings, microBatch: size } };
+    const memory = trainingMemory(prepared, provider, threads);
+    if (budgetBytes === null || memory.peakBytes <= budgetBytes) return { prepared, memory };
+    if (microBatch !== null || size === 1) {
+      throw new SnugError('E_NOTHING_FITS', `Training needs ${memory.peakBytes} bytes, more than the budget.`, {
+        action: 'Raise the budget, or train less of the model (--trainable biases-and-norms, --lora 4).',
+        params: { peakBytes: memory.peakBytes, budgetBytes },
+      });
+    }
+    size = size > 1 ? 2 ** Math.floor(Math.log2(size - 1)) : 1;
+  }
+}
+
+async function openTargets({ labels, teacher, opened, settings, dataset, dims }: TrainFileRequest): Promise<Targets> {
+  const { loss } = settings;
+  if (loss.kind === 'distill' || (loss.kind === 'mse' && teacher !== null)) {
+    const model = teacher === null ? opened : openModel(teacher);
+    const output = settings.output ?? model.summary.outputs[0]?.name ?? '';
+    return { kind: 'teacher', modelPath: model.path, output };
+  }
+  if (labels !== null) return { kind: 'rows', rows: await readRows(labels, loss.kind === 'mse' ? 'float32' : 'int64') };
+  const text = opened.model.graph.inputs.find(
+    ({ name, dataType }) => name.endsWith('input_ids') && dataType === DataType.INT64,
+  );
+  if (loss.kind === 'cross-entropy' && text && (await dataset.feeds(0, 1))[text.name] && dims) {
+    return { kind: 'next-token', input: text.name };
+  }
+  throw new SnugError('E_USAGE', `The loss "${loss.kind}" needs an answer for every sample.`, {
+    action: 'Give a .npy file with labels after the data, or use --loss distill.',
+  });
+}
+
+async function readRows(file: string, dtype: 'int64' | 'float32'): Promise<RuntimeTensor> {
+  const array = await NpyArray.open(await openSource(file), path.basename(file));
+  try {
+    const data = castArray(await array.read(0, array.rows), array.dtype, dtype);
+    return { dtype, dims: [array.rows, ...array.rowDims], data };
+  } finally {
+    await array.close();
+  }
+}
+
+/** @throws SnugError E_DATA_SHAPE when rows are missing or have another shape than the loss compares with */
+function fitTargets(targets: Targets, { graphs }: PreparedTraining, samples: number): Targets {
+  if (targets.kind !== 'rows') return targets;
+  const [rows = 0, ...rest] = targets.rows.dims;
+  const wanted = (graphs.target.dims ?? []).slice(1).map(Number);
+  if (rows !== samples || elements(rest) !== elements(wanted)) {
+    throw new SnugError(
+      'E_DATA_SHAPE',
+      `The labels have the shape [${targets.rows.dims.join(', ')}], wanted is [${[samples, ...wanted].join(', ')}].`,
+      { action: 'Give one row of labels for each sample.', params: { rows, samples } },
+    );
+  }
+  return targets;
+}

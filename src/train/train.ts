@@ -1,0 +1,376 @@
+import path from 'node:path';
+import { SnugError } from '../contract/errors.js';
+import type { Provider } from '../contract/types.js';
+import { writeModel } from '../onnx/write.js';
+import { readStateMeta, readTrainingState, writeTrainingState, type StateTensor } from '../runtime/training-state.js';
+import type { StepResult, TrainingRuntime, TrainingSession } from '../runtime/training-types.js';
+import type { Feeds, RuntimeTensor } from '../runtime/types.js';
+import { initialValues, type PreparedTraining } from './prepare.js';
+import { mixSeed, shuffled } from './random.js';
+import { learningRate } from './schedule.js';
+import { takeRows, type SampleSource } from './samples.js';
+
+/** Where the right answers come from. */
+export type Targets =
+  /** One row for each sample: int64 labels, or float32 targets for `mse`. */
+  | { kind: 'rows'; rows: RuntimeTensor }
+  /** The token after each one of an input of token ids. */
+  | { kind: 'next-token'; input: string }
+  /** What another model answers to the same data. */
+  | { kind: 'teacher'; modelPath: string; output: string };
+
+/** Mean loss (and share of right answers) over the held-out samples, or over all when none are held out. */
+export interface TrainQuality {
+  loss: number;
+  accuracy: number | null;
+}
+
+export interface TrainStep {
+  /** Updates made, from 1 on. */
+  step: number;
+  epoch: number;
+  /** Mean over the batch, before the update. */
+  loss: number;
+  rate: number;
+  gradientNorm: number;
+}
+
+export interface TrainProgress extends TrainStep {
+  totalSteps: number;
+  /** After the latest evaluation. */
+  quality: TrainQuality;
+  best: TrainQuality;
+}
+
+export interface TrainRequest {
+  prepared: PreparedTraining;
+  source: SampleSource;
+  /** Samples there are. */
+  samples: number;
+  targets: Targets;
+  runtime: TrainingRuntime;
+  provider: Provider;
+  threads?: number;
+  /** Folder for the graphs. */
+  workDirectory: string;
+  /** File the state is saved in, every `checkpointEveryMs` and after each epoch; the best weights lie beside it. */
+  checkpoint: string;
+  checkpointEveryMs?: number;
+  resume: boolean;
+  onProgress?: (progress: TrainProgress) => void;
+  signal?: AbortSignal;
+}
+
+export interface TrainOutcome {
+  steps: TrainStep[];
+  before: TrainQuality;
+  /** Of the best weights. */
+  after: TrainQuality;
+  /** Update after which they were the best; 0 = the weights it started with. */
+  bestStep: number;
+  /** Why it ended. */
+  ended: 'finished' | 'no longer better' | 'stopped' | 'diverged';
+  /** Values of the best weights. */
+  values: StateTensor[];
+}
+
+/** What a checkpoint tells besides the values. */
+interface Progress {
+  settings: string;
+  step: number;
+  before: TrainQuality;
+  quality: TrainQuality;
+  best: TrainQuality;
+  bestStep: number;
+  epochsWithoutBetter: number;
+  steps: TrainStep[];
+}
+
+export const bestFile = (checkpoint: string): string => `${checkpoint}.best`;
+
+/**
+ * Trains, and gives back the best weights by held-out loss. The order of the data follows from the seed, so a
+ * training that was killed and goes on from its checkpoint ends with the same weights.
+ * @throws SnugError E_USAGE when a checkpoint belongs to other settings; whatever stops the work before anything
+ *   got better
+ */
+export async function train(request: TrainRequest): Promise<TrainOutcome> {
+  const trainer = new Trainer(request);
+  return trainer.run();
+}
+
+class Trainer {
+  readonly #request: TrainRequest;
+  readonly #fingerprint: string;
+  readonly #training: number[];
+  readonly #held: number[];
+  readonly #total: number;
+  #progress: Progress | null = null;
+  #savedAt = performance.now();
+
+  constructor(request: TrainRequest) {
+    this.#request = request;
+    const { settings } = request.prepared;
+    this.#fingerprint = JSON.stringify({
+      ...settings,
+      samples: request.samples,
+      parameters: request.prepared.graphs.parameters,
+    });
+    const order = shuffled(
+      Array.from({ length: request.samples }, (_, i) => i),
+      mixSeed(settings.seed, 0),
+    );
+    const held = Math.min(Math.round(request.samples * settings.validation), request.samples - 1);
+    this.#held = order.slice(0, held);
+    this.#training = order.slice(held);
+    this.#total = settings.steps ?? settings.epochs * this.#stepsPerEpoch;
+  }
+
+  get #stepsPerEpoch(): number {
+    return Math.ceil(this.#training.length / this.#request.prepared.settings.batch);
+  }
+
+  async run(): Promise<TrainOutcome> {
+    const { prepared, checkpoint, resume } = this.#request;
+    let start = checkpoint;
+    if (resume) {
+      this.#progress = this.#readProgress();
+    } else {
+      start = path.join(this.#request.workDirectory, 'start.state');
+      writeTrainingState(start, { updates: 0, meta: '', tensors: initialValues(prepared) });
+    }
+    const session = await this.#open(start);
+    let ended: TrainOutcome['ended'];
+    try {
+      ended = await this.#loop(session);
+    } catch (error) {
+      // Whatever ends a training, the best weights so far are on the disk.
+      if (!(this.#request.signal?.aborted && this.#progress)) throw error;
+      ended = 'stopped';
+    } finally {
+      await session.close();
+    }
+    const progress = this.#known();
+    if (ended === 'diverged' && progress.bestStep === 0) {
+      throw new SnugError('E_RUN_FAILED', 'The loss is no longer a number.', {
+        action: 'Lower the learning rate (--lr), or clip gradients (--clip 1). The original was not changed.',
+      });
+    }
+    const { tensors } = readTrainingState(bestFile(checkpoint));
+    const { steps, before, best, bestStep } = progress;
+    return { steps, before, after: best, bestStep, ended, values: tensors };
+  }
+
+  async #loop(session: TrainingSession): Promise<TrainOutcome['ended']> {
+    const { settings } = this.#request.prepared;
+    if (!this.#progress) await this.#begin(session);
+    const progress = this.#known();
+    // Two updates are under way at a time, so that the process never waits for its next batch.
+    const running: Promise<boolean>[] = [];
+    while (progress.step + running.length < this.#total) {
+      this.#request.signal?.throwIfAborted();
+      running.push(this.#update(session, progress.step + running.length));
+      const next = progress.step + running.length;
+      const epochEnds = next % this.#stepsPerEpoch === 0 || next === this.#total;
+      while (running.length > (epochEnds ? 0 : 1)) {
+        if (!(await running.shift())) {
+          await Promise.allSettled(running);
+          return 'diverged';
+        }
+      }
+      if (epochEnds) {
+        await this.#judge(session);
+        if (settings.patience !== null && progress.epochsWithoutBetter >= settings.patience) return 'no longer better';
+        if (!Number.isFinite(progress.quality.loss)) return 'diverged';
+      } else if (performance.now() - this.#savedAt > (this.#request.checkpointEveryMs ?? 30_000)) {
+        while (running.length > 0) if (!(await running.shift())) return 'diverged';
+        await this.#save(session);
+      }
+    }
+    return 'finished';
+  }
+
+  /** Evaluates the weights it starts with: whatever comes has to be better than they are. */
+  async #begin(session: TrainingSession): Promise<void> {
+    const before = await this.#evaluate(session);
+    this.#progress = {
+      settings: this.#fingerprint,
+      step: 0,
+      before,
+      quality: before,
+      best: before,
+      bestStep: 0,
+      epochsWithoutBetter: 0,
+      steps: [],
+    };
+    await session.save(bestFile(this.#request.checkpoint), '', false);
+    await this.#save(session);
+  }
+
+  async #judge(session: TrainingSession): Promise<void> {
+    const progress = this.#known();
+    const quality = await this.#evaluate(session);
+    progress.quality = quality;
+    progress.epochsWithoutBetter += 1;
+    if (quality.loss < progress.best.loss || Number.isNaN(progress.best.loss)) {
+      progress.best = quality;
+      progress.bestStep = progress.step;
+      progress.epochsWithoutBetter = 0;
+      await session.save(bestFile(this.#request.checkpoint), '', false);
+    }
+    await this.#save(session);
+    this.#tell();
+  }
+
+  async #save(session: TrainingSession): Promise<void> {
+    await session.save(this.#request.checkpoint, JSON.stringify(this.#known()), true);
+    this.#savedAt = performance.now();
+  }
+
+  /** Runs update `step` (from 0 on), micro-batch by micro-batch. @returns whether all numbers were finite */
+  async #update(session: TrainingSession, step: number): Promise<boolean> {
+    const { settings } = this.#request.prepared;
+    const epoch = Math.floor(step / this.#stepsPerEpoch);
+    const order = this.#epochOrder(epoch);
+    const first = (step % this.#stepsPerEpoch) * settings.batch;
+    const samples = order.slice(first, first + settings.batch);
+    const rate = learningRate(step, { ...settings, total: this.#total });
+    // Batches are sent in order, each as soon as it is read; answers are awaited apart from that.
+    const sent = this.#sent.then(() => this.#send(session, samples, rate));
+    this.#sent = sent.then(
+      () => undefined,
+      () => undefined,
+    );
+    const { answers, items } = await sent;
+    const results = await Promise.all(answers);
+    const loss = results.reduce((sum, { lossSum }) => sum + lossSum, 0) / Math.max(1, items);
+    const gradientNorm = results.at(-1)?.gradientNorm ?? NaN;
+    const progress = this.#known();
+    progress.step += 1;
+    progress.steps.push({ step: progress.step, epoch, loss, rate, gradientNorm });
+    this.#tell();
+    return Number.isFinite(loss) && Number.isFinite(gradientNorm);
+  }
+
+  #sent: Promise<void> = Promise.resolve();
+
+  async #send(
+    session: TrainingSession,
+    samples: readonly number[],
+    rate: number,
+  ): Promise<{ answers: Promise<StepResult>[]; items: number }> {
+    const parts = chunks(samples, this.#request.prepared.settings.microBatch);
+    const fed = await Promise.all(parts.map((part) => this.#feeds(part)));
+    const items = fed.reduce((sum, part) => sum + part.items, 0);
+    const answers = fed.map(({ feeds }, index) =>
+      session.step(feeds, 1 / Math.max(1, items), index === fed.length - 1 ? rate : null),
+    );
+    return { answers, items };
+  }
+
+  #tell(): void {
+    const { steps, quality, best } = this.#known();
+    const latest = steps.at(-1);
+    if (latest) this.#request.onProgress?.({ ...latest, totalSteps: this.#total, quality, best });
+  }
+
+  #order: { epoch: number; samples: number[] } | null = null;
+
+  #epochOrder(epoch: number): number[] {
+    if (this.#order?.epoch !== epoch) {
+      const seed = mixSeed(this.#request.prepared.settings.seed, epoch + 1);
+      this.#order = { epoch, samples: shuffled(this.#training, seed) };
+    }
+    return this.#order.samples;
+  }
+
+  async #evaluate(session: TrainingSession): Promise<TrainQuality> {
+    const { settings } = this.#request.prepared;
+    const samples = this.#held.length > 0 ? this.#held : this.#training;
+    let [loss, correct, items] = [0, 0, 0];
+    let counts = true;
+    for (const part of chunks(samples, settings.microBatch)) {
+      this.#request.signal?.throwIfAborted();
+      const fed = await this.#feeds(part);
+      const result = await session.evaluate(fed.feeds);
+      loss += result.lossSum;
+      items += fed.items;
+      if (result.correct === null) counts = false;
+      else correct += result.correct;
+    }
+    return { loss: loss / Math.max(1, items), accuracy: counts ? correct / Math.max(1, items) : null };
+  }
+
+  /** Data and targets of some samples, and how many items their loss sums over. */
+  async #feeds(samples: readonly number[]): Promise<{ feeds: Feeds; items: number }> {
+    const { targets, source, prepared } = this.#request;
+    const { graphs } = prepared;
+    const all = await source.take(samples);
+    const feeds = Object.fromEntries(Object.entries(all).filter(([name]) => graphs.dataInputs.includes(name)));
+    if (targets.kind === 'teacher') return { feeds: all, items: samples.length * graphs.itemsPerSample };
+    const target = targets.kind === 'rows' ? takeRows(targets.rows, samples) : nextTokens(all[targets.input]);
+    const dims = [samples.length, ...(graphs.target.dims ?? []).slice(1).map(Number)];
+    feeds[graphs.target.name] = { ...target, dims };
+    const items = target.dtype === 'int64' ? countLabels(target) : samples.length * graphs.itemsPerSample;
+    return { feeds, items };
+  }
+
+  async #open(statePath: string): Promise<TrainingSession> {
+    const { prepared, runtime, provider, threads, workDirectory, targets } = this.#request;
+    const { graphs, settings } = prepared;
+    const gradientPath = path.join(workDirectory, 'gradient.onnx');
+    const evaluationPath = path.join(workDirectory, 'evaluation.onnx');
+    writeModel(graphs.gradient, gradientPath, { overwrite: true });
+    writeModel(graphs.evaluation, evaluationPath, { overwrite: true });
+    return runtime.openTraining({
+      session: { provider, ...(threads === undefined ? {} : { threads }) },
+      gradientPath,
+      evaluationPath,
+      ...(targets.kind === 'teacher' ? { teacher: targets } : {}),
+      statePath,
+      gradientOutputs: Object.fromEntries(graphs.gradientOutputs),
+      loss: graphs.loss,
+      correct: graphs.correct,
+      target: graphs.target.name,
+      weight: graphs.weight,
+      optimizer: settings.optimizer,
+      keepZeros: settings.fromScratch ? [] : graphs.parameters.map(({ name }) => name),
+    });
+  }
+
+  #readProgress(): Progress {
+    const { checkpoint } = this.#request;
+    const progress = JSON.parse(readStateMeta(checkpoint).meta) as Progress;
+    if (progress.settings === this.#fingerprint) return progress;
+    throw new SnugError('E_USAGE', 'The checkpoint belongs to a training with other settings or data.', {
+      action: 'Give the same settings and data, or start anew without --resume.',
+      params: { path: checkpoint },
+    });
+  }
+
+  #known(): Progress {
+    if (this.#progress) return this.#progress;
+    throw new SnugError('E_INTERNAL', 'The training has not begun.');
+  }
+}
+
+function chunks(samples: readonly number[], size: number): number[][] {
+  return Array.from({ length: Math.ceil(samples.length / size) }, (_, i) => samples.slice(i * size, (i + 1) * size));
+}
+
+/** Labels that count: the graph leaves out those below 0. */
+function countLabels({ data }: RuntimeTensor): number {
+  let count = 0;
+  for (const label of data) if (label >= 0) count++;
+  return count;
+}
+
+/** The token after each one; the last of a window has none. */
+function nextTokens(ids: RuntimeTensor | undefined): RuntimeTensor {
+  if (!ids) throw new SnugError('E_DATA_SHAPE', 'The data has no token ids.');
+  const length = ids.dims[1] ?? 1;
+  const labels = BigInt64Array.from({ length: ids.data.length }, (_, i) =>
+    i % length === length - 1 ? -100n : BigInt(ids.data[i + 1] ?? 0),
+  );
+  return { dtype: 'int64', dims: [...ids.dims], data: labels };
+}

@@ -1,0 +1,183 @@
+import { SnugError } from '../contract/errors.js';
+import {
+  cloneModel,
+  constantValue,
+  dropInitializerInputs,
+  feedInputs,
+  indexGraph,
+  removeDeadNodesAndInitializers,
+} from '../onnx/graph.js';
+import { DataType, type Dim, type Model, type ValueInfo } from '../onnx/model.js';
+import { topologicalOrder } from '../onnx/topology.js';
+import { applyAdapters, type Adapter } from './adapters.js';
+import { appendGradients } from './differentiate.js';
+import { GraphBuilder, type batchSymbol } from './graph-builder.js';
+import { appendLoss, type LossSettings } from './losses.js';
+
+/** Sizes of every input that is fed; `'batch'` where the number of samples stands. */
+export type InputDims = Readonly<Record<string, readonly (number | typeof batchSymbol)[]>>;
+
+export interface TrainingGraphOptions {
+  inputDims: InputDims;
+  /** Output the loss is taken of; the first one when left out. */
+  output?: string;
+  loss: LossSettings;
+  /** Names of the initializers to train. */
+  parameters: readonly string[];
+  /** Low-rank adapters to train besides. */
+  adapters?: readonly Adapter[];
+}
+
+/** A weight that is fed instead of stored. Always float32: narrower weights are cast where they are used. */
+export interface Parameter {
+  name: string;
+  dims: number[];
+}
+
+/** The two graphs a training process runs. */
+export interface TrainingGraphs {
+  /** Data, target, weight and parameters in; summed loss and one gradient for each parameter out. */
+  gradient: Model;
+  /** Data, target and parameters in; summed loss (and right answers) out. */
+  evaluation: Model;
+  parameters: Parameter[];
+  /** Output of `gradient` by parameter. */
+  gradientOutputs: Map<string, string>;
+  /** Inputs that are data of the model's own. */
+  dataInputs: string[];
+  target: ValueInfo;
+  weight: string;
+  loss: string;
+  correct: string | null;
+  itemsPerSample: number;
+}
+
+/**
+ * Makes the graphs of one training step: the model with its trained weights as inputs, the loss, and its gradient
+ * as ordinary operators. The model given is not changed.
+ * @throws SnugError E_NOT_SUPPORTED for operators without a rule and shapes that cannot be worked out; E_USAGE for
+ *   an output or a parameter that does not exist
+ */
+export function buildTrainingGraphs(model: Model, options: TrainingGraphOptions): TrainingGraphs {
+  const base = prepare(model, options);
+  const output = base.graph.outputs[0]?.name ?? '';
+  const parameters = [
+    ...applyAdapters(base, options.adapters ?? []),
+    ...options.parameters.map((name) => feedParameter(base, name)),
+  ];
+  base.graph.nodes = topologicalOrder(base.graph);
+
+  const gradient = cloneModel(base);
+  const builder = new GraphBuilder(gradient);
+  const loss = appendLoss(builder, output, options.loss);
+  const gradients = appendGradients(
+    builder,
+    new Map([[output, loss.gradient]]),
+    parameters.map(({ name }) => name),
+  );
+  const trained = parameters.filter(({ name }) => gradients.has(name));
+  if (trained.length === 0) {
+    throw new SnugError('E_USAGE', `No trained weight has an influence on the output "${output}".`, {
+      action: 'Choose other weights (--trainable), or another output (--output).',
+    });
+  }
+  const gradientOutputs = new Map<string, string>();
+  finish(gradient, builder, [loss.target, loss.weight], [loss.sum]);
+  for (const { name, dims } of trained) {
+    const made = gradients.get(name) ?? '';
+    // Two parameters may share one gradient value; outputs need names of their own.
+    const value = builder.emit('Identity', [made]);
+    gradientOutputs.set(name, value);
+    gradient.graph.outputs.push({ name: value, dataType: DataType.FLOAT, dims: [...dims] });
+  }
+  removeDeadNodesAndInitializers(gradient.graph);
+
+  const evaluation = cloneModel(base);
+  const checker = new GraphBuilder(evaluation);
+  const check = appendLoss(checker, output, options.loss);
+  finish(evaluation, checker, [check.target], check.correct ? [check.sum, check.correct] : [check.sum]);
+  removeDeadNodesAndInitializers(evaluation.graph);
+  return {
+    gradient,
+    evaluation,
+    parameters: trained,
+    gradientOutputs,
+    dataInputs: Object.keys(options.inputDims).filter((name) => base.graph.inputs.some((input) => input.name === name)),
+    target: loss.target,
+    weight: loss.weight.name,
+    loss: loss.sum,
+    correct: check.correct,
+    itemsPerSample: loss.itemsPerSample,
+  };
+}
+
+function finish(model: Model, builder: GraphBuilder, inputs: ValueInfo[], outputs: string[]): void {
+  model.graph.inputs.push(...inputs);
+  model.graph.outputs = outputs.map((name) => ({ name, dataType: builder.dataType(name), dims: [] }));
+}
+
+/** A copy with one output, open sizes only where the batch is, and constants as initializers. */
+function prepare(model: Model, { inputDims, output }: TrainingGraphOptions): Model {
+  const copy = cloneModel(model);
+  const { graph } = copy;
+  dropInitializerInputs(copy);
+  const chosen = output === undefined ? graph.outputs[0] : graph.outputs.find(({ name }) => name === output);
+  if (!chosen) {
+    throw new SnugError('E_USAGE', `The model has no output "${output ?? ''}".`, {
+      action: `Choose among: ${graph.outputs.map(({ name }) => name).join(', ')}.`,
+    });
+  }
+  graph.outputs = [{ name: chosen.name, dataType: chosen.dataType, dims: null }];
+  const index = indexGraph(graph);
+  graph.nodes = graph.nodes.filter((node) => {
+    const tensor = node.opType === 'Constant' ? constantValue(graph, index, node.outputs[0] ?? '') : null;
+    if (!tensor || tensor.strings) return true;
+    graph.initializers.set(node.outputs[0] ?? '', { ...tensor, name: node.outputs[0] ?? '' });
+    return false;
+  });
+  graph.valueInfo.clear();
+  removeDeadNodesAndInitializers(graph);
+  const used = new Set(graph.nodes.flatMap((node) => node.inputs));
+  graph.inputs = feedInputs(graph)
+    .filter(({ name }) => used.has(name) || inputDims[name] !== undefined)
+    .filter(({ name }) => used.has(name))
+    .map(({ name, dataType }) => ({ name, dataType, dims: dimsOf(inputDims, name) }));
+  return copy;
+}
+
+function dimsOf(inputDims: InputDims, name: string): Dim[] {
+  const dims = inputDims[name];
+  if (dims) return [...dims];
+  throw new SnugError('E_DATA_SHAPE', `There is no data for the input "${name}".`, {
+    action: 'Give a .npz file with an array for every input.',
+    params: { input: name },
+  });
+}
+
+/** Makes an initializer an input of the graph. */
+function feedParameter({ graph }: Model, name: string): Parameter {
+  const tensor = graph.initializers.get(name);
+  if (!tensor) {
+    throw new SnugError('E_USAGE', `The model has no weight "${name}" before the chosen output.`, {
+      action: 'Look at the names of the weights with snug inspect.',
+    });
+  }
+  graph.initializers.delete(name);
+  graph.inputs.push({ name: feedName(graph, tensor.dataType, name), dataType: DataType.FLOAT, dims: [...tensor.dims] });
+  return { name: graph.inputs.at(-1)?.name ?? name, dims: [...tensor.dims] };
+}
+
+/** Weights of another type are fed as float32 and cast, so that small steps are not rounded away. */
+function feedName(graph: Model['graph'], dataType: number, name: string): string {
+  if (dataType === DataType.FLOAT) return name;
+  const wide = `${name}/float32`;
+  graph.nodes.unshift({
+    name: wide,
+    opType: 'Cast',
+    domain: '',
+    inputs: [wide],
+    outputs: [name],
+    attributes: new Map([['to', { type: 'int', value: dataType }]]),
+  });
+  return wide;
+}
