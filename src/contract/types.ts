@@ -15,11 +15,11 @@ export type Provider = (typeof providers)[number];
 export const dtypes = ['fp32', 'fp16', 'int8', 'int8-dynamic', 'int8-static', 'int4'] as const;
 export type Dtype = (typeof dtypes)[number];
 
-export const pruneMethods = ['random', 'magnitude', 'activation', 'fold', 'repair'] as const;
+export const pruneMethods = ['random', 'magnitude', 'activation', 'repair'] as const;
 /**
  * How units are chosen and what makes up for them. `random` and `magnitude` (smallest L2 norm first): nothing does.
- * `activation`: least contribution to the next layer on samples, whose mean is kept (needs samples). `fold`: like units
- * are merged by what their weights say. `repair`: least-squares repair of the consumer (needs samples).
+ * `activation`: least contribution to the next layer on samples, whose mean is kept. `repair`: least-squares repair of
+ * the consumer. Both run on made-up inputs where no samples are given.
  */
 export type PruneMethod = (typeof pruneMethods)[number];
 
@@ -297,6 +297,13 @@ export interface Plan {
    * holds same-shaped buffers over long gaps (docs/decisions/0003).
    */
   relaxDims: boolean;
+  /** Whether the nodes are written in another order, under which the runtime holds fewer bytes at once. Absent: no. */
+  reorderNodes?: boolean;
+  /**
+   * Whether the weights go into a file of their own, from which the runtime maps those it does not repack instead of
+   * copying them. Absent: only where one file cannot hold them.
+   */
+  externalWeights?: boolean;
 }
 
 export type DamageBand = 'none' | 'negligible' | 'small' | 'moderate' | 'large' | 'severe' | 'unknown';

@@ -1,13 +1,15 @@
 import type { Candidate, JobProgress, Measurement, Plan, Quality } from '../contract/types.js';
 import type { Model } from '../onnx/model.js';
+import { listConstantNodesFirst } from '../onnx/topology.js';
 import { writeModelInSteps } from '../onnx/write.js';
 import { pruneModel } from '../prune/index.js';
 import { collectRanges, quantizableWeights, quantizeModel } from '../quantize/index.js';
 import type { Dataset } from '../runtime/dataset-types.js';
 import type { Feeds, Runtime } from '../runtime/types.js';
 import type { Analysis } from './analysis.js';
-import type { Structure } from './candidate.js';
+import { layoutBatch, type Structure } from './candidate.js';
 import { assignDtypes } from './levels.js';
+import { withFewestLiveBytes } from './node-order.js';
 import type { Reference } from './reference.js';
 import { relaxDims } from './relax.js';
 import type { Workspace } from './workspace.js';
@@ -89,9 +91,14 @@ export async function buildCandidate(
     onProgress: (done: number, total: number, item?: string) =>
       onProgress({ phase: 'quantizing', done, total, unit: 'weights', ...(item === undefined ? {} : { item }) }),
   });
-  const finished = (plan.relaxDims && relaxDims(quantized.model)) || quantized.model;
+  let finished = (plan.relaxDims && relaxDims(quantized.model)) || quantized.model;
+  if (plan.reorderNodes) {
+    finished.graph.nodes = listConstantNodesFirst(finished.graph);
+    finished = withFewestLiveBytes(finished, layoutBatch) ?? finished;
+  }
   finished.metadata.set(sessionMetadataKey, JSON.stringify(plan.session));
   const written = await writeModelInSteps(finished, `${folder}/${context.outputName}`, {
+    externalData: plan.externalWeights ? 'always' : 'auto',
     onProgress: (done, total, item) => {
       signal?.throwIfAborted();
       onProgress({ phase: 'writing', done, total, unit: 'bytes', ...(item === undefined ? {} : { item }) });

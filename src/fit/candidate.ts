@@ -20,6 +20,7 @@ import { damageFromSqnr } from '../quality/metrics.js';
 import type { Analysis } from './analysis.js';
 import type { Assignment, Level } from './levels.js';
 import { assignDtypes } from './levels.js';
+import { withFewestLiveBytes } from './node-order.js';
 import { planningRanges } from './planning-ranges.js';
 import { relaxDims } from './relax.js';
 
@@ -35,7 +36,6 @@ const noiseLeftByRepair: Record<PruneMethod, number> = {
   random: 2,
   magnitude: 1,
   activation: 0.7,
-  fold: 0.5,
   repair: 0.05,
 };
 
@@ -50,6 +50,8 @@ export interface Structure {
   assignment: Assignment;
   weights: WeightPlan[];
   relaxDims: boolean;
+  reorderNodes: boolean;
+  externalWeights: boolean;
   fileBytes: number;
   damage: Damage;
   prepared: PreparedEstimate;
@@ -142,10 +144,8 @@ export function buildStructure(
   });
   // The writer lists constant nodes first, and the order decides what is live at once.
   quantized.model.graph.nodes = listConstantNodesFirst(quantized.model.graph);
-  const relaxed = relaxDims(quantized.model);
-  if (relaxed) relaxed.graph.nodes = listConstantNodesFirst(relaxed.graph);
-  const plain = prepareEstimate(quantized.model);
-  const prepared = relaxed ? pickLower(plain, prepareEstimate(relaxed), analysis) : { prepared: plain, relaxed: false };
+  const layout = pickLayout(quantized.model, analysis);
+  const weightBytes = weights.reduce((sum, w) => sum + w.bytesAfter, 0);
   return {
     id: `${level.id}@${Math.round(ratio * 100)}`,
     label: structureLabel(level, ratio),
@@ -155,23 +155,49 @@ export function buildStructure(
     classes,
     assignment,
     weights,
-    relaxDims: prepared.relaxed,
-    fileBytes: overheadBytes(analysis) + weights.reduce((sum, w) => sum + w.bytesAfter, 0),
+    relaxDims: layout.relaxDims,
+    reorderNodes: layout.reorderNodes,
+    externalWeights: analysis.provider === 'cpu' && weightBytes >= mappedFrom,
+    fileBytes: overheadBytes(analysis) + weightBytes,
     damage: expectedDamage(analysis, level, ratio, method, pins),
-    prepared: prepared.prepared,
+    prepared: layout.prepared,
     estimates: new Map(),
   };
 }
 
-/** The rewrite is taken only where the estimate says it saves at least 2 %: otherwise the graph stays as it was. */
-function pickLower(
-  plain: PreparedEstimate,
-  relaxed: PreparedEstimate,
+/** The batch at which rewrites of the graph are compared. */
+export const layoutBatch = 8;
+
+/** Below this, mapping the weights saves too little to be worth a second file. */
+const mappedFrom = 32 * 2 ** 20;
+
+/** Share of the peak that a rewrite of the graph has to save; otherwise it stays as it was. */
+const leastSaving = 0.02;
+
+/** Which rewrites that only move memory are taken: each is tried on the estimate, one after the other. */
+function pickLayout(
+  model: Model,
   analysis: Analysis,
-): { prepared: PreparedEstimate; relaxed: boolean } {
-  const options = { provider: analysis.provider, batch: 8, dims: {}, levers: { memoryPattern: false } };
-  const wins = relaxed.estimate(options).peakBytes < plain.estimate(options).peakBytes * 0.98;
-  return wins ? { prepared: relaxed, relaxed: true } : { prepared: plain, relaxed: false };
+): { prepared: PreparedEstimate; relaxDims: boolean; reorderNodes: boolean } {
+  const peakOf = (prepared: PreparedEstimate): number =>
+    prepared.estimate({ provider: analysis.provider, batch: layoutBatch, dims: {}, levers: { memoryPattern: false } })
+      .peakBytes;
+  let layout = { prepared: prepareEstimate(model), relaxDims: false, reorderNodes: false };
+  let peak = peakOf(layout.prepared);
+  const tryOut = (rewritten: Model | null, taken: { relaxDims?: boolean; reorderNodes?: boolean }): Model | null => {
+    if (!rewritten) return null;
+    const prepared = prepareEstimate(rewritten);
+    const rewrittenPeak = peakOf(prepared);
+    if (rewrittenPeak >= peak * (1 - leastSaving)) return null;
+    layout = { ...layout, ...taken, prepared };
+    peak = rewrittenPeak;
+    return rewritten;
+  };
+  const relaxed = relaxDims(model);
+  if (relaxed) relaxed.graph.nodes = listConstantNodesFirst(relaxed.graph);
+  const chosen = tryOut(relaxed, { relaxDims: true }) ?? model;
+  tryOut(withFewestLiveBytes(chosen, layoutBatch), { reorderNodes: true });
+  return layout;
 }
 
 export function verdictFor(estimate: Estimate, budgetBytes: number): Verdict {
@@ -207,6 +233,8 @@ export function candidateAt(
     weights: structure.weights,
     session,
     relaxDims: structure.relaxDims,
+    reorderNodes: structure.reorderNodes,
+    externalWeights: structure.externalWeights,
   };
   return {
     id: structure.id,
