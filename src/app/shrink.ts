@@ -3,6 +3,7 @@ import type { ClassPlan, Dtype, JobProgress, Provider, PruneMethod } from '../co
 import { SnugError } from '../contract/errors.js';
 import { Analysis } from '../fit/analysis.js';
 import { assignDtypes, levelOf } from '../fit/levels.js';
+import { madeUpDataset } from '../fit/made-up.js';
 import { checkOutput, originalFiles, Workspace } from '../fit/workspace.js';
 import type { Model } from '../onnx/model.js';
 import { writeModelInSteps } from '../onnx/write.js';
@@ -60,7 +61,12 @@ export async function pruneFile(
     const { model, classes, before, after } = await pruneModel(opened.model, {
       ratio,
       method,
-      ...(dataset ? { samples: { runtime, dataset, workDirectory: workspace.directory, dims } } : {}),
+      samples: {
+        runtime,
+        dataset: dataset ?? madeUpDataset(opened.model, opened.inputs, dims),
+        workDirectory: workspace.directory,
+        dims,
+      },
       onProgress: (done, total, item) =>
         onProgress({ phase: 'pruning', done, total, unit: 'weights', ...(item === undefined ? {} : { item }) }),
     });

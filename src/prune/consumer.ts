@@ -99,6 +99,17 @@ function currentWeight(graph: AxisGraph, edits: Edits, consumer: LinearConsumer)
   return edits.constants.get(name) ?? graph.constant(name)!;
 }
 
+/** The bias of the original node in float64, Gemm's beta multiplied in; zeros where there is none. */
+export function readBias(graph: AxisGraph, consumer: LinearConsumer): Float64Array {
+  const { outputs, use, add } = consumer;
+  const tensor = graph.constant(add === null ? use.node.inputs[2] : add.constant);
+  const bias = new Float64Array(outputs);
+  if (tensor === undefined) return bias;
+  const values = readFloat32(tensor);
+  const scale = use.node.opType === 'Gemm' ? getFloat(use.node, 'beta', 1) : 1;
+  return bias.map((_, output) => values[values.length === 1 ? 0 : output]! * scale);
+}
+
 /**
  * Puts new values for some columns (and the whole bias) into `edits`. Constants that other nodes use too, or that
  * are no initializers, are replaced by new ones for this node alone.

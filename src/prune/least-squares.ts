@@ -1,4 +1,5 @@
-import { cholesky, meanDiagonal, notFinite, solveCholesky, subtractRows, withRidge } from './linear-algebra.js';
+import { cholesky, meanDiagonal, notFinite, solveCholesky, withRidge } from './linear-algebra.js';
+import { subtractProduct } from './matrix-kernel.js';
 
 /**
  * Sums over calibration rows for one consumer: `a` = its input columns as they reach it now, `y` = the output it
@@ -49,6 +50,25 @@ export function addMoments(
     const from = batch[field];
     for (let i = 0; i < into.length; i++) into[i]! += from[i]!;
   }
+}
+
+/** The sums of every `every`-th output alone; those of the inputs are shared, not copied. */
+export function sampleOutputs(moments: Moments, every: number): Moments {
+  if (every === 1) return moments;
+  const outputs = Math.ceil(moments.outputs / every);
+  const some = (values: Float64Array): Float64Array => sampleColumns(values, moments.outputs, every);
+  return {
+    ...moments,
+    outputs,
+    cross: some(moments.cross),
+    outputSum: some(moments.outputSum),
+    outputSquares: some(moments.outputSquares),
+  };
+}
+
+/** Every `every`-th column of a matrix with `columns` columns. */
+export function sampleColumns(values: Float64Array, columns: number, every: number): Float64Array {
+  return every === 1 ? values : values.filter((_, at) => (at % columns) % every === 0);
 }
 
 export interface CentredMoments {
@@ -155,20 +175,20 @@ export function relativeError(moments: Moments, kept: readonly number[], repair:
   const { inputs, outputs } = moments;
   const rows = Math.max(moments.rows, 1);
   const { weights, bias } = repair;
-  const projected = new Float64Array(outputs);
-  const gramRow = new Float64Array(kept.length);
+  const k = kept.length;
+  const gram = new Float64Array(k * k);
+  kept.forEach((row, r) => kept.forEach((column, c) => (gram[r * k + c] = moments.gram[row * inputs + column]!)));
+  // −G W′, as the product subtracts.
+  const projected = new Float64Array(k * outputs);
+  const view = (data: Float64Array, columns: number) => ({ data, offset: 0, rowStride: columns, columnStride: 1 });
+  subtractProduct(view(projected, outputs), view(gram, k), view(weights, outputs), k, outputs, k);
   let error = 0;
   let energy = 0;
-  const k = kept.length;
   for (let r = 0; r < k; r++) {
-    const row = kept[r]! * inputs;
-    projected.fill(0);
-    kept.forEach((column, c) => (gramRow[c] = moments.gram[row + column]!));
-    subtractRows(projected, 0, outputs, weights, 0, outputs, k, gramRow, 0, 1);
     const sum = moments.inputSum[kept[r]!]!;
     for (let o = 0; o < outputs; o++) {
-      const w = weights[r * outputs + o]!;
-      error += w * (-projected[o]! - 2 * moments.cross[kept[r]! * outputs + o]! + 2 * sum * bias[o]!);
+      const at = r * outputs + o;
+      error += weights[at]! * (-projected[at]! - 2 * moments.cross[kept[r]! * outputs + o]! + 2 * sum * bias[o]!);
     }
   }
   for (let o = 0; o < outputs; o++) {

@@ -51,10 +51,10 @@ export async function pruneModel(model: Model, request: PruneRequest): Promise<P
   const kept = new Map<number, readonly number[]>();
   let edits = noEdits();
   let repair: Record<string, ClassRepair> | undefined;
-  if (request.method === 'repair') {
+  if (request.method === 'repair' || request.method === 'activation') {
     if (request.samples === undefined) {
-      throw new SnugError('E_BAD_REQUEST', 'Repairing after pruning needs sample inputs.', {
-        action: 'Give calibration data, or prune by magnitude.',
+      throw new SnugError('E_BAD_REQUEST', `Pruning by ${request.method} needs inputs to run.`, {
+        action: 'Give samples or made-up inputs, or prune by magnitude.',
       });
     }
     ({ edits, repair } = await repairClasses(model, analysis.graph, shrinking, kept, request.samples, request));

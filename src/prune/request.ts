@@ -26,7 +26,7 @@ export interface PruneRequest extends WidthRequest {
   method: PruneMethod;
   /** For `random` (default 0). */
   seed?: number;
-  /** Needed by `repair`. */
+  /** Needed by `repair` and `activation`. */
   samples?: PruneSamples;
   onProgress?: (done: number, total: number, item?: string) => void;
   /** Checked between layers. */

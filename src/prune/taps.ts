@@ -1,4 +1,4 @@
-import { getInts, intAttribute, intsAttribute, makeNode } from '../onnx/graph.js';
+import { getInt, getInts, intAttribute, intsAttribute, makeNode } from '../onnx/graph.js';
 import { valuesUsed } from '../onnx/topology.js';
 import { DataType, type Attribute, type Model, type Node, type Tensor, type ValueInfo } from '../onnx/model.js';
 import { float32Tensor, int64Tensor } from '../onnx/tensor.js';
@@ -14,10 +14,39 @@ export interface TapNames {
   shape: string;
 }
 
+/** Part of a consumer's input axis; its target is what this part alone adds to the dense output. */
+export interface TapPiece {
+  /** Positions along the axis in the current model. */
+  current: readonly number[];
+  /** Positions along the axis in the dense model. */
+  dense: readonly number[];
+  /** Weights of the dense positions as columns × outputs. */
+  weights: Float32Array;
+}
+
 export interface Tap {
   consumer: LinearConsumer;
   /** Indices of the input axis in the current model (its columns are `indices · columnsPerIndex`). */
   indices: number;
+  /** Every how many rows one is used (default 1: all). */
+  every?: number;
+  /** Only part of the input axis, for consumers too wide to be fitted at once; `indices` counts those of `current`. */
+  piece?: TapPiece;
+}
+
+/** Values of both networks that are known already, or that a later run wants to start from. */
+export interface Checkpoint {
+  /** Values handed in instead of being computed, as {@link TapModel.keeps} named them; only those needed become inputs. */
+  known: readonly ValueInfo[];
+  /** Values to hand out, by their names in the dense model. */
+  keep: readonly ValueInfo[];
+}
+
+export interface TapModel {
+  model: Model;
+  names: TapNames[];
+  /** Outputs for `keep`: of the dense network and, where it differs, of the pruned one (name starts with `pruned::`). */
+  keeps: ValueInfo[];
 }
 
 /**
@@ -25,27 +54,53 @@ export interface Tap {
  * every tap, the sums a least-squares repair needs (`aᵀa`, `aᵀy`, `Σa`, `Σy`, `Σy²`) with `a` from the pruned and
  * `y` from the dense network. Sums are taken in the graph, so that only small matrices leave the session. Nodes
  * that are the same in both networks are run once; nodes nothing needs are left out.
- * @param current result of rewriting `dense`: same node order, same value names.
+ * @param current result of rewriting `dense`: same value names.
  */
-export function buildTapModel(dense: Model, current: Model, taps: readonly Tap[]): { model: Model; names: TapNames[] } {
+export function buildTapModel(
+  dense: Model,
+  current: Model,
+  taps: readonly Tap[],
+  { known, keep }: Checkpoint = { known: [], keep: [] },
+): TapModel {
   const merged = mergeNetworks(dense, current);
   const builder = new TapBuilder(dense.opsets.get('') ?? 1);
   const names = taps.map((tap, at) => builder.add(`tap${at}`, tap, merged.current(tap.consumer.use.activation)));
+  const keeps = keep.flatMap((info) =>
+    [...new Set([info.name, merged.current(info.name)])].map((name) => ({ ...info, name })),
+  );
+  const ready = new Map(known.map((info) => [info.name, info]));
+  const fresh = keeps.filter((info) => !ready.has(info.name));
   const needed = reachable(
     [...merged.nodes, ...builder.nodes],
-    builder.outputs.map((output) => output.name),
+    [...builder.outputs, ...fresh].map((output) => output.name),
+    ready,
   );
+  const made = new Set(needed.flatMap((node) => node.outputs));
   const used = new Set(needed.flatMap((node) => [...valuesUsed(node)]));
   const initializers = new Map([...merged.initializers].filter(([name]) => used.has(name)));
   for (const tensor of builder.constants) initializers.set(tensor.name, tensor);
-  const inputs = dense.graph.inputs.filter((input) => !dense.graph.initializers.has(input.name));
+  const inputs = dense.graph.inputs.filter(
+    (input) => !dense.graph.initializers.has(input.name) && used.has(input.name),
+  );
+  const handedIn = known.filter(
+    ({ name }) => used.has(name) && !made.has(name) && !inputs.some((i) => i.name === name),
+  );
+  const outputs = [...builder.outputs, ...fresh.filter(({ name }) => made.has(name))];
   return {
     names,
+    keeps,
     model: {
       ...dense,
       // Weights are no inputs here, which IR version 3 would demand.
       irVersion: Math.max(dense.irVersion, 4),
-      graph: { ...dense.graph, nodes: needed, initializers, inputs, outputs: builder.outputs, valueInfo: new Map() },
+      graph: {
+        ...dense.graph,
+        nodes: needed,
+        initializers,
+        inputs: [...inputs, ...handedIn],
+        outputs,
+        valueInfo: new Map(),
+      },
     },
   };
 }
@@ -83,15 +138,20 @@ function mergeNetworks(dense: Model, current: Model): MergedNetworks {
   return { nodes: [...dense.graph.nodes, ...copies], initializers, current: rename };
 }
 
-function reachable(nodes: readonly Node[], outputs: readonly string[]): Node[] {
+/** Nodes that `outputs` need when the values in `ready` are handed in. */
+function reachable(
+  nodes: readonly Node[],
+  outputs: readonly string[],
+  ready: ReadonlyMap<string, unknown> = new Map(),
+): Node[] {
   const producer = new Map(nodes.flatMap((node) => node.outputs.map((output) => [output, node] as const)));
   const wanted = new Set<Node>();
-  const open = [...outputs];
+  const open = outputs.filter((name) => !ready.has(name));
   for (let name = open.pop(); name !== undefined; name = open.pop()) {
     const node = producer.get(name);
     if (node === undefined || wanted.has(node)) continue;
     wanted.add(node);
-    open.push(...valuesUsed(node));
+    open.push(...[...valuesUsed(node)].filter((used) => !ready.has(used)));
   }
   return nodes.filter((node) => wanted.has(node));
 }
@@ -107,18 +167,24 @@ class TapBuilder {
   }
 
   add(prefix: string, tap: Tap, activation: string): TapNames {
-    const { consumer, indices } = tap;
+    const { consumer, indices, piece } = tap;
     const { use, outputs, columnsPerIndex } = consumer;
     const columns = indices * columnsPerIndex;
-    const a = this.#node(`${prefix}/a`, 'Cast', [activation], { to: intAttribute(DataType.FLOAT) });
-    const y = this.#node(`${prefix}/y`, 'Cast', [consumer.target], { to: intAttribute(DataType.FLOAT) });
+    const cast = this.#node(`${prefix}/a`, 'Cast', [activation], { to: intAttribute(DataType.FLOAT) });
+    const a = piece === undefined ? cast : this.#some(`${prefix}/aPiece`, cast, use.node, piece.current);
+    const y =
+      piece === undefined
+        ? this.#node(`${prefix}/y`, 'Cast', [consumer.target], { to: intAttribute(DataType.FLOAT) })
+        : this.#partialOutput(prefix, consumer, piece);
     const conv = use.node.opType === 'Conv';
-    const rows = conv
+    const allRows = conv
       ? this.#patches(prefix, a, consumer, indices)
       : this.#flatRows(`${prefix}/a`, this.#gemmInput(prefix, a, use.node), columns);
-    const targets = conv
+    const allTargets = conv
       ? this.#channelsLast(`${prefix}/y`, y, outputs, consumer.kernel.length)
       : this.#flatRows(`${prefix}/y`, y, outputs);
+    const rows = this.#everyRow(`${prefix}/a`, allRows, tap.every ?? 1);
+    const targets = this.#everyRow(`${prefix}/y`, allTargets, tap.every ?? 1);
     const turned = this.#node(`${prefix}/at`, 'Transpose', [rows], { perm: intsAttribute([1, 0]) });
     const squares = this.#node(`${prefix}/y2`, 'Mul', [targets, targets]);
     return {
@@ -131,6 +197,35 @@ class TapBuilder {
     };
   }
 
+  /** Some indices of the axis that `node` contracts. */
+  #some(name: string, value: string, node: Node, indices: readonly number[]): string {
+    const turned = node.opType === 'Gemm' && getInt(node, 'transA', 0) === 1;
+    const axis = node.opType === 'Conv' ? 1 : turned ? 0 : -1;
+    const list = `${name}Indices`;
+    this.constants.push(int64Tensor(list, [indices.length], indices));
+    return this.#node(name, 'Gather', [value, list], { axis: intAttribute(axis) });
+  }
+
+  /** What a piece of the dense input adds to the dense output, without bias. */
+  #partialOutput(prefix: string, consumer: LinearConsumer, piece: TapPiece): string {
+    const { use, outputs, kernel, columnsPerIndex } = consumer;
+    const cast = this.#node(`${prefix}/dense`, 'Cast', [use.activation], { to: intAttribute(DataType.FLOAT) });
+    const some = this.#some(`${prefix}/densePiece`, cast, use.node, piece.dense);
+    const columns = piece.dense.length * columnsPerIndex;
+    const weight = `${prefix}/denseWeight`;
+    if (use.node.opType !== 'Conv') {
+      this.constants.push(float32Tensor(weight, [columns, outputs], piece.weights));
+      const rows = this.#flatRows(`${prefix}/dense`, this.#gemmInput(`${prefix}/dense`, some, use.node), columns);
+      return this.#node(`${prefix}/y`, 'MatMul', [rows, weight]);
+    }
+    const turned = new Float32Array(piece.weights.length);
+    for (let column = 0; column < columns; column++) {
+      for (let o = 0; o < outputs; o++) turned[o * columns + column] = piece.weights[column * outputs + o]!;
+    }
+    this.constants.push(float32Tensor(weight, [outputs, piece.dense.length, ...kernel], turned));
+    return this.#node(`${prefix}/y`, 'Conv', [some, weight], Object.fromEntries(use.node.attributes));
+  }
+
   #gemmInput(prefix: string, a: string, node: Node): string {
     const turned = node.opType === 'Gemm' && node.attributes.get('transA');
     if (!turned || turned.type !== 'int' || turned.value === 0) return a;
@@ -139,6 +234,19 @@ class TapBuilder {
 
   #flatRows(name: string, value: string, columns: number): string {
     return this.#node(`${name}Rows`, 'Reshape', [value, this.#ints(`${name}RowShape`, [-1, columns])]);
+  }
+
+  #everyRow(name: string, rows: string, step: number): string {
+    if (step === 1) return rows;
+    const ints = (what: string, value: number): string => this.#ints(`${name}${what}`, [value]);
+    if (this.#opset < 10) return rows;
+    return this.#node(`${name}Some`, 'Slice', [
+      rows,
+      ints('Start', 0),
+      ints('End', Number.MAX_SAFE_INTEGER),
+      ints('Axis', 0),
+      ints('Step', step),
+    ]);
   }
 
   /** im2col as a depthwise convolution with one-hot kernels: rows are output positions, columns (channel, tap). */

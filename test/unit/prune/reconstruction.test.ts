@@ -161,18 +161,15 @@ describe('greedy OBS', () => {
     );
   });
 
-  it('leaves the least-squares weights of what stays', () => {
-    const { gram, weights, rows, inputs, outputs } = consumer(6, 3, 42, 2);
+  it('stays exact when downdates are gathered and applied together', () => {
+    const { gram, weights, rows, inputs, outputs } = consumer(90, 3, 42, 2);
     const layer = { inverse: inverse(gram, inputs), weights: weights.slice(), inputs, outputs, rows, scale: 1 };
-    const { order } = greedyObs([layer], 6, 3);
-    const kept = without(
-      inputs,
-      order.flatMap((unit) => rows[unit]!),
-    );
-    const target = multiply(gram, weights, inputs, inputs, outputs);
-    const right = pick(target, outputs, kept, all(outputs));
-    solveCholesky(cholesky(pick(gram, inputs, kept, kept), kept.length)!, kept.length, right, outputs);
-    closeTo(pick(layer.weights, outputs, kept, all(outputs)), right, 1e-8);
+    const { order, losses } = greedyObs([layer], 90, 70);
+    for (const count of [31, 33, 70]) {
+      const gone = order.slice(0, count).flatMap((unit) => rows[unit]!);
+      const exact = exactLoss(gram, weights, inputs, outputs, gone);
+      expect(Math.abs(losses[count - 1]! / exact - 1)).toBeLessThan(1e-8);
+    }
   });
 
   it('keeps one of two identical units instead of removing both', () => {

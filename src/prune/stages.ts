@@ -1,0 +1,165 @@
+import { mkdir, rm } from 'node:fs/promises';
+import path from 'node:path';
+import { DataType, type Model, type Node, type ValueInfo } from '../onnx/model.js';
+import { dataTypeBits } from '../onnx/tensor.js';
+import { valuesUsed } from '../onnx/topology.js';
+import { writeModel } from '../onnx/write.js';
+import type { Feeds } from '../runtime/types.js';
+import type { AxisGraph } from './axis-graph.js';
+import type { AnalysedClass } from './classes.js';
+import { analysisBatch, type PruneSamples } from './request.js';
+import { buildTapModel, type Tap, type TapNames } from './taps.js';
+
+/** However many rows one sample has: fewer samples than this would not be diverse. */
+const leastSamples = 64;
+/** Rows that make a fit of so many columns stable, with a floor for narrow ones. More only costs time. */
+const enoughRows = (columns: number): number => Math.max(8192, 6 * columns);
+/** Bytes of patches (im2col and its transposes) one run may hold. */
+const patchBytes = 384e6;
+/** Bytes of values kept between stages; beyond it a stage starts from an earlier one, which only costs time. */
+const keptBytes = 1e9;
+
+/** Element types that can leave a session and come back. */
+const keepable = new Set<number>([
+  DataType.FLOAT,
+  DataType.FLOAT16,
+  DataType.DOUBLE,
+  DataType.INT64,
+  DataType.INT32,
+  DataType.BOOL,
+]);
+
+/** What a tap reads, in sizes: rows of one sample, and columns. */
+export interface TapSize {
+  rows: number;
+  columns: number;
+}
+
+/** One run of a tap model on a part of the samples. */
+export interface StageRun {
+  results: Feeds;
+  names: TapNames[];
+  /** Whether these samples are for fitting or for judging the fit. */
+  heldOut: boolean;
+}
+
+/**
+ * Runs tap models class after class. The networks are not run from their inputs each time: what no later edit can
+ * change is kept from one stage to the next, in both networks, so that the whole repair costs about as much as
+ * running each network twice.
+ */
+export class Stages {
+  readonly #dense: Model;
+  readonly #graph: AxisGraph;
+  readonly #samples: PruneSamples;
+  readonly #batches: { start: number; count: number; heldOut: boolean }[];
+  readonly #total: number;
+  #known: ValueInfo[] = [];
+  #values: Feeds[] = [];
+
+  constructor(dense: Model, graph: AxisGraph, samples: PruneSamples, sizes: readonly TapSize[]) {
+    this.#dense = dense;
+    this.#graph = graph;
+    this.#samples = samples;
+    const { total, batch } = runSizes(sizes, samples);
+    this.#total = total;
+    // A model that takes exactly so many samples at a time gets whole batches only.
+    const whole = samples.dataset.fixedBatch ?? 1;
+    const split = total < 5 * whole ? total : Math.floor((total * 0.8) / whole) * whole;
+    this.#batches = [];
+    for (let start = 0; start < total;) {
+      const end = Math.min(start + batch, start < split ? split : total);
+      this.#batches.push({ start, count: end - start, heldOut: start >= split });
+      start = end;
+    }
+  }
+
+  /** Every how many rows of a tap are enough: a step that walks over the columns of an image, not along one. */
+  every({ rows, columns }: TapSize): number {
+    const step = Math.floor((rows * this.#total) / (2 * enoughRows(columns)));
+    return step < 2 ? 1 : step + 1 - (step % 2);
+  }
+
+  /**
+   * Runs `taps` on all samples.
+   * @param undecided classes whose widths are still to be chosen (those of the taps among them): what they cannot
+   * reach is kept for the next call.
+   */
+  async run(
+    current: Model,
+    taps: readonly Tap[],
+    undecided: readonly AnalysedClass[],
+    onRun: (run: StageRun) => void,
+  ): Promise<void> {
+    const samples = this.#samples;
+    const keep = this.#worthKeeping(undecided);
+    const tapped = buildTapModel(this.#dense, current, taps, { known: this.#known, keep });
+    await mkdir(samples.workDirectory, { recursive: true });
+    const file = path.join(samples.workDirectory, 'prune-taps.onnx');
+    writeModel(tapped.model, file, { overwrite: true });
+    const session = await samples.runtime.open({ modelPath: file, provider: samples.provider ?? 'cpu' });
+    const own = new Set(this.#dense.graph.inputs.map((input) => input.name));
+    const wanted = tapped.model.graph.inputs.map((input) => input.name);
+    try {
+      for (const [at, { start, count, heldOut }] of this.#batches.entries()) {
+        const given = wanted.some((name) => own.has(name)) ? await samples.dataset.feeds(start, count) : {};
+        const before = this.#values[at] ?? {};
+        const feeds = Object.fromEntries(wanted.map((name) => [name, before[name] ?? given[name]!]));
+        const results = await session.run(feeds);
+        onRun({ results, names: tapped.names, heldOut });
+        if (keep.length > 0) {
+          this.#values[at] = Object.fromEntries(
+            tapped.keeps.map(({ name }) => [name, results[name] ?? before[name] ?? given[name]!]),
+          );
+        }
+      }
+      if (keep.length > 0) this.#known = tapped.keeps;
+    } finally {
+      await session.close();
+      await rm(file, { force: true });
+    }
+  }
+
+  /** Values of the dense model on the border of what is still undecided; empty when they are unknown or too large. */
+  #worthKeeping(undecided: readonly AnalysedClass[]): ValueInfo[] {
+    const members = new Set(undecided.flatMap((one) => one.members.map((member) => member.initializer)));
+    const open = new Set<Node>();
+    const reached = new Set<string>(members);
+    for (const node of this.#dense.graph.nodes) {
+      if (![...valuesUsed(node)].some((name) => reached.has(name))) continue;
+      open.add(node);
+      for (const output of node.outputs) reached.add(output);
+    }
+    const made = new Set(this.#dense.graph.nodes.filter((node) => !open.has(node)).flatMap((node) => node.outputs));
+    const border = new Set<string>();
+    for (const node of open) for (const name of valuesUsed(node)) if (made.has(name)) border.add(name);
+    let bytes = 0;
+    const infos: ValueInfo[] = [];
+    for (const name of border) {
+      if (this.#graph.fromConstants(name)) continue;
+      const axes = this.#graph.axes(name);
+      const dataType = this.#graph.dataType(name);
+      if (axes === null || dataType === undefined || !keepable.has(dataType)) return [];
+      const elements = axes.reduce((product, axis) => product * axis.size, 1) / analysisBatch;
+      bytes += 2 * elements * this.#total * ((dataTypeBits(dataType) ?? 64) / 8);
+      infos.push({ name, dataType, dims: axes.map(() => null) });
+    }
+    return bytes <= keptBytes ? infos : [];
+  }
+}
+
+/** How many samples are enough for every class, and how many fit into one run. */
+function runSizes(sizes: readonly TapSize[], samples: PruneSamples): { total: number; batch: number } {
+  let total = leastSamples;
+  let batch = samples.batch ?? 32;
+  for (const { rows, columns } of sizes) {
+    total = Math.max(total, Math.ceil(enoughRows(columns) / rows));
+    batch = Math.min(batch, Math.floor(patchBytes / (rows * columns * 4 * 3)));
+  }
+  const whole = samples.dataset.fixedBatch ?? 1;
+  const wholes = (count: number): number => Math.max(1, Math.floor(count / whole)) * whole;
+  return {
+    total: wholes(Math.min(samples.dataset.samples, samples.maxSamples ?? 256, total)),
+    batch: samples.dataset.fixedBatch ?? Math.max(1, batch),
+  };
+}
