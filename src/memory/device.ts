@@ -1,17 +1,5 @@
 import type { SizedPlan } from './simulate.js';
 
-/** Buffer sizes the WebGPU provider hands out; larger requests are exact (rounded to 16 bytes). */
-const buckets = [
-  64, 128, 256, 512, 2048, 4096, 8192, 16384, 32768, 65536, 131072, 262144, 524288, 1048576, 2097152, 4194304, 8388608,
-  12582912, 16777216, 26214400, 33554432, 44236800, 58982400, 67108864, 134217728, 167772160,
-];
-
-/** Size of the WebGPU buffer that holds `bytes`. */
-export function webgpuBucket(bytes: number): number {
-  if (bytes <= 0) return 0;
-  return buckets.find((bucket) => bucket >= bytes) ?? Math.ceil(bytes / 16) * 16;
-}
-
 /** DirectML pools resources in powers of two from 64 KiB. */
 export function dmlBucket(bytes: number): number {
   if (bytes <= 0) return 0;

@@ -1,9 +1,9 @@
 import { availableParallelism } from 'node:os';
 import type { Estimate, MemoryParts, PhaseEstimate, Provider, SessionLevers } from '../contract/types.js';
 import type { Model } from '../onnx/model.js';
-import { defaultBindings, inferShapes, type ShapeResult } from '../onnx/shape.js';
+import { defaultBindings, inferShapes } from '../onnx/shape.js';
 import { Arena } from './arena.js';
-import { dmlBucket, runPooled, webgpuBucket } from './device.js';
+import { devicePhases } from './device-phases.js';
 import { bufferRules } from './inplace.js';
 import { deviceLimits } from './limits.js';
 import { PatternPlanner } from './pattern.js';
@@ -94,6 +94,17 @@ interface Phases {
   cold: PhaseEstimate;
   warm: PhaseEstimate;
   live: number[];
+  /** Bounds of the peak; all sizes known. */
+  lowBytes: number;
+  highBytes: number;
+}
+
+function edgesOf({ graph }: Model, { graph: { initializers } }: Prepared) {
+  return {
+    initializers,
+    inputs: graph.inputs.map((input) => input.name).filter((name) => !initializers.has(name)),
+    outputs: graph.outputs.map((output) => output.name),
+  };
 }
 
 function estimatePrepared(model: Model, prepared: Prepared, options: EstimateOptions): Estimate {
@@ -110,11 +121,15 @@ function estimatePrepared(model: Model, prepared: Prepared, options: EstimateOpt
   const phases =
     options.provider === 'cpu'
       ? cpuPhases(prepared, sized, options.levers?.memoryPattern ?? true)
-      : devicePhases(model, prepared, sized, options.provider, shapes);
+      : devicePhases({
+          provider: options.provider,
+          sized,
+          ...prepared,
+          ...edgesOf(model, prepared),
+          shapes: shapes.shapes,
+        });
   const peakBytes = Math.max(phases.load.peakBytes, phases.cold.peakBytes, phases.warm.peakBytes);
   const unknown = shapes.unknown.map(({ value, reason }) => ({ name: value, reason }));
-  const integer = prepared.graph.nodes.some((node) => node.opType.startsWith('QLinear'));
-  const [low, high] = options.provider === 'cpu' && integer ? trustInteger : trust[options.provider];
   return {
     provider: options.provider,
     batch: options.batch,
@@ -124,8 +139,8 @@ function estimatePrepared(model: Model, prepared: Prepared, options: EstimateOpt
     cold: phases.cold,
     warm: phases.warm,
     peakBytes,
-    lowBytes: Math.round(peakBytes * low),
-    highBytes: Math.round(peakBytes * (unknown.length > 0 ? high * 2 : high)),
+    lowBytes: Math.round(Math.min(peakBytes, phases.lowBytes)),
+    highBytes: Math.round(Math.max(peakBytes, phases.highBytes) * (unknown.length > 0 ? 2 : 1)),
     topTensors: topTensors(prepared, sized),
     ...timelineOf(prepared.graph.nodes, phases.live, sized, prepared.cacheValues),
     unknown,
@@ -133,17 +148,8 @@ function estimatePrepared(model: Model, prepared: Prepared, options: EstimateOpt
   };
 }
 
-/**
- * Measured over estimated, with room beyond what was seen on cpu (4 %). The other providers rest on formulas that
- * were not measured here.
- */
-const trust: Record<Provider, [number, number]> = {
-  cpu: [0.95, 1.05],
-  webgpu: [0.6, 1.35],
-  cuda: [0.75, 2],
-  dml: [0.7, 2],
-  coreml: [0.5, 3],
-};
+/** Measured over estimated, with room beyond what was seen on cpu (4 %). */
+const trust: [number, number] = [0.95, 1.05];
 
 /** Calibrated int8 kernels leave holes in the arena that are not all known (up to 7 % seen). */
 const trustInteger: [number, number] = [0.92, 1.1];
@@ -165,11 +171,15 @@ function cpuPhases(prepared: Prepared, sized: SizedPlan, memoryPattern: boolean)
   const third = later();
   const warm = third.peak > second.peak ? third : second;
   const live = memoryPattern ? liveTensors(sized, weights.reserved) : warm.live;
+  const peak = Math.max(loadPeak, cold.peak + weights.outside, warm.peak + weights.outside);
+  const [low, high] = prepared.graph.nodes.some((node) => node.opType.startsWith('QLinear')) ? trustInteger : trust;
   return {
     load: { peakBytes: loadPeak, parts: { ...noParts, weightsBytes: load, workspaceBytes: loadPeak - load } },
     cold: phase(cold),
     warm: phase(warm),
     live: live.map((bytes) => bytes + weights.outside),
+    lowBytes: peak * low,
+    highBytes: peak * high,
   };
 }
 
@@ -214,60 +224,6 @@ function partsAt(trace: RunTrace, { weights, cacheValues }: Prepared, sized: Siz
   }
   const activationsBytes = trace.peak - weights.reserved - workspaceBytes - cacheBytes;
   return { weightsBytes, activationsBytes, cacheBytes, workspaceBytes, runtimeBytes: 0 };
-}
-
-/**
- * Memory of the provider itself that appears with its first session (driver context), and what its first run adds
- * (staging, small driver objects). The webgpu figures come from a software driver (onnxruntime 1.30): 0.4 MB at load on
- * three models; at run about 2 MB on the smallest and too noisy to tell on the others. The rest are unmeasured.
- */
-const runtimeBytes: Record<Provider, { load: number; run: number }> = {
-  cpu: { load: 0, run: 0 },
-  webgpu: { load: 0.4e6, run: 1.5e6 },
-  cuda: { load: 300e6, run: 300e6 },
-  dml: { load: 100e6, run: 100e6 },
-  coreml: { load: 50e6, run: 50e6 },
-};
-
-function devicePhases(
-  model: Model,
-  { graph, weights, cacheValues }: Prepared,
-  sized: SizedPlan,
-  provider: Provider,
-  shapes: ShapeResult,
-): Phases {
-  const inputs = model.graph.inputs.map((input) => input.name).filter((name) => !graph.initializers.has(name));
-  const outputs = model.graph.outputs.map((output) => output.name);
-  const sum = (names: readonly string[]) => names.reduce((total, name) => total + valueBytes(shapes.shapes, name), 0);
-  const arena = provider === 'cuda' ? new Arena() : null;
-  const bucket = provider === 'webgpu' ? webgpuBucket : provider === 'dml' ? dmlBucket : (bytes: number) => bytes;
-  const pooled = runPooled(sized, bucket);
-  let weightsBytes = weights.outside;
-  let activations = pooled.held;
-  if (arena) {
-    for (const bytes of weights.perTensor.values()) arena.allocate(bytes);
-    weightsBytes = arena.held;
-    runDynamic(arena, sized);
-    activations = arena.held - weightsBytes;
-  }
-  const base = runtimeBytes[provider];
-  const cache = sum([...cacheValues]);
-  // Inputs are copied in and outputs out through one staging buffer each.
-  const activationsBytes = Math.max(0, activations + sum(inputs) + sum(outputs) - cache);
-  const running: PhaseEstimate = {
-    peakBytes: weightsBytes + activationsBytes + cache + base.run,
-    parts: { weightsBytes, activationsBytes, cacheBytes: cache, workspaceBytes: 0, runtimeBytes: base.run },
-  };
-  const loading = weightsBytes + weights.largest + base.load;
-  return {
-    load: {
-      peakBytes: loading,
-      parts: { ...noParts, weightsBytes: weightsBytes + weights.largest, runtimeBytes: base.load },
-    },
-    cold: running,
-    warm: running,
-    live: pooled.live.map((bytes) => bytes + weightsBytes),
-  };
 }
 
 function topTensors({ graph, weights, cacheValues }: Prepared, { plan, bytesOf }: SizedPlan): Estimate['topTensors'] {

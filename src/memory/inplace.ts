@@ -33,7 +33,10 @@ const cuda: BufferRules = {
 
 const gpu: BufferRules = { alias: new Set(aliases), inPlace: new Set(activations) };
 
-export const bufferRules = { cpu, cuda, dml: gpu, webgpu: gpu, coreml: gpu } as const;
+/** WebGPU kernels never write over their input. */
+const webgpu: BufferRules = { alias: new Set(aliases), inPlace: new Set() };
+
+export const bufferRules = { cpu, cuda, dml: gpu, webgpu, coreml: gpu } as const;
 
 /** The operator's name with its domain unless that is ai.onnx. */
 export function operatorKey(node: Pick<Node, 'domain' | 'opType'>): string {

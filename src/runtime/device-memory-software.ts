@@ -34,7 +34,7 @@ function align(address: number): number {
 /** Reads words through a window, so that neighbours cost no further system call. */
 class Reader {
   private at = 0;
-  private bytes = Buffer.alloc(0);
+  private bytes: Buffer = Buffer.alloc(0);
 
   constructor(private readonly memory: ProcessMemory) {}
 

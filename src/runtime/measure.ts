@@ -7,7 +7,7 @@ import { readModel } from '../onnx/read.js';
 import { DeviceMeter } from './device-memory.js';
 import { readProfile, type Profile, type ProfiledNode } from './profile.js';
 import { sharedWeightExcess } from './shared-weights.js';
-import { createSession, openTiny, runSession, toTensors } from './session.js';
+import { createSession, openTiny, runSession, runTiny, toTensors } from './session.js';
 import type { Feeds, SessionSpec } from './types.js';
 
 /** Below this median, the cost of writing the profile would show in the latency (about 10 µs per node). */
@@ -54,7 +54,10 @@ export async function measureModel(
     enableProfiling: true,
     profileFilePrefix: path.join(workDirectory, profilePrefix),
   });
-  if (onDevice) await levels.read();
+  if (tiny) {
+    await runTiny(tiny);
+    await levels.read();
+  }
   const tensors = await toTensors(feeds);
   const times = await timedRuns(profiled, tensors, 1 + warmRuns, () => (onDevice ? levels.read() : Promise.resolve()));
   profiled.endProfiling();

@@ -81,16 +81,19 @@ export async function openTiny(provider: Provider): Promise<InferenceSession> {
   const runtime = await onnxruntime();
   try {
     const session = await runtime.InferenceSession.create(tinyModel(), sessionOptions({ provider }));
-    const x = new runtime.Tensor('float32', new Float32Array(4), [4]);
     // The second run shows what only a device in use holds.
-    for (let run = 0; run < 2; run += 1) {
-      const outputs = await session.run({ x });
-      for (const tensor of Object.values(outputs)) tensor.dispose();
-    }
+    for (let run = 0; run < 2; run += 1) await runTiny(session);
     return session;
   } catch (thrown) {
     throw providerError(provider, textOf(thrown));
   }
+}
+
+/** Runs the tiny model of {@link openTiny}; waits for all work of the device, which then drops what it is done with. */
+export async function runTiny(session: InferenceSession): Promise<void> {
+  const runtime = await onnxruntime();
+  const outputs = await session.run({ x: new runtime.Tensor('float32', new Float32Array(4), [4]) });
+  for (const tensor of Object.values(outputs)) tensor.dispose();
 }
 
 export function valuesOf(metadata: readonly InferenceSession.ValueMetadata[]): RuntimeValue[] {

@@ -1,3 +1,4 @@
+import type { Provider } from '../../contract/types.js';
 import type { Node } from '../../onnx/model.js';
 import { getInts, intAttribute } from '../../onnx/attribute.js';
 import { is, type GraphEditor } from './editor.js';
@@ -178,19 +179,27 @@ function fuseMatMulScale(editor: GraphEditor): void {
   }
 }
 
-/** The float rewrites of the runtime's level `extended`, in its order. */
-export function applyExtended(editor: GraphEditor): void {
-  fuseGemmActivation(editor);
-  fuseIntegerProducts(editor);
-  fuseDynamicQuantization(editor);
+/**
+ * The float rewrites of the runtime's level `extended`, in its order. Some are only done for the CPU and CUDA: on
+ * WebGPU the nodes stay apart.
+ */
+export function applyExtended(editor: GraphEditor, provider: Provider): void {
+  const webgpu = provider === 'webgpu';
+  if (!webgpu) {
+    fuseGemmActivation(editor);
+    fuseIntegerProducts(editor);
+    fuseDynamicQuantization(editor);
+  }
   fuseConvActivation(editor);
   fuseGelu(editor);
   fuseLayerNorm(editor);
-  fuseRmsNorm(editor);
-  fuseSlicesToSplit(editor);
-  fuseMatMulTranspose(editor);
+  if (!webgpu) {
+    fuseRmsNorm(editor);
+    fuseSlicesToSplit(editor);
+    fuseMatMulTranspose(editor);
+  }
   fuseBiasGelu(editor);
   fuseSkipLayerNorm(editor);
   fuseQuickGelu(editor);
-  fuseMatMulScale(editor);
+  if (!webgpu) fuseMatMulScale(editor);
 }

@@ -1,6 +1,7 @@
 import type { Provider } from '../../contract/types.js';
 import type { Model, Node, Tensor } from '../../onnx/model.js';
 import { defaultBindings, inferShapes } from '../../onnx/shape.js';
+import { WebgpuLayout } from '../device-webgpu-layout.js';
 import { applyBasic } from './basic.js';
 import { GraphEditor } from './editor.js';
 import { applyExtended } from './extended.js';
@@ -37,12 +38,13 @@ export function lowerModel(original: Pick<Model, 'graph' | 'opsets'>, provider: 
   if (provider === 'cpu') prepareQuantized(editor);
   pushTransposes(editor);
   if (provider === 'cpu') fuseQuantized(editor);
-  applyExtended(editor);
+  applyExtended(editor, provider);
   if (provider === 'cpu') {
     new BlockedLayout(editor, channelBlock).apply();
     new ChannelsLast(editor).apply();
     fuseConvolutionSums(editor);
   }
+  if (provider === 'webgpu') new WebgpuLayout(editor).apply();
   editor.dropUnused();
   const nodes = editor.ordered();
   const graph = { ...model.graph, nodes, initializers: editor.initializers };

@@ -1,7 +1,8 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { Arena, type Allocation } from '../../../src/memory/arena.js';
-import { dmlBucket, webgpuBucket } from '../../../src/memory/device.js';
+import { dmlBucket } from '../../../src/memory/device.js';
+import { webgpuBucket } from '../../../src/memory/device-webgpu.js';
 import { PatternPlanner } from '../../../src/memory/pattern.js';
 
 const mib = 2 ** 20;
