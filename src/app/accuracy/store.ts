@@ -145,11 +145,20 @@ export function openAccuracy(directory: string | null): AccuracyStore {
       const content = await read();
       const calibration = calibrationIn(content, key);
       const runs = content.runs.filter(
-        (run) => ofToday(run) && run.provider === key.provider && run.device === key.device,
+        (run) => ofToday(run) && run.provider === key.provider && run.device === key.device && isTelling(run),
       );
       return { calibration: calibration && calibrationRange(calibration), record: recordRange(runs) };
     },
   };
+}
+
+/**
+ * Whether a run says something about the share an estimate is off: on a device, levels are read in steps of a
+ * megabyte beside everything else it does, so for a small model the ratio is mostly noise. The processor's counters
+ * are exact.
+ */
+function isTelling({ provider, measuredBytes }: AccuracyRun): boolean {
+  return provider === 'cpu' || measuredBytes >= 16e6;
 }
 
 function shownRun(run: Content['runs'][number]): AccuracyRun {

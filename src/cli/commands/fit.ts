@@ -1,6 +1,7 @@
 import type { Command } from 'commander';
 import { writeFileSync } from 'node:fs';
 import path from 'node:path';
+import { runsOfReport } from '../../app/accuracy/runs.js';
 import { defaultBudget, defaultProvider, openData, openModel, requireProvider } from '../../app/open.js';
 import { reasonText, reportHtml } from '../../app/report-html.js';
 import { SnugError } from '../../contract/errors.js';
@@ -11,6 +12,7 @@ import { checkOutput } from '../../fit/workspace.js';
 import { readHardware } from '../../hardware/read.js';
 import type { CommandContext, ShapeOptions } from '../context.js';
 import { collect, parseProvider, parseShape, withContext } from '../context.js';
+import { deviceHere, knownHere, machineRecord, summaryLine } from '../machine.js';
 import { formatBytes, milliseconds, parseBytes, parseNumber, percent, table } from '../format.js';
 import { NothingFits } from '../outcome.js';
 
@@ -59,6 +61,8 @@ export async function runFit(context: CommandContext, target: string, options: F
   const budgetBytes = options.budget ? parseBytes(options.budget) : await defaultBudget(runtime, provider);
   const dataset = options.calibrate ? await openData(options.calibrate, opened, dims) : null;
   try {
+    const record = machineRecord();
+    const known = await knownHere(record, runtime, provider);
     const report = await fitModel({
       model: opened.model,
       modelPath: opened.path,
@@ -69,6 +73,7 @@ export async function runFit(context: CommandContext, target: string, options: F
       pins,
       dataset,
       runtime,
+      ...(known ? { known } : {}),
       overwrite: options.force ?? false,
       onProgress: progress,
       signal,
@@ -77,7 +82,9 @@ export async function runFit(context: CommandContext, target: string, options: F
       const html = options.report.endsWith('.html');
       writeFileSync(options.report, html ? reportHtml(report) : `${JSON.stringify(report, null, 2)}\n`);
     }
-    print(report, reportText(report));
+    await record.addRuns(runsOfReport(report, await deviceHere(runtime, provider), Date.now()));
+    const { summary } = await record.view();
+    print(report, [reportText(report), ...(summary ? ['', summaryLine(summary)] : [])].join('\n'));
     if (!report.fits) throw new NothingFits();
   } finally {
     await dataset?.close();

@@ -1,11 +1,15 @@
 import type { Command } from 'commander';
+import { runOf } from '../../app/accuracy/runs.js';
 import { openData, openModel, requireProvider } from '../../app/open.js';
-import type { Measurement, MemoryParts } from '../../contract/types.js';
+import type { Dtype, Measurement, MemoryParts } from '../../contract/types.js';
 import { sessionMetadataKey } from '../../fit/attempt.js';
 import { feedsForBatch } from '../../fit/reference.js';
 import { estimateMemory } from '../../memory/estimate.js';
+import { DataType, type Model } from '../../onnx/model.js';
+import { withKnownError } from '../../memory/interval.js';
 import type { ShapeOptions } from '../context.js';
 import { collect, parseProvider, parseShape, withContext } from '../context.js';
+import { deviceHere, intervalLine, knownHere, machineRecord, summaryLine } from '../machine.js';
 import { formatBytes, milliseconds, percent, table } from '../format.js';
 
 interface MemoryOptions extends ShapeOptions {
@@ -37,6 +41,29 @@ function wantedPattern(metadata: Map<string, string>): boolean {
   }
 }
 
+/** The number format most of the weight bytes of a file are stored in. */
+function fileDtype({ graph }: Model): Dtype {
+  // Two 4-bit weights lie in each byte of such a tensor, whose own type is uint8.
+  const halves = new Set<string | undefined>(
+    graph.nodes
+      .filter(({ opType, attributes }) => opType === 'MatMulNBits' && attributes.get('bits')?.value === 4)
+      .map(({ inputs }) => inputs[1]),
+  );
+  const bytes = new Map<Dtype, number>();
+  for (const { name, dataType, data } of graph.initializers.values()) {
+    const dtype = halves.has(name) ? 'int4' : storedDtype(dataType);
+    if (dtype) bytes.set(dtype, (bytes.get(dtype) ?? 0) + data.byteLength);
+  }
+  return [...bytes].sort((a, b) => b[1] - a[1])[0]?.[0] ?? 'fp32';
+}
+
+function storedDtype(dataType: number): Dtype | null {
+  if (dataType === DataType.FLOAT) return 'fp32';
+  if (dataType === DataType.FLOAT16) return 'fp16';
+  if (dataType === DataType.INT8 || dataType === DataType.UINT8) return 'int8';
+  return dataType === DataType.INT4 || dataType === DataType.UINT4 ? 'int4' : null;
+}
+
 export function addMemory(program: Command): void {
   program
     .command('memory')
@@ -55,22 +82,32 @@ export function addMemory(program: Command): void {
         const dataset = options.data ? await openData(options.data, opened, dims) : null;
         const levers = { memoryPattern: wantedPattern(opened.model.metadata) };
         const allDims = { ...dataset?.dims, ...dims };
-        const estimate = estimateMemory(opened.model, { provider, batch, dims: allDims, levers });
+        const record = machineRecord();
+        const estimate = withKnownError(
+          estimateMemory(opened.model, { provider, batch, dims: allDims, levers }),
+          await knownHere(record, runtime, provider),
+        );
         let measured: Measurement | undefined;
         if (options.measure) {
           await requireProvider(runtime, provider);
           progress({ phase: 'checking', done: 0, total: null, unit: 'runs' });
           const feeds = await feedsForBatch(dataset, opened.inputs, estimate.dims, batch);
           measured = await runtime.measure({ modelPath: opened.path, provider, levers }, feeds, { warmRuns: 5, batch });
+          const key = await deviceHere(runtime, provider);
+          await record.addRuns([
+            runOf(opened.summary.name, fileDtype(opened.model), estimate, measured, key, Date.now()),
+          ]);
         }
         await dataset?.close();
+        const { summary } = await record.view();
         const phases = [
           ['load', estimate.load],
           ['first run', estimate.cold],
           ['later runs', estimate.warm],
         ] as const;
         const lines = [
-          `${opened.summary.name} on ${provider}, batch ${batch}: needs about ${formatBytes(estimate.peakBytes)} (${formatBytes(estimate.lowBytes)} to ${formatBytes(estimate.highBytes)})`,
+          `${opened.summary.name} on ${provider}, batch ${batch}: needs about ${formatBytes(estimate.peakBytes)}`,
+          intervalLine(estimate),
           table(
             ['phase', 'peak', 'made of'],
             phases.map(([name, p]) => [name, formatBytes(p.peakBytes), partsLine(p.parts)]),
@@ -93,6 +130,7 @@ export function addMemory(program: Command): void {
             `Measured ${formatBytes(measured.peakBytes)} (${measured.method}); the estimate is ${percent(Math.abs(off))} ${off >= 0 ? 'above' : 'below'}.`,
             `Latency ${milliseconds(measured.latencyMs)}, ${measured.samplesPerSecond.toFixed(0)} samples per second.`,
             ...measured.fallbacks.map((f) => `${f.operator} (${f.node}) ran on ${f.provider}.`),
+            ...(summary ? [summaryLine(summary)] : []),
           );
         }
         print(

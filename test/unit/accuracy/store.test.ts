@@ -151,3 +151,13 @@ describe('what is known about a device', () => {
     expect((await store.known(cpu)).record).toEqual({ low: 0.9, high: 1.03, runs: 2 });
   });
 });
+
+it('does not take the noise of small models on a device for an error of the estimate', async () => {
+  const store = openAccuracy(null);
+  const small = run({ provider: 'webgpu', predictedBytes: 2e6, measuredBytes: 9e6 });
+  const large = run({ provider: 'webgpu', predictedBytes: 100e6, measuredBytes: 104e6 });
+  await store.addRuns([small, large]);
+  const known = await store.known({ ...cpu, provider: 'webgpu' });
+  expect(known.record).toEqual({ low: 1, high: 1.04, runs: 1 });
+  expect((await store.view()).summary?.runs).toBe(2);
+});

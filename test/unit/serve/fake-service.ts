@@ -57,7 +57,7 @@ export function fakeService(files: Record<string, string> = { 'net.snug.onnx': '
     hardware: () =>
       Promise.resolve({
         gpus: [],
-        ram: { totalBytes: 2, freeBytes: 1 },
+        ram: { totalBytes: 2, freeBytes: 1, heldByUsBytes: null, source: 'test', confidence: 'measured' },
         cpu: { name: 'cpu', cores: 2 },
         platform: 'linux',
       }),
