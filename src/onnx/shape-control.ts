@@ -7,6 +7,7 @@ import {
   constantData,
   dimFromData,
   fixed,
+  hasOpenSize,
   open,
   ShapeGap,
   type InferredValue,
@@ -78,10 +79,6 @@ function truth(value: Known | undefined): boolean | null {
   return Number.isNaN(known) ? null : known !== 0;
 }
 
-function hasOpen(value: Known): boolean {
-  return value === null || (value.sequence?.element ?? value).dims.some((dim) => Number.isNaN(dim.size));
-}
-
 interface LoopState {
   /** Condition, then what is carried. */
   readonly state: readonly Known[];
@@ -113,7 +110,9 @@ class LoopInference {
 
   outputs(): Known[] {
     const settled = this.settle();
-    const isOpen = [...settled.state.slice(1), ...settled.scans].some(hasOpen) || Number.isNaN(settled.rounds.size);
+    const isOpen =
+      [...settled.state.slice(1), ...settled.scans].some((value) => value === null || hasOpenSize(value)) ||
+      Number.isNaN(settled.rounds.size);
     const followed = isOpen ? this.unroll() : null;
     // The body is left as it is in every round, not in the last one that could be followed.
     if (isOpen && !followed) this.round(settled.state);

@@ -236,6 +236,10 @@ function extreme(name: 'min' | 'max', a: Maybe, b: Maybe): Maybe {
   if (equal(a, b)) return a;
   const difference = minus(a, b);
   if (typeof difference === 'number') return difference > 0 === (name === 'max') ? a : b;
+  // Sizes are never below zero, so a difference of that kind says which is larger.
+  if (difference !== null && isNatural(difference)) return name === 'max' ? a : b;
+  const negated = times(difference, -1);
+  if (negated !== null && isNatural(negated)) return name === 'max' ? b : a;
   const [first, second] = textOf(a) < textOf(b) ? [a, b] : [b, a];
   return call(name, Math[name], first, second);
 }

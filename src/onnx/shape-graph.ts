@@ -8,6 +8,7 @@ import { controlOperators, shapeRule } from './shape-rules.js';
 import {
   constantData,
   fixed,
+  hasOpenSize,
   ShapeGap,
   type InferredValue,
   type KnownData,
@@ -199,8 +200,7 @@ class GraphInference {
   /** @param reason why `value` is null or has open sizes, where it has. */
   set(name: string, value: InferredValue | null, node: Node | null, reason: string): void {
     if (value) this.values.set(name, value);
-    const open = value && (value.sequence?.element ?? value).dims.some((dim) => Number.isNaN(dim.size));
-    if (value && !open) return;
+    if (value && !hasOpenSize(value)) return;
     const from = node ? [...valuesUsed(node)] : [];
     const cause = from.map((input) => this.surroundings.cause(input)).find((found) => found !== undefined) ?? name;
     this.causes.set(name, cause);

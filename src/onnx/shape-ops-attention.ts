@@ -183,7 +183,7 @@ const decoderMaskedMultiHeadAttention: ShapeRule = (context) => {
   return outputs;
 };
 
-/** Position bias [1, N, S, L] from a table and two lengths, or gated [B, N, S, S] from a query [B, S, D]. */
+/** Position bias [1, N, S, L] from a table and two lengths, gated: [B, N, S, S] from a query [B, S, D]. */
 const relativePositionBias: ShapeRule = (context) => {
   const table = context.input(0);
   const length = (index: number): ShapeDim => {
@@ -193,6 +193,16 @@ const relativePositionBias: ShapeRule = (context) => {
   };
   return [{ dataType: table.dataType, dims: [fixed(1), table.dims[1] ?? fixed(1), length(1), length(2)] }];
 };
+
+const gatedRelativePositionBias: ShapeRule = (context) => {
+  const { dataType, dims } = context.input(0);
+  const [batch = fixed(1), sequence = fixed(1)] = dims;
+  return [{ dataType, dims: [batch, fixed(context.int('num_heads', 1)), sequence, sequence] }];
+};
+
+/** Query and key, each turned; inputs 1 and 3. */
+const gemmaRotaryEmbedding: ShapeRule = (context) =>
+  [1, 3].map((index) => ({ dataType: context.input(index).dataType, dims: context.input(index).dims }));
 
 /** Attention, the norms and the embeddings around it. */
 export const attentionRules: ShapeRules = {
@@ -206,6 +216,8 @@ export const attentionRules: ShapeRules = {
   'com.microsoft:PackedAttention': packedAttention,
   'com.microsoft:PackedMultiHeadAttention': packedMultiHeadAttention,
   'com.microsoft:RelativePositionBias': relativePositionBias,
+  'com.microsoft:GatedRelativePositionBias': gatedRelativePositionBias,
+  'com.microsoft:GemmaRotaryEmbedding': gemmaRotaryEmbedding,
   'com.microsoft:SkipLayerNormalization': skipNormalization,
   'com.microsoft:SkipSimplifiedLayerNormalization': skipNormalization,
   'com.microsoft:SkipGroupNorm': skipGroupNorm,

@@ -140,6 +140,7 @@ export const contractionRules: ShapeRules = {
   'com.microsoft:QGemm': gemm((context) => (context.has(8) ? context.input(8).dataType : DataType.FLOAT), 3),
   LSTM: recurrent,
   'com.microsoft:DynamicQuantizeLSTM': recurrent,
+  'com.microsoft:AttnLSTM': recurrent,
   GRU: recurrent,
   RNN: recurrent,
   Einsum: einsum,

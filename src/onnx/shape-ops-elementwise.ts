@@ -40,7 +40,7 @@ const dropout: ShapeRule = (context) => {
   const { dataType, dims } = context.input(0);
   return [
     { dataType, dims },
-    { dataType: context.opset >= 12 || context.node.domain !== '' ? DataType.BOOL : dataType, dims },
+    { dataType: context.opset >= 10 || context.node.domain !== '' ? DataType.BOOL : dataType, dims },
   ];
 };
 

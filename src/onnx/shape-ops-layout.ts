@@ -1,10 +1,8 @@
-import { DataType } from './model.js';
-import { ceilDivide, equal, floorDivide, larger, minus, plus } from './shape-expression.js';
+import { ceilDivide, equal, floorDivide, minus, plus } from './shape-expression.js';
 import { sliceSteps } from './shape-slice.js';
 import {
   addDims,
   axisOf,
-  broadcast,
   computed,
   constantData,
   dataOf,
@@ -205,30 +203,6 @@ const gatherNd: ShapeRule = (context) => {
   return [{ dataType, dims: [...indices.slice(0, -1), ...dims.slice(context.int('batch_dims', 0) + depth)] }];
 };
 
-const expand: ShapeRule = (context) => {
-  const { dataType, dims } = context.input(0);
-  return [{ dataType, dims: broadcast([dims, dimsFromInput(context, 1)]) }];
-};
-
-const tile: ShapeRule = (context) => {
-  const { dataType, dims } = context.input(0);
-  const repeats = context.opset >= 6 ? context.input(1).data : undefined;
-  const one = repeats?.values.length === 1 && dims.length > 1;
-  return [
-    {
-      dataType,
-      dims: dims.map((dim, index) => {
-        if (repeats === undefined || one) return fresh(context, index);
-        const times = dimFromData(repeats, index);
-        return times.symbol === 1 ? dim : { ...multiplyDims(dim, times), symbol: symbolOfProduct(dim, times) };
-      }),
-    },
-  ];
-};
-
-const symbolOfProduct = (a: ShapeDim, b: ShapeDim) =>
-  typeof a.symbol === 'number' && typeof b.symbol === 'number' ? a.symbol * b.symbol : null;
-
 const pad: ShapeRule = (context) => {
   const { dataType, dims } = context.input(0);
   const attribute = context.ints('pads') ?? context.ints('paddings');
@@ -250,41 +224,6 @@ const pad: ShapeRule = (context) => {
   return [{ dataType, dims: result }];
 };
 
-const shapeOf: ShapeRule = (context) => {
-  const rank = context.input(0).dims.length;
-  const clamp = (at: number) => Math.min(Math.max(at < 0 ? at + rank : at, 0), rank);
-  const count = clamp(context.int('end', rank)) - clamp(context.int('start', 0));
-  return [{ dataType: DataType.INT64, dims: [fixed(Math.max(0, count))] }];
-};
-
-const range: ShapeRule = (context) => {
-  const { dataType } = context.input(0);
-  const known = [0, 1, 2].map((index) => context.input(index).data);
-  const [start, limit, delta] = known.map((data) => data && dimFromData(data, 0));
-  if (!start || !limit || !delta) return [{ dataType, dims: [fresh(context, 0)] }];
-  const count = Math.max(0, Math.ceil((limit.size - start.size) / delta.size));
-  const constant = known.every((data) => data?.constant === true);
-  const step = typeof delta.expression === 'number' && delta.expression > 0 ? delta.expression : null;
-  const formula = larger(0, ceilDivide(minus(limit.expression, start.expression), step));
-  return [
-    { dataType, dims: [{ size: count, symbol: constant ? count : null, expression: constant ? count : formula }] },
-  ];
-};
-
-const constantOfShape: ShapeRule = (context) => {
-  const value = context.attribute('value');
-  const dataType = value?.type === 'tensor' ? value.value.dataType : DataType.FLOAT;
-  return [{ dataType, dims: dimsFromInput(context, 0) }];
-};
-
-const oneHot: ShapeRule = (context) => {
-  const dims = [...context.input(0).dims];
-  const axis = axisOf(context.int('axis', -1), dims.length + 1);
-  const { data } = context.input(1);
-  dims.splice(axis, 0, data ? dimFromData(data, 0) : fresh(context, axis));
-  return [{ dataType: context.input(2).dataType, dims }];
-};
-
 const depthToSpace: ShapeRule = (context) => {
   const { dataType, dims } = context.input(0);
   const [n, c, h, w] = dims;
@@ -295,7 +234,14 @@ const depthToSpace: ShapeRule = (context) => {
   return [{ dataType, dims: [n, depth(c, multiplyDims(block, block)), space(h, block), space(w, block)] }];
 };
 
-/** Operators that move, cut, join or make elements. */
+/** com.microsoft ExpandDims: one axis of size 1 at a place given as data. */
+const expandDims: ShapeRule = (context) => {
+  const { dataType, dims } = context.input(0);
+  const axis = axisOf(dataOf(context, 1).values[0] ?? 0, dims.length + 1);
+  return [{ dataType, dims: [...dims.slice(0, axis), fixed(1), ...dims.slice(axis)] }];
+};
+
+/** Operators that move, cut or join elements. */
 export const layoutRules: ShapeRules = {
   Reshape: reshape,
   Squeeze: squeeze,
@@ -308,14 +254,10 @@ export const layoutRules: ShapeRules = {
   Gather: gather,
   GatherElements: gatherElements,
   GatherND: gatherNd,
-  Expand: expand,
-  Tile: tile,
   Pad: pad,
-  Shape: shapeOf,
-  Size: () => [{ dataType: DataType.INT64, dims: [] }],
-  Range: range,
-  ConstantOfShape: constantOfShape,
-  OneHot: oneHot,
+  'com.microsoft:ExpandDims': expandDims,
+  'com.microsoft:GatherND': gatherNd,
+  'com.microsoft:Pad': pad,
   DepthToSpace: depthToSpace,
   SpaceToDepth: depthToSpace,
 };

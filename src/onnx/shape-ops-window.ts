@@ -1,5 +1,5 @@
 import { DataType } from './model.js';
-import { ceilDivide, floorDivide, minus, plus, times, type Expression } from './shape-expression.js';
+import { ceilDivide, floorDivide, minus, plus, smaller, times, type Expression } from './shape-expression.js';
 import { fresh } from './shape-ops-layout.js';
 import {
   computed,
@@ -131,7 +131,12 @@ const convTranspose: ShapeRule = (context) => {
     const wanted = given?.[given.length - spatial.length + axis];
     if (wanted !== undefined) return fixed(wanted);
     const reach = ((window.kernel[axis] ?? 1) - 1) * (window.dilations[axis] ?? 1) + 1;
-    if (auto.startsWith('SAME')) return multiplyDims(dim, fixed(stride));
+    const full = grow(dim, stride, (extra?.[axis] ?? 0) + reach);
+    if (auto.startsWith('SAME')) {
+      // Padding can only take away from what the kernel writes.
+      const size = Math.min(full.size, dim.size * stride);
+      return computed(size, smaller(full.expression, times(dim.expression, stride)), dim);
+    }
     const pads = (window.pads[axis] ?? 0) + (window.pads[axis + spatial.length] ?? 0);
     return grow(dim, stride, (extra?.[axis] ?? 0) + reach - (auto === 'VALID' ? 0 : pads));
   });

@@ -2,6 +2,7 @@ import { attentionRules } from './shape-ops-attention.js';
 import { classicRules } from './shape-ops-classic.js';
 import { contractionRules } from './shape-ops-contraction.js';
 import { elementwiseRules } from './shape-ops-elementwise.js';
+import { fillRules } from './shape-ops-fill.js';
 import { imageRules } from './shape-ops-image.js';
 import { layoutRules } from './shape-ops-layout.js';
 import { quantizedRules } from './shape-ops-quantized.js';
@@ -14,6 +15,7 @@ import type { ShapeRule, ShapeRules } from './shape-types.js';
 const rules: ShapeRules = {
   ...elementwiseRules,
   ...layoutRules,
+  ...fillRules,
   ...contractionRules,
   ...windowRules,
   ...quantizedRules,

@@ -15,6 +15,9 @@ type Maybe = Expression | null;
 /** Ends from here on mean "to the end", whatever the size. */
 const unbounded = 2 ** 31 - 1;
 
+/** Ends the runtime reads as "none given"; with a negative step that is the beginning. */
+const isNone = (end: number) => end === 2 ** 31 - 1 || end >= 2 ** 63;
+
 /** First index and number of elements of a slice of an axis with `size` elements. */
 export function sliceRange(start: number, end: number, step: number, size: number): [number, number] {
   const clamp = (value: number, low: number, high: number) => Math.min(Math.max(value, low), high);
@@ -25,7 +28,8 @@ export function sliceRange(start: number, end: number, step: number, size: numbe
     return [first, Math.max(0, Math.ceil((clamp(to, 0, size) - first) / step))];
   }
   const first = clamp(from, 0, size - 1);
-  return [first, Math.max(0, Math.ceil((clamp(to, -1, size - 1) - first) / step))];
+  const last = isNone(end) ? -1 : clamp(to, -1, size - 1);
+  return [first, Math.max(0, Math.ceil((last - first) / step))];
 }
 
 /** How one axis is cut. */
@@ -51,7 +55,7 @@ function countFormula(start: Maybe, end: Maybe, step: number, size: Maybe): Mayb
   if (start === null || end === null) return null;
   if (step < 0) {
     const whole = start === -1 || (typeof start === 'number' && start >= unbounded);
-    return whole && typeof end === 'number' && end <= -unbounded ? ceilDivide(size, -step) : null;
+    return whole && typeof end === 'number' && (end <= -unbounded || isNone(end)) ? ceilDivide(size, -step) : null;
   }
   const toEnd = typeof end === 'number' && end >= unbounded;
   if (typeof start === 'number' && start < 0) {

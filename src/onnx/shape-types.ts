@@ -130,6 +130,13 @@ export function joinDims(a: ShapeDim, b: ShapeDim, name: string): ShapeDim {
   };
 }
 
+/** Whether a size of the value is only known while running. */
+export function hasOpenSize({ dims, sequence }: InferredValue): boolean {
+  if (!sequence) return dims.some((dim) => Number.isNaN(dim.size));
+  if (sequence.items) return sequence.items.some(hasOpenSize);
+  return Number.isNaN(sequence.length.size) || sequence.element === null || hasOpenSize(sequence.element);
+}
+
 export function sizesOf(value: InferredValue): number[] {
   return value.dims.map((dim) => dim.size);
 }
