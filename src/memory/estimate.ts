@@ -8,11 +8,11 @@ import { bufferRules } from './inplace.js';
 import { deviceLimits } from './limits.js';
 import { PatternPlanner } from './pattern.js';
 import { planBuffers, type MemoryPlan } from './plan.js';
-import { lowerModel, type RuntimeGraph } from './rewrite/lower.js';
+import { lowerModel, structuralDims, type RuntimeGraph } from './rewrite/lower.js';
 import { runDynamic, runPattern, type RunTrace, type SizedPlan } from './simulate.js';
 import { timelineOf } from './timeline.js';
 import { weightMemory, type WeightMemory } from './weights.js';
-import { cpuScratch, valueBytes } from './workspace.js';
+import { cpuScratch, noScratch, valueBytes } from './workspace.js';
 
 export interface EstimateOptions {
   provider: Provider;
@@ -41,7 +41,7 @@ interface Prepared {
 
 function prepare(model: Model, provider: Provider): Prepared {
   const graph = lowerModel(model, provider);
-  const shapes = inferShapes(graph.model, defaultBindings(model, 1).dims);
+  const shapes = inferShapes(graph.model, structuralDims(model));
   const plan = planBuffers({
     nodes: graph.nodes,
     graphInputs: new Set(model.graph.inputs.map((input) => input.name)),
@@ -115,7 +115,7 @@ function estimatePrepared(model: Model, prepared: Prepared, options: EstimateOpt
     plan: prepared.plan,
     bytesOf: (buffer) => valueBytes(shapes.shapes, buffer),
     scratch: prepared.graph.nodes.map((node) =>
-      options.provider === 'cpu' ? cpuScratch(node, shapes.shapes, threads) : [],
+      options.provider === 'cpu' ? cpuScratch(node, shapes.shapes, threads) : noScratch,
     ),
   };
   const phases =

@@ -2,14 +2,15 @@ import type { Arena } from './arena.js';
 import { type Allocation } from './arena.js';
 import type { PatternPlanner } from './pattern.js';
 import type { MemoryPlan } from './plan.js';
+import type { Scratch } from './workspace.js';
 
 /** Bytes of values and scratch for one set of sizes. */
 export interface SizedPlan {
   plan: MemoryPlan;
   /** Bytes of a buffer; 0 when unknown. */
   bytesOf: (buffer: string) => number;
-  /** Scratch of each step, in the order the kernel takes it; given back when the step ends. */
-  scratch: readonly (readonly number[])[];
+  /** Scratch of each step; given back when the step ends. */
+  scratch: readonly Scratch[];
 }
 
 export interface RunTrace {
@@ -28,12 +29,13 @@ export function runDynamic(arena: Arena, { plan, bytesOf, scratch }: SizedPlan, 
   const offsets = new Map<string, number>();
   const trace: RunTrace = { live: [], high: [], peakStep: 0, peak: 0 };
   plan.steps.forEach((step, index) => {
+    const early = take(arena, scratch[index]?.before);
     for (const { buffer, kind } of step.allocates) {
       const bytes = bytesOf(buffer);
       live.set(buffer, arena.allocate(bytes));
       if (pattern && kind === 'allocated' && bytes > 0) offsets.set(buffer, pattern.allocate(bytes));
     }
-    useScratch(arena, scratch[index] ?? [], trace, index);
+    endStep(arena, [...early, ...take(arena, scratch[index]?.after)], trace, index);
     for (const buffer of step.frees) {
       arena.free(live.get(buffer) ?? null);
       live.delete(buffer);
@@ -51,17 +53,22 @@ export function runPattern(arena: Arena, { plan, bytesOf, scratch }: SizedPlan, 
   const outputs: Allocation[] = [];
   const trace: RunTrace = { live: [], high: [], peakStep: 0, peak: 0 };
   plan.steps.forEach((step, index) => {
+    const early = take(arena, scratch[index]?.before);
     for (const { buffer, kind } of step.allocates)
       if (kind === 'graph-output') outputs.push(arena.allocate(bytesOf(buffer)));
-    useScratch(arena, scratch[index] ?? [], trace, index);
+    endStep(arena, [...early, ...take(arena, scratch[index]?.after)], trace, index);
   });
   arena.free(block);
   for (const output of outputs) arena.free(output);
   return trace;
 }
 
-function useScratch(arena: Arena, sizes: readonly number[], trace: RunTrace, step: number): void {
-  const taken = sizes.map((bytes) => arena.allocate(bytes));
+function take(arena: Arena, sizes: readonly number[] = []): Allocation[] {
+  return sizes.map((bytes) => arena.allocate(bytes));
+}
+
+/** Reads the levels with and without the kernel's scratch, which is given back. */
+function endStep(arena: Arena, taken: readonly Allocation[], trace: RunTrace, step: number): void {
   const high = arena.inUse;
   for (const allocation of taken) arena.free(allocation);
   trace.live.push(arena.inUse);

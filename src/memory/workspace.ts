@@ -105,12 +105,40 @@ function recurrentScratch(node: Node, shapes: Shapes, gates: number, states: num
   }).flat();
 }
 
-/** Scratch the CPU kernel of a node takes from the allocator while it runs, in the order it takes it. */
-export function cpuScratch(node: Node, shapes: Shapes, threads: number): number[] {
+/** What a kernel takes from the allocator while it runs, in the order it takes it: before its outputs, and after. */
+export interface Scratch {
+  readonly before: readonly number[];
+  readonly after: readonly number[];
+}
+
+export const noScratch: Scratch = { before: [], after: [] };
+
+/** Where selects from either side into a tensor of its own, as large as the condition and that side together. */
+function whereScratch(node: Node, shapes: Shapes): number[] {
+  const [condition, ...sides] = node.inputs.map((input) => dimsOf(shapes, input));
+  const width = valueBytes(shapes, node.inputs[1]) / Math.max(1, elementCount(sides[0] ?? []));
+  return sides.map((side) => {
+    const rank = Math.max(side.length, condition?.length ?? 0);
+    const dim = (dims: readonly number[], axis: number) => dims[axis - (rank - dims.length)] ?? 1;
+    const together = Array.from({ length: rank }, (_, axis) => {
+      const own = dim(side, axis);
+      return own === 1 ? dim(condition ?? [], axis) : own;
+    });
+    return elementCount(together) * width;
+  });
+}
+
+/** Scratch of the CPU kernel of a node. */
+export function cpuScratch(node: Node, shapes: Shapes, threads: number): Scratch {
+  if (operatorKey(node) === 'Where') return { before: whereScratch(node, shapes), after: [] };
+  return { before: [], after: scratchAfterOutputs(node, shapes, threads) };
+}
+
+function scratchAfterOutputs(node: Node, shapes: Shapes, threads: number): number[] {
   switch (operatorKey(node)) {
     case 'com.microsoft:BiasGelu':
     case 'com.microsoft:FastGelu':
-      return [valueBytes(shapes, node.outputs[0])];
+      return node.inputs[1] ? [valueBytes(shapes, node.outputs[0])] : [];
     case 'Conv':
     case 'com.microsoft:FusedConv':
       return convolutionScratch(node, shapes, threads);

@@ -122,7 +122,8 @@ export function joinAlong(parts: readonly (readonly ShapeDim[])[], axis: number)
     if (index === axis) return along.length === 1 ? dim : along.reduce(addDims);
     const known = along.find((other) => !Number.isNaN(other.size)) ?? dim;
     if (along.some((other) => differ(other, known))) throw new ShapeGap('the other sizes of the parts differ');
-    return along.find((other) => typeof other.symbol === 'number') ?? known;
+    const best = along.find((other) => typeof other.symbol === 'number') ?? along.find((other) => other.symbol);
+    return best === undefined ? known : { ...best, size: known.size };
   });
 }
 

@@ -180,5 +180,6 @@ export function applyBasic(editor: GraphEditor, constants: Map<string, FoldedDat
   foldConstants(editor, constants);
   eliminateCommon(editor);
   fuseMatMulAdd(editor);
-  fuseReshapes(editor);
+  // Each round lets sizes through that were computed before; few chains are longer than this.
+  for (let round = 0; round < 4 && fuseReshapes(editor); round += 1) editor.reinfer();
 }

@@ -27,6 +27,7 @@ export class GraphEditor {
   constructor(
     readonly model: Pick<Model, 'graph' | 'opsets'>,
     readonly shapes: Pick<ShapeResult, 'shapes' | 'symbols'>,
+    private readonly infer: (model: Pick<Model, 'graph' | 'opsets'>) => Pick<ShapeResult, 'shapes' | 'symbols'>,
   ) {
     this.initializers = new Map(model.graph.initializers);
     this.outputs = new Set(model.graph.outputs.map((output) => output.name));
@@ -141,6 +142,14 @@ export class GraphEditor {
   describe(value: string, dataType: number, symbols: Sym[]): void {
     this.shapes.symbols.set(value, symbols);
     this.shapes.shapes.set(value, { dataType, dims: symbols.map((dim) => (typeof dim === 'number' ? dim : 1)) });
+  }
+
+  /** Works out all sizes again from the graph as it is now. */
+  reinfer(): void {
+    const graph = { ...this.model.graph, nodes: this.ordered(), initializers: this.initializers };
+    const { shapes, symbols } = this.infer({ graph, opsets: this.model.opsets });
+    for (const [value, shape] of shapes) this.shapes.shapes.set(value, shape);
+    for (const [value, dims] of symbols) this.shapes.symbols.set(value, dims);
   }
 
   /** A constant whose elements nobody needs to know (packed, reordered or folded weights). */

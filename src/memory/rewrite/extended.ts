@@ -1,15 +1,9 @@
 import type { Provider } from '../../contract/types.js';
 import type { Node } from '../../onnx/model.js';
-import { getInts, intAttribute } from '../../onnx/attribute.js';
+import { getInt, getInts, intAttribute } from '../../onnx/attribute.js';
 import { is, type GraphEditor } from './editor.js';
-import {
-  fuseBiasGelu,
-  fuseGelu,
-  fuseLayerNorm,
-  fuseQuickGelu,
-  fuseRmsNorm,
-  fuseSkipLayerNorm,
-} from './normalization.js';
+import { fuseBiasGelu, fuseFastGelu, fuseGelu, fuseQuickGelu } from './gelu.js';
+import { fuseLayerNorm, fuseRmsNorm, fuseSkipLayerNorm } from './normalization.js';
 import { fuseDynamicQuantization, fuseIntegerProducts } from './integer.js';
 
 const microsoft = 'com.microsoft';
@@ -107,6 +101,49 @@ function fuseSlicesToSplit(editor: GraphEditor): void {
   }
 }
 
+/** Gathers that pick every index of an axis become one Split, with a Squeeze each when they picked by a scalar. */
+function fuseGathersToSplit(editor: GraphEditor): void {
+  const done = new Set<string>();
+  for (const node of editor.ordered()) {
+    const source = node.inputs[0] ?? '';
+    if (!is(node, 'Gather') || done.has(source)) continue;
+    done.add(source);
+    const users = editor.consumers(source);
+    const sizes = editor.dims(source);
+    if (!sizes || users.length < 2 || is(editor.producer(source), 'Shape')) continue;
+    const positive = (value: number, size: number) => (value < 0 ? value + size : value);
+    const axis = positive(getInt(node, 'axis', 0), sizes.length);
+    const scalar = editor.dims(node.inputs[1])?.length === 0;
+    const picked = users.map((user) => {
+      const index = user.inputs[0] === source && is(user, 'Gather') ? editor.numbers(user.inputs[1]) : undefined;
+      const same = positive(getInt(user, 'axis', 0), sizes.length) === axis;
+      if (!same || index?.length !== 1 || (editor.dims(user.inputs[1])?.length === 0) !== scalar) return -1;
+      return positive(index[0] ?? -1, users.length);
+    });
+    if (sizes[axis] !== users.length || [...picked].sort((a, b) => a - b).some((index, at) => index !== at)) continue;
+    const outputs = users.map((_, index) => users[picked.indexOf(index)]?.outputs[0] ?? '');
+    const last = users.at(-1) ?? node;
+    const one = sizes.map((size, at) => (at === axis ? 1 : size));
+    const parts = scalar ? outputs.map((output) => `${output}/split`) : outputs;
+    for (const part of parts) editor.describe(part, editor.dataType(source), one);
+    editor.remove(...users);
+    editor.add({
+      ...last,
+      opType: 'Split',
+      name: `${last.name}/GatherSliceToSplitFusion`,
+      inputs: [source, editor.integers(`${source}/splits`, Array<number>(users.length).fill(1))],
+      outputs: parts,
+      attributes: new Map([['axis', intAttribute(axis)]]),
+    });
+    if (!scalar) continue;
+    const axes = editor.integers(`${source}/squeezed`, [axis]);
+    outputs.forEach((output, index) => {
+      const inputs = [parts[index] ?? '', axes];
+      editor.add({ ...last, opType: 'Squeeze', name: 'Squeeze', inputs, outputs: [output], attributes: new Map() });
+    });
+  }
+}
+
 /** A transpose of the last two axes before a product becomes an attribute of it. */
 function fuseMatMulTranspose(editor: GraphEditor): void {
   for (const node of editor.ordered()) {
@@ -196,10 +233,12 @@ export function applyExtended(editor: GraphEditor, provider: Provider): void {
   if (!webgpu) {
     fuseRmsNorm(editor);
     fuseSlicesToSplit(editor);
+    fuseGathersToSplit(editor);
     fuseMatMulTranspose(editor);
   }
   fuseBiasGelu(editor);
   fuseSkipLayerNorm(editor);
+  fuseFastGelu(editor);
   fuseQuickGelu(editor);
   if (!webgpu) fuseMatMulScale(editor);
 }

@@ -24,15 +24,25 @@ export interface RuntimeGraph {
  */
 const channelBlock = 16;
 
+/** Size of open dimensions nobody knows anything about, while the graph is rewritten: halved often, it stays whole. */
+const plausibleSize = 256;
+
+/** A size for every open dimension, so that structure can be worked out before anybody says how large inputs are. */
+export function structuralDims(model: Pick<Model, 'graph'>): Record<string, number> {
+  const { dims, assumed } = defaultBindings(model, 1);
+  for (const name of assumed) if (dims[name] === 1) dims[name] = plausibleSize;
+  return dims;
+}
+
 /**
  * Rewrites a model the way the runtime's optimizer (level `all`) does, as far as it changes what memory holds.
  * The model itself is left alone; weights are not read.
  */
 export function lowerModel(original: Pick<Model, 'graph' | 'opsets'>, provider: Provider): RuntimeGraph {
   const model = provider === 'cpu' ? widenHalf(original) : original;
-  const { dims } = defaultBindings(model, 1);
+  const dims = structuralDims(model);
   const shapes = inferShapes(model, dims);
-  const editor = new GraphEditor(model, shapes);
+  const editor = new GraphEditor(model, shapes, (changed) => inferShapes(changed, dims));
   if (provider === 'cpu') duplicateDequantizers(editor);
   applyBasic(editor, shapes.constants);
   if (provider === 'cpu') prepareQuantized(editor);

@@ -43,8 +43,10 @@ function removeUnused(editor: GraphEditor, value: string): void {
 /**
  * A Reshape whose target joins sizes of its own input with constants gets a constant target: 0 for a size that is
  * copied, -1 for the one other size that is computed (the runtime's ReshapeFusion, level `basic`).
+ * @returns whether any did: what is known of sizes after it may then let others follow.
  */
-export function fuseReshapes(editor: GraphEditor): void {
+export function fuseReshapes(editor: GraphEditor): boolean {
+  let any = false;
   for (const reshape of editor.ordered()) {
     if (!is(reshape, 'Reshape')) continue;
     const [root = '', target = ''] = reshape.inputs;
@@ -63,5 +65,7 @@ export function fuseReshapes(editor: GraphEditor): void {
     editor.remove(concat);
     editor.integers(target, sizes);
     for (const part of concat.inputs) removeUnused(editor, part);
+    any = true;
   }
+  return any;
 }

@@ -1,5 +1,5 @@
 import type { Node } from '../../onnx/model.js';
-import { getInts, intsAttribute } from '../../onnx/attribute.js';
+import { getInt, getInts, intAttribute, intsAttribute } from '../../onnx/attribute.js';
 import { is, type GraphEditor } from './editor.js';
 
 /** Permutation that remains when the given (output) axes are squeezed away. */
@@ -32,6 +32,35 @@ function pushThroughSlice(editor: GraphEditor, transpose: Node, slice: Node, ord
   mergeThroughSqueeze(editor, pushed, order);
 }
 
+/** Picks one index before it transposes: the axis goes, and what order is left is that of the result. */
+function pushThroughGather(editor: GraphEditor, transpose: Node, gather: Node, order: readonly number[]): void {
+  const axis = pickedAxis(editor, gather, order.length) ?? 0;
+  const [output = ''] = gather.outputs;
+  const left = editor.dims(gather.inputs[1])?.length === 0 ? squeezed(order, [axis]) : [...order];
+  const sizes = editor.dims(output) ?? [];
+  const cut = `${gather.name}/untransposed`;
+  const before = left.map((_, at) => sizes[left.indexOf(at)] ?? null);
+  editor.describe(cut, editor.dataType(output), before);
+  const attributes = new Map([...gather.attributes, ['axis', intAttribute(order[axis] ?? axis)] as const]);
+  editor.update(gather, { inputs: [transpose.inputs[0] ?? '', gather.inputs[1] ?? ''], outputs: [cut], attributes });
+  const next = editor.onlyConsumer(output);
+  const after = is(next, 'Transpose') ? getInts(next, 'perm', undefined) : undefined;
+  if (next && after) {
+    const perm = after.map((at) => left[at] ?? at);
+    editor.update(next, { inputs: [cut], attributes: new Map([['perm', intsAttribute(perm)]]) });
+    return;
+  }
+  const attribute = new Map([['perm', intsAttribute(left)]]);
+  editor.add({ ...transpose, name: `${output}/transposed`, inputs: [cut], outputs: [output], attributes: attribute });
+}
+
+/** The axis from which a Gather picks one constant index; null when it gathers anything else. */
+function pickedAxis(editor: GraphEditor, node: Node, rank: number): number | null {
+  if (!is(node, 'Gather') || editor.numbers(node.inputs[1])?.length !== 1) return null;
+  const axis = getInt(node, 'axis', 0);
+  return axis < 0 ? axis + rank : axis;
+}
+
 /** Transpose, Squeeze, Transpose: the first two swap and the two transposes become one. */
 function mergeThroughSqueeze(editor: GraphEditor, transpose: Node, order: readonly number[]): void {
   const squeeze = editor.onlyConsumer(transpose.outputs[0]);
@@ -61,7 +90,7 @@ function mergeThroughSqueeze(editor: GraphEditor, transpose: Node, order: readon
 
 /**
  * The part of the runtime's transpose optimizer that exporters' packed attention projections trigger: one
- * transpose cut into slices becomes slices that are transposed each.
+ * transpose cut into slices, or picked apart, becomes pieces that are transposed each.
  */
 export function pushTransposes(editor: GraphEditor): void {
   for (const node of editor.ordered()) {
@@ -69,9 +98,13 @@ export function pushTransposes(editor: GraphEditor): void {
     const [output] = node.outputs;
     const users = editor.consumers(output);
     if (!order || output === undefined || editor.outputs.has(output) || users.length === 0) continue;
-    if (!users.every((user) => is(user, 'Slice') && constantAxes(editor, user.inputs[3], order.length))) continue;
-    for (const slice of editor.ordered().filter((other) => users.includes(other)))
-      pushThroughSlice(editor, node, slice, order);
+    const cuts = (user: Node) => is(user, 'Slice') && constantAxes(editor, user.inputs[3], order.length) !== undefined;
+    const picks = (user: Node) => user.inputs[0] === output && pickedAxis(editor, user, order.length) !== null;
+    if (!users.every((user) => cuts(user) || picks(user))) continue;
+    for (const user of editor.ordered().filter((other) => users.includes(other))) {
+      if (is(user, 'Slice')) pushThroughSlice(editor, node, user, order);
+      else pushThroughGather(editor, node, user, order);
+    }
     editor.remove(node);
   }
 }
