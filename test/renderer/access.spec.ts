@@ -19,6 +19,8 @@ const screens: Record<string, (snug: Screen) => Promise<void>> = {
     await snug.page.locator('.worked summary').click();
   },
   adjust: async (snug) => {
+    // Six whole checks of the page in one test.
+    test.slow();
     await snug.openSample();
     await snug.setBudget(4);
     await snug.openDrawer();

@@ -34,6 +34,8 @@ export function installFakeBridge(scenario: Scenario): void {
 
   async function calibrate(provider: Provider): Promise<Result<AccuracyView>> {
     controls.calls.push({ method: 'calibrate', args: [provider] });
+    const refused = scenario.failures.calibrate;
+    if (refused !== undefined) return { ok: false, error: refused };
     tellAccuracy({ ...accuracy, calibrating: provider });
     const stopped = new Promise<boolean>((resolve) => (stopCalibration = () => resolve(true)));
     const done = new Promise<boolean>((resolve) => {

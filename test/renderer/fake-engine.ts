@@ -127,8 +127,8 @@ export function installFakeEngine(scenario: Scenario): void {
           to: layer * 5 + 3,
         },
       ]).flat(),
-      unknown: [],
-      limits: [],
+      unknown: scenario.unknown,
+      limits: scenario.limits,
     };
   }
 

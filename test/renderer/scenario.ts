@@ -29,12 +29,17 @@ export interface Scenario {
   dtypeNotes: Partial<Record<Dtype, string>>;
   refused: Partial<Record<Dtype, string>>;
   /** Errors by method: the next call fails with it. */
-  failures: Partial<Record<'openFiles' | 'openSample' | 'attachData' | 'plan' | 'startFit' | 'job', ErrorReport>>;
+  failures: Partial<
+    Record<'openFiles' | 'openSample' | 'attachData' | 'plan' | 'startFit' | 'job' | 'calibrate', ErrorReport>
+  >;
   /** Milliseconds between progress events; the job does not move while this is negative. */
   stepMs: number;
   keepOnCancel: boolean;
   planDelayMs: number;
   accuracy: AccuracyView;
+  /** What the estimate could not work out, and limits it would hit. */
+  unknown: { name: string; reason: string }[];
+  limits: string[];
   /** Milliseconds a calibration takes; it does not end by itself while this is negative. */
   calibrationMs: number;
   /** What a calibration finds; its provider is the one asked for. */
@@ -209,6 +214,8 @@ export const vit: Scenario = {
   keepOnCancel: false,
   planDelayMs: 0,
   accuracy: { runs: [], summary: null, calibrations: [], calibrating: null },
+  unknown: [],
+  limits: [],
   calibrationMs: 20,
   calibrated: experienced.calibrations,
 };
