@@ -2,6 +2,7 @@ import { bodiesOf, capturedNames, constantValue, getInts, indexGraph, type Graph
 import type { Graph, Model, Node, Tensor } from '../onnx/model.js';
 import { readNumbers } from '../onnx/tensor.js';
 import { AxisAtoms, type Atom } from './axis-atoms.js';
+import { unshare, type Unshared } from './shared-constants.js';
 import { SizeInputs } from './sizes.js';
 
 /** The result of shape inference as this room needs it: sizes with every named dimension bound. */
@@ -84,7 +85,9 @@ export class AxisGraph {
   readonly marks: { axis: Atom; mark: AxisMark }[] = [];
   /** Axes that can shrink, but not exactly, with the reason. */
   readonly approximations: { axis: Atom; reason: string }[] = [];
+  /** The model's graph with a constant of its own for every use of a vector. */
   readonly graph: Graph;
+  readonly unshared: Unshared;
   readonly #index: GraphIndex;
   readonly #constants = new Map<string, Tensor>();
   readonly #axes = new Map<string, Atom[] | null>();
@@ -92,7 +95,9 @@ export class AxisGraph {
   readonly #opsets: ReadonlyMap<string, number>;
   readonly #positions: ReadonlyMap<Node, number>;
 
-  constructor(model: Model, shapes: ShapeTable) {
+  constructor(given: Model, shapes: ShapeTable) {
+    this.unshared = unshare(given);
+    const { model } = this.unshared;
     this.graph = model.graph;
     this.#shapes = shapes;
     this.#opsets = model.opsets;

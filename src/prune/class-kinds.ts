@@ -52,7 +52,17 @@ export function marksByLeaf(graph: AxisGraph): Map<Atom, Set<AxisMark>> {
 /** What the units of a class are, from what the operators along the way said of the axis. */
 export function kindOf(
   marks: ReadonlySet<AxisMark>,
-  { stream, grouped, producing }: { stream: boolean; grouped: boolean; producing: readonly WeightUse[] },
+  {
+    stream,
+    grouped,
+    unitSize,
+    producing,
+  }: {
+    stream: boolean;
+    grouped: boolean;
+    unitSize: number;
+    producing: readonly WeightUse[];
+  },
 ): ClassKind {
   if (marks.has('recurrent')) return 'recurrent';
   if (stream) return 'stream';
@@ -62,7 +72,7 @@ export function kindOf(
   if (width && value) return 'head-width';
   if (width) return 'query-key-width';
   if (value) return 'value-width';
-  if (marks.has('groups') || marks.has('norm groups')) return 'groups';
+  if (marks.has('groups') || (marks.has('norm groups') && unitSize > 1)) return 'groups';
   return producing.some((use) => /Conv/.test(use.node.opType)) ? 'channels' : 'features';
 }
 

@@ -71,12 +71,13 @@ export function findClasses(model: Model, shapes: ShapeTable): PruneClass[] {
 /** {@link findClasses} with the axis trees that rewriting needs. */
 export function analyse(model: Model, shapes: ShapeTable): Analysis {
   const graph = new AxisGraph(model, shapes);
-  for (const value of model.graph.inputs) {
+  const { nodes, inputs, outputs, sparseInitializers } = graph.graph;
+  for (const value of inputs) {
     if (graph.constant(value.name) === undefined) graph.blockValue(value.name, 'model input');
   }
-  for (const value of model.graph.outputs) graph.blockValue(value.name, 'model output');
-  for (const value of model.graph.sparseInitializers) graph.blockValue(value.name, 'sparse weight');
-  for (const node of model.graph.nodes) applyNode(graph, node);
+  for (const value of outputs) graph.blockValue(value.name, 'model output');
+  for (const value of sparseInitializers) graph.blockValue(value.name, 'sparse weight');
+  for (const node of nodes) applyNode(graph, node);
 
   graph.sizeInputs.follow(graph);
   const classes = buildClasses(graph);
@@ -115,7 +116,9 @@ function buildClasses(graph: AxisGraph): AnalysedClass[] {
     const bytes = own.map((member) => memberBytes(graph, member, leaf.size));
     if (bytes.includes(null)) continue;
     const ownMarks = marks.get(leaf) ?? new Set();
+    const unitSize = Math.max(1, ...own.filter((member) => member.role === 'producer').map(rowsPerUnit));
     const kind = kindOf(ownMarks, {
+      unitSize,
       stream: isStream(graph, leaf, producing, consuming),
       grouped: repeated.has(leaf),
       producing,
@@ -126,7 +129,7 @@ function buildClasses(graph: AxisGraph): AnalysedClass[] {
       id: kind === 'channels' || kind === 'features' ? producers[0]! : `${producers[0]!}:${kind}`,
       name: '',
       kind,
-      unitSize: Math.max(1, ...own.filter((member) => member.role === 'producer').map(rowsPerUnit)),
+      unitSize,
       byDefault: cutByDefault(kind, ownMarks, approximate),
       approximate,
       width: leaf.size,

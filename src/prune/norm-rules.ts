@@ -16,7 +16,10 @@ const channelNorm: AxisRule = (graph, node) => {
     graph.atoms.unite(vector[0]!, input[1]!);
   }
   // Statistics of instance norm are taken over everything behind the channel.
-  if (node.opType === 'InstanceNormalization') for (const axis of input.slice(2)) graph.atoms.block(axis, unit);
+  if (node.opType === 'InstanceNormalization') {
+    for (const axis of input.slice(2)) graph.atoms.block(axis, unit);
+    graph.mark(input[1], 'norm groups');
+  }
   return samePerAxis(graph, input, output);
 };
 

@@ -1,6 +1,7 @@
 import type { Attribute, Model, Node, Tensor, ValueInfo } from '../onnx/model.js';
 import { keptIndices, keptSize, leavesOf, type Atom, type KeptUnits } from './axis-atoms.js';
 import type { AxisGraph, MendContext } from './axis-graph.js';
+import { mergeCopies } from './shared-constants.js';
 import { sliceTensor } from './slice-tensor.js';
 
 /** Changes made to a model before its widths shrink, all in the original widths. */
@@ -22,7 +23,8 @@ export function noEdits(): Edits {
  * and value names stay, so a value can be looked up in both models. The given model is not changed.
  */
 export function rewriteModel(model: Model, graph: AxisGraph, kept: KeptUnits, edits: Edits): Model {
-  const source = model.graph;
+  const { unshared } = graph;
+  const source = unshared.model.graph;
   const initializers = new Map(source.initializers);
   for (const [name, tensor] of edits.constants) initializers.set(name, tensor);
   const changed = (axis: Atom): boolean => leavesOf(axis).some((leaf) => kept.has(leaf.id));
@@ -56,7 +58,7 @@ export function rewriteModel(model: Model, graph: AxisGraph, kept: KeptUnits, ed
     },
   };
   const frozen = freezeSizes(graph, context);
-  const nodes = source.nodes.flatMap((original, at) => {
+  const rewritten = source.nodes.flatMap((original, at) => {
     let node = edits.nodes.get(at) ?? original;
     if (node.opType === 'Constant') return sliceConstantNode(node, slice);
     for (const [input, name] of frozen.get(original) ?? []) {
@@ -75,8 +77,13 @@ export function rewriteModel(model: Model, graph: AxisGraph, kept: KeptUnits, ed
     [...source.valueInfo].filter(([name]) => initializers.has(name) || !(graph.axes(name)?.some(changed) ?? false)),
   );
   for (const [name, info] of valueInfo) valueInfo.set(name, resize(info));
+  const nodes = mergeCopies(unshared, rewritten, initializers, (name) => {
+    if (edits.constants.has(name)) return null;
+    const axes = graph.axes(name) ?? [];
+    return axes.map((axis) => (changed(axis) ? keptIndices(axis, kept).join() : '')).join('|');
+  });
   // Constants that only the replaced nodes used would stay in memory for nothing.
-  dropUnused(model, nodes, initializers);
+  dropUnused(unshared.model, nodes, initializers);
   return {
     ...model,
     graph: { ...source, nodes, initializers, inputs: source.inputs.map(resize), valueInfo },

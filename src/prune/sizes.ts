@@ -11,8 +11,10 @@ import type { AxisGraph, Mend } from './axis-graph.js';
  * shrinks, the new size is written in its place.
  */
 
-/** Operators that hand elements of a size tensor through unchanged. */
-const pickers = new Set('Gather Slice Concat Cast Identity Squeeze Unsqueeze Reshape Split'.split(' '));
+/** Operators that hand elements of a size tensor through unchanged, or compare and choose them one by one. */
+const pickers = new Set(
+  'Gather Slice Concat Cast Identity Squeeze Unsqueeze Reshape Split Equal Greater Less Not Where'.split(' '),
+);
 
 /**
  * States that element i of the node's size input decides `axes[i]`, and mends it when widths change.
@@ -133,8 +135,8 @@ export class SizeInputs {
     const elements = graph.elements(name);
     const fixed = read.filter((axis, at) => {
       if (typeof elements?.[at] === 'number') return true;
-      // An open size that a class is part of (batch × heads) changes with it.
-      if (leavesOf(axis).length > 1) graph.atoms.block(axis, 'size read while running');
+      // An open size changes with any class that is part of it (batch × heads).
+      graph.atoms.block(axis, 'size read while running');
       return false;
     });
     this.#sources.set(name, fixed);

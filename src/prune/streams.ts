@@ -29,6 +29,8 @@ export function isStream(
 function isAdded(graph: AxisGraph, leaf: Atom, producer: Node): boolean {
   const own = new Set(producer.outputs);
   const carries = (name: string): boolean => graph.axes(name)?.some((axis) => leavesOf(axis).includes(leaf)) ?? false;
+  // A convolution fused with the addition behind it.
+  if (producer.opType === 'FusedConv' && carries(producer.inputs[3] ?? '')) return true;
   const open = [...own];
   const seen = new Set<Node>();
   for (let name = open.pop(); name !== undefined; name = open.pop()) {

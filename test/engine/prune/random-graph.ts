@@ -40,10 +40,25 @@ export class GraphBuilder {
     return name;
   }
 
-  op(opType: string, inputs: string[], attributes: Record<string, Attribute> = {}, outputs = 1): string[] {
+  /** `domain:Operator` for operators that are not of ai.onnx. */
+  op(operator: string, inputs: string[], attributes: Record<string, Attribute> = {}, outputs = 1): string[] {
     const names = Array.from({ length: outputs }, () => `v${this.#count++}`);
-    this.nodes.push(makeNode(opType, inputs, names, attributes, { name: `n${this.#count++}` }));
+    const [opType, domain] = operator.split(':').reverse() as [string, string?];
+    this.nodes.push(makeNode(opType, inputs, names, attributes, { name: `n${this.#count++}`, domain: domain ?? '' }));
     return names;
+  }
+
+  scalar(value: number): string {
+    const name = `s${this.#count++}`;
+    this.initializers.set(name, float32Tensor(name, [], Float32Array.of(value)));
+    return name;
+  }
+
+  /** One integer without an axis, as Gather takes to drop one. */
+  integer(value: number): string {
+    const name = `i${this.#count++}`;
+    this.initializers.set(name, int64Tensor(name, [], [value]));
+    return name;
   }
 
   conv(x: string, from: number, to: number, group = 1): string {
@@ -67,7 +82,12 @@ export class GraphBuilder {
     return this.op(this.pick(['Relu', 'Sigmoid', 'Tanh', 'HardSwish', 'Identity', 'Softplus']), [x])[0]!;
   }
 
-  model(output: string, inputDims: (number | string)[], outputDims: (number | string)[]): Model {
+  model(
+    output: string,
+    inputDims: (number | string)[],
+    outputDims: (number | string)[],
+    { opset = 17, dataType = DataType.FLOAT as number } = {},
+  ): Model {
     return {
       irVersion: 9,
       producerName: 'test',
@@ -75,13 +95,16 @@ export class GraphBuilder {
       domain: '',
       modelVersion: 0,
       docString: '',
-      opsets: new Map([['', 17]]),
+      opsets: new Map([
+        ['', opset],
+        ['com.microsoft', 1],
+      ]),
       graph: {
         name: 'random',
         nodes: this.nodes,
         initializers: this.initializers,
         sparseInitializers: [],
-        inputs: [{ name: 'x', dataType: DataType.FLOAT, dims: inputDims }],
+        inputs: [{ name: 'x', dataType, dims: inputDims }],
         outputs: [{ name: output, dataType: DataType.FLOAT, dims: outputDims }],
         valueInfo: new Map(),
       },
