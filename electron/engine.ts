@@ -2,6 +2,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { app, type Details, utilityProcess } from 'electron';
+import { calibratesByItself } from '../src/app/accuracy/calibrator.js';
 import type { AccuracyStore } from '../src/app/accuracy/store.js';
 import { createEngineService, type EngineService } from '../src/app/service.js';
 import type { SpawnRequest, StartedProcess } from '../src/runtime/spawn.js';
@@ -106,5 +107,5 @@ export function killEngines(): void {
 /** Only the main process may fork utility processes, so engines ask it to start onnxruntime for them. */
 export function desktopEngine(accuracy: AccuracyStore): EngineService {
   const processes = { spawnEngine: forkUtility, spawnRuntime: forkUtility, relayRuntimes: true };
-  return createEngineService({ ...processes, accuracy, autoCalibrate: true });
+  return createEngineService({ ...processes, accuracy, autoCalibrate: calibratesByItself() });
 }

@@ -84,19 +84,18 @@ export const accuracyEn = ({ bytes, bytesPair, clock, count, decimal }: Formats)
       stepText: (index: number, total: number, node: string, size: number): string =>
         `Step ${count(index)} of ${count(total)}: ${node}, ${bytes(size)}`,
       weights: 'weights',
-      others: 'smaller values',
+      others: 'smaller values, rounding',
     },
 
     gauge: {
       title: 'Memory while it runs',
-      now: (used: number, budget: number): string => bytesPair(used, budget).join(' of '),
       nothing: 'No model is running yet.',
       between: 'No model is running at the moment.',
       highest: (size: number): string => `highest so far ${bytes(size)}`,
       device: (used: number, total: number): string => `whole device ${bytesPair(used, total).join(' of ')}`,
       label: (used: number, highest: number, budget: number): string =>
         `Memory of the running model: ${bytes(used)} now, ${bytes(highest)} at most so far, budget ${bytes(budget)}.`,
-      help: 'What the process that runs the model holds above its own start. Pieces it keeps for the next run count too, so it can stand above the measured peak.',
+      help: 'What the process that runs the model holds above its own start. Its working room and what it keeps for the next run count too, some tens of megabytes; whether the model fits is told by the measured peak.',
     },
 
     trace: {

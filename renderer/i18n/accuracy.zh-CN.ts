@@ -78,19 +78,18 @@ export const accuracyZhCN = ({ bytes, bytesPair, clock, count, decimal }: Format
       step: '运行到的步骤',
       stepText: (index, total, node, size) => `第 ${count(index)} 步，共 ${count(total)} 步：${node}，${bytes(size)}`,
       weights: '权重',
-      others: '较小的值',
+      others: '较小的值和取整',
     },
 
     gauge: {
       title: '运行时的内存',
-      now: (used, budget) => bytesPair(used, budget).join(' / '),
       nothing: '还没有模型在运行。',
       between: '目前没有模型在运行。',
       highest: (size) => `目前最高 ${bytes(size)}`,
       device: (used, total) => `整个设备 ${bytesPair(used, total).join(' / ')}`,
       label: (used, highest, budget) =>
         `正在运行的模型占用的内存：现在 ${bytes(used)}，目前最高 ${bytes(highest)}，预算 ${bytes(budget)}。`,
-      help: '运行模型的进程比刚启动时多占的内存。为下次运行保留的部分也算在内，所以可能高于实测峰值。',
+      help: '运行模型的进程比刚启动时多占的内存，其中包括它自己的工作空间和为下次运行保留的部分，约几十 MB；是否放得下以实测峰值为准。',
     },
 
     trace: {

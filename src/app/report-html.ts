@@ -53,6 +53,26 @@ function answersText(quality: FitReport['quality']): string {
     : `${share}, on random inputs, which is no measure of accuracy.`;
 }
 
+/** The trace as a line with its highest point in words; nothing where the job was not sampled. */
+function traceHtml({ trace = [], budgetBytes }: FitReport): string {
+  const first = trace[0];
+  const last = trace.at(-1);
+  if (!first || !last || trace.length < 2) return '';
+  const highest = Math.max(...trace.map((sample) => sample.usedBytes));
+  const [width, height, top] = [600, 90, Math.max(highest, 1) * 1.05];
+  const x = (atMs: number): number => ((atMs - first.atMs) / Math.max(1, last.atMs - first.atMs)) * width;
+  const y = (bytes: number): number => height - (bytes / top) * height;
+  const points = trace.map((sample) => `${x(sample.atMs).toFixed(1)},${y(sample.usedBytes).toFixed(1)}`).join(' ');
+  const seconds = ((last.atMs - first.atMs) / 1000).toFixed(1);
+  const said = `${size(highest)} at most, ${seconds} s from the first sample to the last; ${size(budgetBytes)} allowed.`;
+  return `<h2>Memory while it ran</h2><p>${said} What the process that runs the model held above its own start.</p>
+<svg viewBox="0 0 ${width} ${height}" role="img" aria-label="${escape(said)}"><polyline points="${points}" fill="none" stroke="currentColor"/>${
+    budgetBytes < top
+      ? `<line x1="0" x2="${width}" y1="${y(budgetBytes).toFixed(1)}" y2="${y(budgetBytes).toFixed(1)}" stroke="currentColor" stroke-dasharray="5 4"/>`
+      : ''
+  }</svg>`;
+}
+
 /** The report as one self-contained page: no script, no outside resource. */
 export function reportHtml(report: FitReport): string {
   const { before, measured, predicted, after, quality, plan } = report;
@@ -78,6 +98,7 @@ ${row(['File', size(before.fileBytes), size(after.fileBytes), ''])}
 ${row(['Parameters', before.parameters.toLocaleString('en'), after.parameters.toLocaleString('en'), ''])}
 ${row([`Time per run, batch ${plan.batch}`, milliseconds(before.measured?.latencyMs), milliseconds(measured?.latencyMs), ''])}
 </tbody></table>
+${traceHtml(report)}
 <h2>Why</h2><ul>${reasons.map((r) => `<li>${escape(reasonText(r))}</li>`).join('')}</ul>
 <h2>Tried</h2><table><thead><tr><th scope="col">plan</th><th scope="col">predicted</th><th scope="col">measured</th><th scope="col">outcome</th></tr></thead><tbody>
 ${report.tried.map((t) => row([t.label, size(t.predictedBytes), size(t.measuredBytes), t.outcome])).join('\n')}</tbody></table>

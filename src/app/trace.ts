@@ -33,13 +33,14 @@ export interface TraceOptions {
 export class Trace {
   #samples: MemorySample[] = [];
   readonly #sampler: DeviceSampler;
+  readonly #inProcess: boolean;
   #base = 0;
   #running = false;
   #levelBefore: number | null = null;
 
   constructor(private readonly options: TraceOptions) {
     const { gpu, provider, runtimes } = options;
-    const inProcess = provider === 'cpu' || gpu.vendor === 'none';
+    this.#inProcess = provider === 'cpu' || gpu.vendor === 'none';
     this.#sampler = (options.sample ?? sampleDevice)({
       gpu,
       provider,
@@ -47,7 +48,7 @@ export class Trace {
       pids: () => {
         const ready = runtimes();
         this.#running = ready.size > 0;
-        this.#base = inProcess ? [...ready.values()].reduce((sum, bytes) => sum + bytes, 0) : 0;
+        this.#base = this.#inProcess ? [...ready.values()].reduce((sum, bytes) => sum + bytes, 0) : 0;
         return [...ready.keys()];
       },
       onSample: (sample) => this.#take(sample),
@@ -66,7 +67,8 @@ export class Trace {
     this.#levelBefore ??= usedBytes;
     if (!this.#running) return;
     const rise = usedBytes === null ? null : usedBytes - (this.#levelBefore ?? usedBytes);
-    const held = oursBytes === null ? rise : oursBytes - this.#base;
+    // Without a figure of their own the processes are gone: then the computer's level tells of others only.
+    const held = oursBytes !== null ? oursBytes - this.#base : this.#inProcess ? null : rise;
     if (held === null) return;
     const sample: MemorySample = {
       atMs: Math.round(atMs),

@@ -34,6 +34,8 @@ import { Training } from './training-process.js';
 Object.assign(process.env, noTelemetry);
 
 let session: InferenceSession | null = null;
+/** Whether this process has run a session before. */
+let settled = false;
 let training: Training | null = null;
 
 function openTraining(): Training {
@@ -84,7 +86,9 @@ async function answer(id: number, request: RuntimeRequest): Promise<RuntimeAnswe
 
 /** What this process holds now is its own and the runtime's; all above it will be a model's. */
 async function tellBase(): Promise<void> {
-  await onnxruntime();
+  // A first session brings in code and threads that every later one shares.
+  if (!settled) await (await openTiny('cpu')).release();
+  settled = true;
   channel.post({ base: process.memoryUsage.rss() });
 }
 

@@ -2,6 +2,7 @@ import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { calibratesByItself } from '../app/accuracy/calibrator.js';
 import { openAccuracy } from '../app/accuracy/store.js';
 import { settingsDirectory } from '../app/door/settings.js';
 import { createEngineService } from '../app/service.js';
@@ -24,7 +25,7 @@ export interface ServeCommandOptions {
 export async function serveCommand(options: ServeCommandOptions): Promise<void> {
   const service = createEngineService({
     accuracy: openAccuracy(settingsDirectory()),
-    autoCalibrate: process.env.SNUG_CALIBRATE !== 'never',
+    autoCalibrate: calibratesByItself(),
   });
   const server = await startServer({ service, port: options.port, staticDir: pageDirectory() });
   process.stdout.write(`Snug is at ${server.url}\n`);

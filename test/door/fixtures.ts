@@ -27,6 +27,8 @@ async function startDoor(folder: string): Promise<Door> {
       SNUG_SKIP_BUILD: '1',
       SNUG_SETTINGS_DIR: path.join(folder, 'settings'),
       SNUG_CACHE_DIR: cacheDirectory,
+      // Only where a test asks for it: models run beside a test would slow it down.
+      SNUG_CALIBRATE: 'never',
     },
     stdio: ['ignore', 'pipe', 'pipe'],
   });

@@ -13,6 +13,11 @@ export interface CalibratorOptions {
   onChange: () => void;
 }
 
+/** Whether devices are calibrated by themselves: always, unless the environment says `SNUG_CALIBRATE=never`. */
+export function calibratesByItself(env: NodeJS.ProcessEnv = process.env): boolean {
+  return env.SNUG_CALIBRATE !== 'never';
+}
+
 /** After the last plan; a hand on a slider comes back sooner than this. */
 const quietMs = 2000;
 

@@ -44,8 +44,10 @@ describe('memory while a job runs', () => {
   it('counts on the processor what is above each process’s own share, never less than nothing', () => {
     const { runtimes, told, look } = traced('webgpu', 'none');
     runtimes.set(7, 80).set(8, 60);
-    look({ oursBytes: 200 });
-    look({ oursBytes: 100 });
+    look({ oursBytes: 200, usedBytes: 900 });
+    look({ oursBytes: 100, usedBytes: 900 });
+    // The processes have just gone; that others use more now is none of the model's doing.
+    look({ oursBytes: null, usedBytes: 5000 });
     expect(told.map(({ usedBytes }) => usedBytes)).toEqual([60, 0]);
   });
 
