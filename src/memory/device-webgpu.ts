@@ -95,6 +95,8 @@ class WebgpuRun {
   readonly #buffers = new Map<string, DeviceBuffer>();
   readonly #live: number[] = [];
   #dispatches = 0;
+  /** Weights that were converted; the device drops them during the first run. */
+  #replaced: DeviceBuffer[] = [];
   #ring = false;
   /** Parameter buffers of what is recorded; they can be used again once that was submitted. */
   readonly #recorded: DeviceBuffer[] = [];
@@ -112,6 +114,7 @@ class WebgpuRun {
   run(): WebgpuTrace {
     const weightsBytes = this.#load();
     const loaded = this.#taken();
+    for (const original of this.#replaced) this.#heaps.release(original);
     const staged = (names: readonly string[]) =>
       names.filter((name) => this.#onDevice(name)).map((name) => round16(this.#bytes(name)));
     const outputs = staged(this.request.outputs);
@@ -183,7 +186,7 @@ class WebgpuRun {
     }
     this.#submit();
     this.#note(unified ? 0 : 2 * largest);
-    for (const original of replaced) this.#heaps.release(original);
+    this.#replaced = replaced;
     return total;
   }
 
