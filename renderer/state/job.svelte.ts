@@ -42,6 +42,8 @@ export class Job {
   /** The newest samples of the memory the running model holds. */
   samples: MemorySample[] = $state.raw([]);
   highestBytes = $state(0);
+  /** When the newest sample came, on the clock of `elapsedMs`. */
+  sampledAtMs = $state(0);
 
   #startedAt = 0;
   #phaseStartedAt = 0;
@@ -103,6 +105,7 @@ export class Job {
     if (event.jobId !== this.jobId || event.kind === 'accuracy') return;
     if (event.kind === 'memory') {
       this.samples = [...this.samples, event.sample].slice(-shownSamples);
+      this.sampledAtMs = performance.now() - this.#startedAt;
       this.highestBytes = Math.max(this.highestBytes, event.sample.usedBytes);
       return;
     }
