@@ -295,6 +295,8 @@ export const en = {
       `${node} (${operator}) ran on ${where}, not on the GPU.`,
     candidateFailed: (id: string, why: string): string => `A plan was dropped (${id}): ${why}`,
     blocked: (what: string, name: string, size: number): string => `Held up by ${what} of ${name}: ${bytes(size)}.`,
+    lessFree: (free: number, needed: number): string =>
+      `Only ${bytes(free)} were free on the device when the result was run; it needs ${bytes(needed)}.`,
     blockedWhat: { weights: 'the weights', activations: 'the activations', cache: 'the cache' },
   },
 

@@ -282,6 +282,7 @@ export const zhCN = {
     fellBack: (node, operator, where) => `${node}（${operator}）在 ${where} 上运行，没有用 GPU。`,
     candidateFailed: (id, why) => `放弃了一个方案（${id}）：${why}`,
     blocked: (what, name, size) => `受限于 ${name} 的${what}：${bytes(size)}。`,
+    lessFree: (free, needed) => `运行结果时设备上只有 ${bytes(free)} 空闲；它需要 ${bytes(needed)}。`,
     blockedWhat: { weights: '权重', activations: '激活值', cache: '缓存' },
   },
 

@@ -89,6 +89,8 @@ export function reasonText(reason: Reason, t: Messages): string {
       return t.reason.candidateFailed(planName(reason.id, t), t.engine.sentence(reason.why));
     case 'blocked-by':
       return t.reason.blocked(t.reason.blockedWhat[reason.what], reason.name, reason.bytes);
+    case 'less-free':
+      return t.reason.lessFree(reason.freeBytes, reason.neededBytes);
     case 'note':
       return t.engine.sentence(reason.text);
   }

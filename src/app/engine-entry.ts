@@ -14,7 +14,7 @@ import type { Runtime } from '../runtime/types.js';
 import type { EngineAnswers, EngineRequest, FromEngine, ToEngine } from './engine-protocol.js';
 import type { OpenedModel } from './open.js';
 import { calibrate } from './accuracy/calibrate.js';
-import { openData, openModel, requireProvider } from './open.js';
+import { freeNow, openData, openModel, requireProvider } from './open.js';
 import { relaySpawn } from './relay.js';
 
 const channel = ownChannel<FromEngine, ToEngine>();
@@ -86,6 +86,7 @@ async function answer(request: EngineRequest, relayed: boolean): Promise<EngineA
         known: request.known,
         dataset,
         runtime: run,
+        freeBytes: () => freeNow(request.provider),
         onProgress: (progress) => channel.post({ progress }),
         signal: abort.signal,
       });

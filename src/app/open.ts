@@ -130,6 +130,11 @@ export async function defaultBudget(runtime: Runtime, provider: Provider): Promi
   return budget;
 }
 
+/** Bytes free right now on the device of a provider; null when nothing tells. */
+export async function freeNow(provider: Provider): Promise<number | null> {
+  return deviceFor(await readHardware(), provider).freeBytes;
+}
+
 /** @throws SnugError `E_PROVIDER` when this installation cannot run `provider`. */
 export async function requireProvider(runtime: Runtime, provider: Provider): Promise<void> {
   const installed = await runtime.providers();

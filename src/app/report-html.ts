@@ -35,6 +35,8 @@ export function reasonText(reason: Reason): string {
       return `The plan "${reason.id}" was tried and failed: ${reason.why}`;
     case 'blocked-by':
       return `Held up by ${reason.what}; the largest is ${reason.name} (${size(reason.bytes)}).`;
+    case 'less-free':
+      return `Only ${size(reason.freeBytes)} were free on the device when the result was run; it needs ${size(reason.neededBytes)}.`;
     case 'note':
       return reason.text;
   }

@@ -353,6 +353,7 @@ export type Reason =
   | { kind: 'fell-back'; node: string; operator: string; provider: string }
   | { kind: 'candidate-failed'; id: string; why: string }
   | { kind: 'blocked-by'; what: 'weights' | 'activations' | 'cache'; name: string; bytes: number }
+  | { kind: 'less-free'; freeBytes: number; neededBytes: number }
   | { kind: 'note'; text: string };
 
 export interface PlanView {

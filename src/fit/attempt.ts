@@ -134,13 +134,18 @@ function removedParameters(analysis: Analysis, kept: { dims: number[] }[]): numb
   return count(analysis.weights) - count(kept);
 }
 
-/** Builds a candidate, measures its peak and compares its answers. */
+/**
+ * Builds a candidate, measures its peak and compares its answers.
+ *
+ * @param beforeRun called when the candidate is written and about to run
+ */
 export async function attempt(
   context: BuildContext,
   structure: Structure,
   candidate: Candidate,
   feeds: Feeds,
   reference: Reference | null,
+  beforeRun: () => Promise<void>,
 ): Promise<Attempt> {
   const built = await buildCandidate(context, structure, candidate);
   const { plan } = built;
@@ -150,6 +155,7 @@ export async function attempt(
     levers: plan.session,
   };
   context.onProgress({ phase: 'checking', done: 0, total: null, unit: 'runs' });
+  await beforeRun();
   const measured = await context.runtime.measure(spec, feeds, { warmRuns: 5, batch: plan.batch });
   context.signal?.throwIfAborted();
   context.onProgress({ phase: 'comparing', done: 0, total: null, unit: 'samples' });

@@ -24,6 +24,11 @@ export interface FitRequest {
   dataset: Dataset | null;
   inputs: RuntimeValue[];
   runtime: Runtime;
+  /**
+   * Bytes free on the device, read each time a candidate is about to run: other programs may have taken memory since
+   * the budget was set.
+   */
+  freeBytes?: () => Promise<number | null>;
   /** How far estimates are off on this machine. */
   known?: KnownError;
   overwrite?: boolean;
@@ -130,6 +135,7 @@ export async function fitModel(request: FitRequest): Promise<FitReport> {
       ...(signal ? { signal } : {}),
     };
     const excluded = new Set<string>();
+    const shortOf = new Map<string, { freeBytes: number; neededBytes: number }>();
     let correction = 1;
     const run = async (candidate: Candidate): Promise<void> => {
       excluded.add(candidate.id);
@@ -144,7 +150,12 @@ export async function fitModel(request: FitRequest): Promise<FitReport> {
       };
       tried.push(record);
       try {
-        const result = await attempt(context, structure, candidate, await feedsAt(candidate.plan.batch), reference);
+        const feeds = await feedsAt(candidate.plan.batch);
+        const result = await attempt(context, structure, candidate, feeds, reference, async () => {
+          const neededBytes = candidate.estimate.peakBytes;
+          const freeBytes = (await request.freeBytes?.()) ?? null;
+          if (freeBytes !== null && freeBytes < neededBytes) shortOf.set(candidate.id, { freeBytes, neededBytes });
+        });
         record.measuredBytes = result.measured.peakBytes;
         correction = clamp(result.measured.peakBytes / candidate.estimate.peakBytes, 0.6, 2);
         if (!smallestMeasured || result.measured.peakBytes < smallestMeasured.measured.peakBytes) {
@@ -196,6 +207,8 @@ export async function fitModel(request: FitRequest): Promise<FitReport> {
     };
     if (!winner) return nothingFits(common, view.smallest, smallestMeasured, reasons, started);
     workspace.publish(winner.files, winner.folder, outputPath, request.overwrite ?? false);
+    const short = shortOf.get(winner.candidate.id);
+    if (short) reasons.push({ kind: 'less-free', ...short });
     for (const f of winner.measured.fallbacks) {
       reasons.push({ kind: 'fell-back', node: f.node, operator: f.operator, provider: f.provider });
     }

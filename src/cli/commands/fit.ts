@@ -2,7 +2,7 @@ import type { Command } from 'commander';
 import { writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { runsOfReport } from '../../app/accuracy/runs.js';
-import { defaultBudget, defaultProvider, openData, openModel, requireProvider } from '../../app/open.js';
+import { defaultBudget, defaultProvider, freeNow, openData, openModel, requireProvider } from '../../app/open.js';
 import { reasonText, reportHtml } from '../../app/report-html.js';
 import { SnugError } from '../../contract/errors.js';
 import type { Dtype, FitReport, Pins } from '../../contract/types.js';
@@ -73,6 +73,7 @@ export async function runFit(context: CommandContext, target: string, options: F
       pins,
       dataset,
       runtime,
+      freeBytes: () => freeNow(provider),
       ...(known ? { known } : {}),
       overwrite: options.force ?? false,
       onProgress: progress,

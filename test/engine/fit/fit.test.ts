@@ -86,6 +86,15 @@ describe('fitModel on the bundled sample', () => {
     expect(report.measured?.peakBytes).toBeLessThanOrEqual(2_000_000);
   });
 
+  it('reads what is free right before a run, and says when it is less than needed', async () => {
+    let asked = 0;
+    const freeBytes = () => Promise.resolve(++asked > 0 ? 1000 : null);
+    const short = await fitModel(await request(10_000_000, { freeBytes }));
+    expect(asked).toBe(short.tried.length);
+    const neededBytes = short.predicted.peakBytes;
+    expect(short.reasons).toContainEqual({ kind: 'less-free', freeBytes: 1000, neededBytes });
+  });
+
   it('leaves nothing behind when stopped, and says so', async () => {
     const abort = new AbortController();
     const stoppable = createRuntime({ signal: abort.signal });
