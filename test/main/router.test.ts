@@ -79,6 +79,10 @@ describe('router', () => {
       ['openFiles', { session: model }],
       ['openFiles', [model]],
       ['cancel', 1],
+      ['accuracy', 1],
+      ['calibrate'],
+      ['calibrate', 'tpu'],
+      ['clearAccuracy', 'all'],
       ['plan', { modelId: 'm', budgetBytes: Number.NaN, pins: {} }],
       ['diagnostics', { code: 'E_NOPE', message: '', action: '', params: {} }],
     ];
@@ -109,6 +113,15 @@ describe('router', () => {
     expect(recent.ok && recent.value).toMatchObject([{ missing: false }]);
     expect(await call('openRecent', recent.ok ? recent.value[0]?.id : '')).toMatchObject({ ok: true });
     expect(await call('openRecent', 'unknown')).toMatchObject({ ok: false, error: { code: 'E_NOT_FOUND' } });
+  });
+
+  it('passes on calibration and the record', async () => {
+    const nothing = { runs: [], summary: null, calibrations: [], calibrating: null };
+    expect(await call('accuracy')).toEqual({ ok: true, value: nothing });
+    expect(await call('calibrate', 'cuda')).toMatchObject({ ok: true });
+    expect(await call('stopCalibration')).toEqual({ ok: true, value: null });
+    expect(await call('clearAccuracy')).toEqual({ ok: true, value: nothing });
+    expect(service.calls).toEqual(['calibrate cuda', 'stop calibration', 'clear accuracy']);
   });
 
   it('shows a result in its folder and never tells the page where that is', async () => {

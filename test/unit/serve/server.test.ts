@@ -407,7 +407,14 @@ describe('results', () => {
     );
     expect(await live).toContain('"path":"net.onnx"');
     clearInterval(timer);
-    expect(await listen({ 'Last-Event-ID': '0' }, /"kind":"done"/u)).toMatch(/id: \d+\ndata: \{"jobId":"job-1"/u);
+    const sample = { atMs: 1, usedBytes: 2, deviceUsedBytes: null, deviceTotalBytes: null };
+    service.emit({ jobId: 'job-1', kind: 'memory', sample });
+    const accuracy = { runs: [], summary: null, calibrations: [], calibrating: null };
+    service.emit({ jobId: 'job-1', kind: 'accuracy', accuracy });
+    const again = await listen({ 'Last-Event-ID': '0' }, /"kind":"accuracy"/u);
+    // Neither a sample nor news of the record takes the place of the end of the job.
+    expect(again).toMatch(/id: \d+\ndata: \{"jobId":"job-1","kind":"done"/u);
+    expect(again).not.toContain('"kind":"memory"');
   });
 
   it('removes uploads and results when it ends', async () => {
