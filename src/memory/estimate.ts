@@ -10,6 +10,7 @@ import { PatternPlanner } from './pattern.js';
 import { planBuffers, type MemoryPlan } from './plan.js';
 import { lowerModel, structuralDims, type RuntimeGraph } from './rewrite/lower.js';
 import { runDynamic, runPattern, type RunTrace, type SizedPlan } from './simulate.js';
+import { bodyWeights, prepareControls, sizeControls, type PreparedControls } from './subgraph.js';
 import { timelineOf } from './timeline.js';
 import { weightMemory, type WeightMemory } from './weights.js';
 import { cpuScratch, noScratch, valueBytes } from './workspace.js';
@@ -37,6 +38,8 @@ interface Prepared {
   plan: MemoryPlan;
   weights: WeightMemory;
   cacheValues: Set<string>;
+  /** Bodies of control flow; only the CPU's rules for them are known. */
+  controls: PreparedControls;
 }
 
 function prepare(model: Model, provider: Provider): Prepared {
@@ -50,11 +53,27 @@ function prepare(model: Model, provider: Provider): Prepared {
     shapes,
     rules: bufferRules[provider],
   });
+  const controls =
+    provider === 'cpu'
+      ? prepareControls({
+          nodes: graph.nodes,
+          initializers: graph.initializers,
+          opsets: model.opsets,
+          shapes,
+          bindings: structuralDims(model),
+        })
+      : new Map<number, never>();
+  const bodies = bodyWeights(controls);
   const cacheValues = [...model.graph.inputs, ...model.graph.outputs].map((value) => value.name).filter(isCache);
   return {
     graph,
     plan,
-    weights: weightMemory(provider, graph.nodes, graph.initializers),
+    weights: weightMemory(
+      provider,
+      [...graph.nodes, ...bodies.nodes],
+      new Map([...bodies.initializers, ...graph.initializers]),
+    ),
+    controls,
     cacheValues: new Set(cacheValues),
   };
 }
@@ -117,6 +136,7 @@ function estimatePrepared(model: Model, prepared: Prepared, options: EstimateOpt
     scratch: prepared.graph.nodes.map((node) =>
       options.provider === 'cpu' ? cpuScratch(node, shapes.shapes, threads) : noScratch,
     ),
+    control: sizeControls(prepared.controls, { ...prepared.graph, opsets: model.opsets, shapes }, threads),
   };
   const phases =
     options.provider === 'cpu'

@@ -2,6 +2,7 @@ import type { Node } from '../onnx/model.js';
 import { dataTypeBits } from '../onnx/tensor.js';
 import type { ShapeResult } from '../onnx/shape.js';
 import { reusedInputs, type BufferRules } from './inplace.js';
+import { valuesRead } from './order.js';
 
 /** How the buffer of a value comes to be. */
 export type BufferKind = 'allocated' | 'graph-output';
@@ -44,7 +45,7 @@ function countUses(input: PlanInput): Map<string, number> {
   const uses = new Map<string, number>();
   const add = (name: string) => name !== '' && uses.set(name, (uses.get(name) ?? 0) + 1);
   for (const name of [...input.graphInputs, ...input.initializers, ...input.graphOutputs]) add(name);
-  for (const node of input.nodes) for (const name of [...node.inputs, ...node.outputs]) add(name);
+  for (const node of input.nodes) for (const name of [...valuesRead(node), ...node.outputs]) add(name);
   return uses;
 }
 
@@ -92,7 +93,7 @@ export function planBuffers(input: PlanInput): MemoryPlan {
       else allocate('allocated');
     });
     allocated.push(own);
-    for (const name of [...node.inputs, ...node.outputs]) {
+    for (const name of [...valuesRead(node), ...node.outputs]) {
       if (name === '') continue;
       const owner = root(name);
       const left = (uses.get(owner) ?? 0) - 1;
@@ -112,7 +113,7 @@ function withFrees(
 ): PlannedStep[] {
   const lastUse = new Map<string, number>();
   input.nodes.forEach((node, step) => {
-    for (const name of [...node.inputs, ...node.outputs]) {
+    for (const name of [...valuesRead(node), ...node.outputs]) {
       const owner = buffers.get(name);
       if (owner !== undefined) lastUse.set(owner, step);
     }

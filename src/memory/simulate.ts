@@ -4,6 +4,12 @@ import type { PatternPlanner } from './pattern.js';
 import type { MemoryPlan } from './plan.js';
 import type { Scratch } from './workspace.js';
 
+/**
+ * Runs the bodies of a control-flow node in the arena and calls `allocateOutputs` once, when the node makes its
+ * outputs; returns the highest bytes in use.
+ */
+export type ControlRun = (arena: Arena, allocateOutputs: () => void) => number;
+
 /** Bytes of values and scratch for one set of sizes. */
 export interface SizedPlan {
   plan: MemoryPlan;
@@ -11,6 +17,8 @@ export interface SizedPlan {
   bytesOf: (buffer: string) => number;
   /** Scratch of each step; given back when the step ends. */
   scratch: readonly Scratch[];
+  /** Steps that run bodies (If, Loop, Scan). */
+  control?: ReadonlyMap<number, ControlRun>;
 }
 
 export interface RunTrace {
@@ -24,18 +32,25 @@ export interface RunTrace {
 }
 
 /** One run that allocates each buffer when its node runs (first run, or memory pattern off). */
-export function runDynamic(arena: Arena, { plan, bytesOf, scratch }: SizedPlan, pattern?: PatternPlanner): RunTrace {
+export function runDynamic(
+  arena: Arena,
+  { plan, bytesOf, scratch, control }: SizedPlan,
+  pattern?: PatternPlanner,
+): RunTrace {
   const live = new Map<string, Allocation>();
   const offsets = new Map<string, number>();
   const trace: RunTrace = { live: [], high: [], peakStep: 0, peak: 0 };
   plan.steps.forEach((step, index) => {
     const early = take(arena, scratch[index]?.before);
-    for (const { buffer, kind } of step.allocates) {
-      const bytes = bytesOf(buffer);
-      live.set(buffer, arena.allocate(bytes));
-      if (pattern && kind === 'allocated' && bytes > 0) offsets.set(buffer, pattern.allocate(bytes));
-    }
-    endStep(arena, [...early, ...take(arena, scratch[index]?.after)], trace, index);
+    const allocate = () => {
+      for (const { buffer, kind } of step.allocates) {
+        const bytes = bytesOf(buffer);
+        live.set(buffer, arena.allocate(bytes));
+        if (pattern && kind === 'allocated' && bytes > 0) offsets.set(buffer, pattern.allocate(bytes));
+      }
+    };
+    const inside = withBodies(arena, allocate, control?.get(index));
+    endStep(arena, [...early, ...take(arena, scratch[index]?.after)], trace, index, inside);
     for (const buffer of step.frees) {
       arena.free(live.get(buffer) ?? null);
       live.delete(buffer);
@@ -48,15 +63,22 @@ export function runDynamic(arena: Arena, { plan, bytesOf, scratch }: SizedPlan, 
 }
 
 /** A later run: one block of the recorded size, graph outputs and scratch beside it. */
-export function runPattern(arena: Arena, { plan, bytesOf, scratch }: SizedPlan, patternBytes: number): RunTrace {
+export function runPattern(
+  arena: Arena,
+  { plan, bytesOf, scratch, control }: SizedPlan,
+  patternBytes: number,
+): RunTrace {
   const block = arena.allocate(patternBytes);
   const outputs: Allocation[] = [];
   const trace: RunTrace = { live: [], high: [], peakStep: 0, peak: 0 };
   plan.steps.forEach((step, index) => {
     const early = take(arena, scratch[index]?.before);
-    for (const { buffer, kind } of step.allocates)
-      if (kind === 'graph-output') outputs.push(arena.allocate(bytesOf(buffer)));
-    endStep(arena, [...early, ...take(arena, scratch[index]?.after)], trace, index);
+    const allocate = () => {
+      for (const { buffer, kind } of step.allocates)
+        if (kind === 'graph-output') outputs.push(arena.allocate(bytesOf(buffer)));
+    };
+    const inside = withBodies(arena, allocate, control?.get(index));
+    endStep(arena, [...early, ...take(arena, scratch[index]?.after)], trace, index, inside);
   });
   arena.free(block);
   for (const output of outputs) arena.free(output);
@@ -67,9 +89,16 @@ function take(arena: Arena, sizes: readonly number[] = []): Allocation[] {
   return sizes.map((bytes) => arena.allocate(bytes));
 }
 
+/** Makes a step's outputs, within the run of its bodies if it has any; returns the highest bytes in use inside those. */
+function withBodies(arena: Arena, allocate: () => void, control: ControlRun | undefined): number {
+  if (control) return control(arena, allocate);
+  allocate();
+  return 0;
+}
+
 /** Reads the levels with and without the kernel's scratch, which is given back. */
-function endStep(arena: Arena, taken: readonly Allocation[], trace: RunTrace, step: number): void {
-  const high = arena.inUse;
+function endStep(arena: Arena, taken: readonly Allocation[], trace: RunTrace, step: number, inside: number): void {
+  const high = Math.max(arena.inUse, inside);
   for (const allocation of taken) arena.free(allocation);
   trace.live.push(arena.inUse);
   trace.high.push(high);

@@ -116,16 +116,19 @@ function packedGates(tensor: Tensor): number {
 function onCpu(nodes: readonly Node[], initializers: ReadonlyMap<string, Tensor>): WeightMemory {
   const memory: WeightMemory = { reserved: 0, outside: 0, perTensor: new Map(), packing: [], largest: 0 };
   const packed = new Map<string, number>();
+  const copies = new Set<string>();
   const kept = new Set<string>();
   for (const node of nodes) {
     node.inputs.forEach((name, index) => {
       const tensor = initializers.get(name);
       if (!tensor) return;
       const bytes = packedOnCpu(node, index, tensor);
-      // Equal packed copies of one constant are kept once.
+      // Equal packed copies of one constant are kept once for each operator.
+      const copy = `${operatorKey(node)} ${name}`;
       if (bytes === null) kept.add(name);
-      else if (!packed.has(name)) {
-        packed.set(name, bytes);
+      else if (!copies.has(copy)) {
+        copies.add(copy);
+        packed.set(name, (packed.get(name) ?? 0) + bytes);
         // 8-bit matrices are turned around before they are packed.
         const turned = operatorKey(node) === 'com.microsoft:QGemm' && getInt(node, 'transB', 0) !== 0;
         const pooled = operatorKey(node) === 'ConvTranspose';

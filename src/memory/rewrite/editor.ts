@@ -30,7 +30,9 @@ export class GraphEditor {
     private readonly infer: (model: Pick<Model, 'graph' | 'opsets'>) => Pick<ShapeResult, 'shapes' | 'symbols'>,
   ) {
     this.initializers = new Map(model.graph.initializers);
-    this.outputs = new Set(model.graph.outputs.map((output) => output.name));
+    // What a body captures must stay as it is, like an output.
+    const captured = model.graph.nodes.flatMap((node) => bodiesOf(node).flatMap((body) => [...capturedNames(body)]));
+    this.outputs = new Set([...model.graph.outputs.map((output) => output.name), ...captured]);
     for (const node of model.graph.nodes) {
       const value = node.opType === 'Constant' && node.domain === '' ? node.attributes.get('value') : undefined;
       const name = node.outputs[0] ?? '';
@@ -177,13 +179,8 @@ export class GraphEditor {
 
   /** Drops initializers nothing uses any more. */
   dropUnused(): void {
-    // What the body of an If or Loop reads from outside is used as well.
-    const captured = new Set(
-      this.nodes().flatMap((node) => bodiesOf(node).flatMap((body) => [...capturedNames(body)])),
-    );
     for (const name of this.initializers.keys()) {
-      if (!captured.has(name) && this.consumers(name).length === 0 && !this.outputs.has(name))
-        this.initializers.delete(name);
+      if (this.consumers(name).length === 0 && !this.outputs.has(name)) this.initializers.delete(name);
     }
   }
 
