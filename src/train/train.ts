@@ -167,10 +167,11 @@ class Trainer {
     const progress = this.#known();
     // Two updates are under way at a time, so that the process never waits for its next batch.
     const running: Promise<boolean>[] = [];
-    while (progress.step + running.length < this.#total) {
+    let next = progress.step;
+    while (next < this.#total) {
       this.#request.signal?.throwIfAborted();
-      running.push(this.#update(session, progress.step + running.length));
-      const next = progress.step + running.length;
+      running.push(this.#update(session, next));
+      next += 1;
       const epochEnds = next % this.#stepsPerEpoch === 0 || next === this.#total;
       while (running.length > (epochEnds ? 0 : 1)) {
         if (!(await running.shift())) {
@@ -334,7 +335,8 @@ class Trainer {
       target: graphs.target.name,
       weight: graphs.weight,
       optimizer: settings.optimizer,
-      keepZeros: settings.fromScratch ? [] : graphs.parameters.map(({ name }) => name),
+      // Adapters begin with zeros of their own.
+      keepZeros: settings.fromScratch || prepared.adapters.length > 0 ? [] : graphs.parameters.map(({ name }) => name),
     });
   }
 
