@@ -52,9 +52,9 @@ export const accuracyEn = ({ bytes, bytesPair, clock, count, decimal }: Formats)
 
     interval: {
       rule: (low: number, high: number): string =>
-        `The estimate is sure of ${bytes(low)} to ${bytes(high)}: a general rule, not yet tested on this device.`,
+        `The estimate is sure of ${bytes(low)} to ${bytes(high)}: a general rule, not yet tested on this machine.`,
       calibration: (low: number, high: number, percent: number, runs: number): string =>
-        `The estimate is sure of ${bytes(low)} to ${bytes(high)} (within ${off(percent)}), learned from ${items(runs, 'test model', 'test models')} on this device.`,
+        `The estimate is sure of ${bytes(low)} to ${bytes(high)} (within ${off(percent)}), learned from ${items(runs, 'test model', 'test models')} on this machine.`,
       record: (low: number, high: number, percent: number, runs: number): string =>
         `The estimate is sure of ${bytes(low)} to ${bytes(high)} (within ${off(percent)}), as far as ${items(runs, 'run', 'runs')} on this machine have been off.`,
     },

@@ -48,9 +48,9 @@ export const accuracyZhCN = ({ bytes, bytesPair, clock, count, decimal }: Format
     stop: '停止',
 
     interval: {
-      rule: (low, high) => `估算可靠的范围是 ${bytes(low)} 至 ${bytes(high)}：这是通用规则，尚未在这个设备上检验。`,
+      rule: (low, high) => `估算可靠的范围是 ${bytes(low)} 至 ${bytes(high)}：这是通用规则，尚未在这台电脑上检验。`,
       calibration: (low, high, percent, runs) =>
-        `估算可靠的范围是 ${bytes(low)} 至 ${bytes(high)}（${off(percent)} 以内），由这个设备上的 ${count(runs)} 个测试模型得出。`,
+        `估算可靠的范围是 ${bytes(low)} 至 ${bytes(high)}（${off(percent)} 以内），由这台电脑上的 ${count(runs)} 个测试模型得出。`,
       record: (low, high, percent, runs) =>
         `估算可靠的范围是 ${bytes(low)} 至 ${bytes(high)}（${off(percent)} 以内），与这台电脑上 ${count(runs)} 次运行的误差一样宽。`,
     },

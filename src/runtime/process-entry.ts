@@ -21,7 +21,6 @@ import {
 import {
   createSession,
   knownBackends,
-  onnxruntime,
   openTiny,
   runSession,
   takeOutputs,

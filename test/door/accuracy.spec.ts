@@ -24,7 +24,7 @@ test('a device is calibrated, its estimates rest on that, and a run is watched a
     await expect(app.getByRole('heading', { name: /digits-resnet\.onnx/u })).toBeVisible();
     await app.locator('#adjust-button').click();
     const worked = app.getByRole('region', { name: 'How we worked this out' });
-    await expect(worked.getByText(/learned from 3 test models on this device/u)).toBeVisible();
+    await expect(worked.getByText(/learned from 3 test models on this machine/u)).toBeVisible();
     await expect(worked.getByRole('row', { name: /^Weights/u })).toContainText(/\d\s[kM]B/u);
     await expect(app.getByRole('slider', { name: 'Step of the run' })).toHaveAttribute('aria-valuetext', /^Step \d/u);
     await expect(app.getByText(/^No model has run here yet/u)).toBeVisible();
