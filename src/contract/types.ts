@@ -262,6 +262,8 @@ export interface KnownError {
 /** Session options chosen by the plan. */
 export interface SessionLevers {
   memoryPattern: boolean;
+  /** The runtime's optimizers that are left out, by its own names (`BiasGeluFusion`). Absent: none. */
+  disabledOptimizers?: string[];
 }
 
 export interface WeightPlan {

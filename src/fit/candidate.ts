@@ -6,6 +6,7 @@ import type {
   Pins,
   Plan,
   PruneMethod,
+  SessionLevers,
   Verdict,
   WeightPlan,
 } from '../contract/types.js';
@@ -52,6 +53,7 @@ export interface Structure {
   relaxDims: boolean;
   reorderNodes: boolean;
   externalWeights: boolean;
+  session: SessionLevers;
   fileBytes: number;
   damage: Damage;
   prepared: PreparedEstimate;
@@ -157,6 +159,7 @@ export function buildStructure(
     weights,
     relaxDims: layout.relaxDims,
     reorderNodes: layout.reorderNodes,
+    session: layout.session,
     externalWeights: analysis.provider === 'cpu' && weightBytes >= mappedFrom,
     fileBytes: overheadBytes(analysis) + weightBytes,
     damage: expectedDamage(analysis, level, ratio, method, pins),
@@ -174,15 +177,18 @@ const mappedFrom = 32 * 2 ** 20;
 /** Share of the peak that a rewrite of the graph has to save; otherwise it stays as it was. */
 const leastSaving = 0.02;
 
+/** Its kernel on the CPU takes a scratch as large as its result, which the two operators it stands for do not. */
+const scratchFusion = 'BiasGeluFusion';
+
 /** Which rewrites that only move memory are taken: each is tried on the estimate, one after the other. */
 function pickLayout(
   model: Model,
   analysis: Analysis,
-): { prepared: PreparedEstimate; relaxDims: boolean; reorderNodes: boolean } {
-  const peakOf = (prepared: PreparedEstimate): number =>
-    prepared.estimate({ provider: analysis.provider, batch: layoutBatch, dims: {}, levers: { memoryPattern: false } })
-      .peakBytes;
-  let layout = { prepared: prepareEstimate(model), relaxDims: false, reorderNodes: false };
+): { prepared: PreparedEstimate; relaxDims: boolean; reorderNodes: boolean; session: SessionLevers } {
+  const session: SessionLevers = { memoryPattern: false };
+  const peakOf = (prepared: PreparedEstimate, levers = session): number =>
+    prepared.estimate({ provider: analysis.provider, batch: layoutBatch, dims: {}, levers }).peakBytes;
+  let layout = { prepared: prepareEstimate(model), relaxDims: false, reorderNodes: false, session };
   let peak = peakOf(layout.prepared);
   const tryOut = (rewritten: Model | null, taken: { relaxDims?: boolean; reorderNodes?: boolean }): Model | null => {
     if (!rewritten) return null;
@@ -197,6 +203,10 @@ function pickLayout(
   if (relaxed) relaxed.graph.nodes = listConstantNodesFirst(relaxed.graph);
   const chosen = tryOut(relaxed, { relaxDims: true }) ?? model;
   tryOut(withFewestLiveBytes(chosen, layoutBatch), { reorderNodes: true });
+  if (analysis.provider === 'cpu' && model.graph.nodes.some(({ opType }) => opType === 'Erf' || opType === 'Gelu')) {
+    const unfused = { ...session, disabledOptimizers: [scratchFusion] };
+    if (peakOf(layout.prepared, unfused) < peak * (1 - leastSaving)) layout.session = unfused;
+  }
   return layout;
 }
 
@@ -215,7 +225,7 @@ export function candidateAt(
   dims: Record<string, number>,
   budgetBytes: number,
 ): Candidate {
-  const session = { memoryPattern: false };
+  const { session } = structure;
   const key = `${batch}|${JSON.stringify(dims)}`;
   let estimate = structure.estimates.get(key);
   if (!estimate) {

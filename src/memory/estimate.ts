@@ -42,8 +42,8 @@ interface Prepared {
   controls: PreparedControls;
 }
 
-function prepare(model: Model, provider: Provider): Prepared {
-  const graph = lowerModel(model, provider);
+function prepare(model: Model, provider: Provider, disabled: readonly string[]): Prepared {
+  const graph = lowerModel(model, provider, disabled);
   const shapes = inferShapes(graph.model, structuralDims(model));
   const plan = planBuffers({
     nodes: graph.nodes,
@@ -88,11 +88,13 @@ function isCache(name: string): boolean {
  * change afterwards.
  */
 export function prepareEstimate(model: Model): PreparedEstimate {
-  const byProvider = new Map<Provider, Prepared>();
+  const known = new Map<string, Prepared>();
   return {
     estimate(options) {
-      let prepared = byProvider.get(options.provider);
-      if (!prepared) byProvider.set(options.provider, (prepared = prepare(model, options.provider)));
+      const disabled = options.levers?.disabledOptimizers ?? [];
+      const key = [options.provider, ...disabled].join(' ');
+      let prepared = known.get(key);
+      if (!prepared) known.set(key, (prepared = prepare(model, options.provider, disabled)));
       return estimatePrepared(model, prepared, options);
     },
   };

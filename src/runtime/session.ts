@@ -51,6 +51,7 @@ export async function knownBackends(): Promise<Provider[]> {
 export function sessionOptions(spec: Omit<SessionSpec, 'modelPath'>): InferenceSession.SessionOptions {
   // WebGPU and DirectML have no use for one large block planned ahead (their buffers are pooled by size),
   // and DirectML only runs sequentially without it.
+  const disabled = spec.levers?.disabledOptimizers ?? [];
   const planned = spec.provider === 'cpu' || spec.provider === 'cuda';
   return {
     executionProviders: [backendOf[spec.provider]],
@@ -58,6 +59,7 @@ export function sessionOptions(spec: Omit<SessionSpec, 'modelPath'>): InferenceS
     enableMemPattern: planned && (spec.levers?.memoryPattern ?? true),
     executionMode: 'sequential',
     logSeverityLevel: 3,
+    ...(disabled.length === 0 ? {} : { extra: { optimization: { disable_specified_optimizers: disabled.join(';') } } }),
     ...(spec.threads === undefined ? {} : { intraOpNumThreads: spec.threads }),
   };
 }

@@ -1,7 +1,7 @@
 import type { Command } from 'commander';
 import { runOf } from '../../app/accuracy/runs.js';
 import { openData, openModel, requireProvider } from '../../app/open.js';
-import type { Dtype, Measurement, MemoryParts } from '../../contract/types.js';
+import type { Dtype, Measurement, MemoryParts, SessionLevers } from '../../contract/types.js';
 import { sessionMetadataKey } from '../../fit/attempt.js';
 import { feedsForBatch } from '../../fit/reference.js';
 import { estimateMemory } from '../../memory/estimate.js';
@@ -31,14 +31,19 @@ function partsLine(parts: MemoryParts): string {
     .join(', ');
 }
 
-/** The memory-pattern option a model written by `snug fit` counts on; onnxruntime's default otherwise. */
-function wantedPattern(metadata: Map<string, string>): boolean {
+/** The session options a model written by `snug fit` counts on; onnxruntime's defaults otherwise. */
+function wantedLevers(metadata: Map<string, string>): SessionLevers {
+  const levers: SessionLevers = { memoryPattern: true };
   try {
-    const session = JSON.parse(metadata.get(sessionMetadataKey) ?? '{}') as { memoryPattern?: unknown };
-    return session.memoryPattern !== false;
+    const session = JSON.parse(metadata.get(sessionMetadataKey) ?? '{}') as Record<keyof SessionLevers, unknown>;
+    levers.memoryPattern = session.memoryPattern !== false;
+    const disabled = Array.isArray(session.disabledOptimizers) ? session.disabledOptimizers : [];
+    const names = disabled.filter((name): name is string => typeof name === 'string' && /^\w+$/.test(name));
+    if (names.length > 0) levers.disabledOptimizers = names;
   } catch {
-    return true;
+    // Not what Snug writes.
   }
+  return levers;
 }
 
 /** The number format most of the weight bytes of a file are stored in. */
@@ -80,7 +85,7 @@ export function addMemory(program: Command): void {
         const opened = openModel(target);
         const { batch = 1, dims } = parseShape(options, opened);
         const dataset = options.data ? await openData(options.data, opened, dims) : null;
-        const levers = { memoryPattern: wantedPattern(opened.model.metadata) };
+        const levers = wantedLevers(opened.model.metadata);
         const allDims = { ...dataset?.dims, ...dims };
         const record = machineRecord();
         const estimate = withKnownError(

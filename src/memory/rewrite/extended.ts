@@ -220,7 +220,7 @@ function fuseMatMulScale(editor: GraphEditor): void {
  * The float rewrites of the runtime's level `extended`, in its order. Some are only done for the CPU and CUDA: on
  * WebGPU the nodes stay apart.
  */
-export function applyExtended(editor: GraphEditor, provider: Provider): void {
+export function applyExtended(editor: GraphEditor, provider: Provider, disabled: ReadonlySet<string>): void {
   const webgpu = provider === 'webgpu';
   if (!webgpu) {
     fuseGemmActivation(editor);
@@ -236,7 +236,7 @@ export function applyExtended(editor: GraphEditor, provider: Provider): void {
     fuseGathersToSplit(editor);
     fuseMatMulTranspose(editor);
   }
-  fuseBiasGelu(editor);
+  if (!disabled.has('BiasGeluFusion')) fuseBiasGelu(editor);
   fuseSkipLayerNorm(editor);
   fuseFastGelu(editor);
   fuseQuickGelu(editor);

@@ -37,8 +37,14 @@ export function structuralDims(model: Pick<Model, 'graph'>): Record<string, numb
 /**
  * Rewrites a model the way the runtime's optimizer (level `all`) does, as far as it changes what memory holds.
  * The model itself is left alone; weights are not read.
+ *
+ * @param disabled optimizers the session leaves out, by the runtime's names (`SessionLevers.disabledOptimizers`)
  */
-export function lowerModel(original: Pick<Model, 'graph' | 'opsets'>, provider: Provider): RuntimeGraph {
+export function lowerModel(
+  original: Pick<Model, 'graph' | 'opsets'>,
+  provider: Provider,
+  disabled: readonly string[] = [],
+): RuntimeGraph {
   const model = provider === 'cpu' ? widenHalf(original) : original;
   const dims = structuralDims(model);
   const shapes = inferShapes(model, dims);
@@ -48,7 +54,7 @@ export function lowerModel(original: Pick<Model, 'graph' | 'opsets'>, provider: 
   if (provider === 'cpu') prepareQuantized(editor);
   pushTransposes(editor);
   if (provider === 'cpu') fuseQuantized(editor);
-  applyExtended(editor, provider);
+  applyExtended(editor, provider, new Set(disabled));
   if (provider === 'cpu') {
     new BlockedLayout(editor, channelBlock).apply();
     new ChannelsLast(editor).apply();
