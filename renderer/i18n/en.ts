@@ -94,8 +94,8 @@ export const en = {
   adjust: adjustEn(format),
   /** What the engine says in words: whole sentences, and parts that stand inside another sentence. */
   engine: {
-    sentence: (text: string): string => `${text.charAt(0).toUpperCase()}${text.slice(1)}`,
-    clause: (text: string): string => text.replace(/\.$/u, ''),
+    sentence: (text: string): string => sized(`${text.charAt(0).toUpperCase()}${text.slice(1)}`),
+    clause: (text: string): string => sized(text.replace(/\.$/u, '')),
   },
   error: errorsEn(format),
 
@@ -302,6 +302,11 @@ export const en = {
 
   ...outcomeEn(format),
 };
+
+/** Sizes as the rest of the page writes them. */
+function sized(text: string): string {
+  return text.replace(/(\d{4,}) bytes/gu, (_, size) => bytes(Number(size)));
+}
 
 function atBatch(batch: number | null): string {
   return batch === null ? '' : ` for batch ${count(batch)}`;

@@ -66,6 +66,10 @@ const sentences: [RegExp, Words][] = [
     /^"(.*)" needs (\d+) bytes in one piece, more than 256 MiB, the buffer size every WebGPU device has$/u,
     (m) => `“${m[1]}”需要一整块 ${m[2]} 字节，超过所有 WebGPU 设备都有的 256 MiB 缓冲区`,
   ],
+  [
+    /^"(.*)" needs (\d+) bytes in one binding, more than the 128 MiB every WebGPU device can bind; where it can bind no more, in pieces$/u,
+    (m) => `“${m[1]}”需要一次绑定 ${m[2]} 字节，超过所有 WebGPU 设备都能绑定的 128 MiB；不能绑定更多时会分段进行`,
+  ],
   [/^Memory ran out while the model was loaded\.$/u, () => '加载模型时内存不足。'],
   [/^Memory ran out while the model ran\.$/u, () => '运行模型时内存不足。'],
   [/^The system ended the model’s process because memory ran out\.$/u, () => '内存不足，系统结束了运行模型的进程。'],
@@ -87,8 +91,14 @@ const sentences: [RegExp, Words][] = [
 ];
 
 /** Sentences the engine says in English, in Chinese; what is not listed here is shown as it came. */
-export function engineZhCN(dtype: Record<Dtype, string>): Record<'sentence' | 'clause', (text: string) => string> {
+export function engineZhCN(
+  dtype: Record<Dtype, string>,
+  bytes: (size: number) => string,
+): Record<'sentence' | 'clause', (text: string) => string> {
   const formats = new Map<string, string>(Object.entries(dtype));
+
+  /** Sizes as the rest of the page writes them. */
+  const sized = (text: string): string => text.replace(/(\d{4,}) (?:字节|bytes)/gu, (_, size) => bytes(Number(size)));
 
   function translate(text: string): string | null {
     const reason = reasons[text] ?? formats.get(text);
@@ -126,7 +136,7 @@ export function engineZhCN(dtype: Record<Dtype, string>): Record<'sentence' | 'c
   }
 
   return {
-    sentence: (text) => translate(text) ?? text,
-    clause: (text) => (translate(text) ?? text).replace(/[.。]$/u, ''),
+    sentence: (text) => sized(translate(text) ?? text),
+    clause: (text) => sized(translate(text) ?? text).replace(/[.。]$/u, ''),
   };
 }

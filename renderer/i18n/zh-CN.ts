@@ -94,7 +94,7 @@ export const zhCN = {
   method,
   accuracy: accuracyZhCN(format),
   adjust: adjustZhCN(format),
-  engine: engineZhCN(dtype),
+  engine: engineZhCN(dtype, bytes),
   error: errorsZhCN(format),
 
   app: {

@@ -18,15 +18,7 @@ import {
   type RuntimeRequest,
   type ToProcess,
 } from './protocol.js';
-import {
-  createSession,
-  knownBackends,
-  openTiny,
-  runSession,
-  takeOutputs,
-  toTensors,
-  valuesOf,
-} from './session.js';
+import { createSession, knownBackends, openTiny, runSession, takeOutputs, toTensors, valuesOf } from './session.js';
 import { Training } from './training-process.js';
 
 // Whoever starts this process, and with whatever environment: the library is loaded later, on demand.

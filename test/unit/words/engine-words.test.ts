@@ -58,6 +58,17 @@ describe('what the engine says has words in Chinese', () => {
     'no int4 encoding for this operator',
   ])('a sentence made of parts: %s', (text) => expect(english(zhCN.engine.sentence(text))).toBeNull());
 
+  it.each([
+    '"w" needs 3221225472 bytes in one piece, more than 2 GiB',
+    '"w" needs 300000000 bytes in one piece, more than 256 MiB, the buffer size every WebGPU device has',
+    '"w" needs 150000000 bytes in one binding, more than the 128 MiB every WebGPU device can bind; where it can bind no more, in pieces',
+  ])('a limit, with its size as the page writes sizes: %s', (text) => {
+    const words = zhCN.engine.sentence(text).replace(/WebGPU|GiB|MiB|GB|MB|“w”/gu, '');
+    expect(english(words)).toBeNull();
+    expect(zhCN.engine.sentence(text)).toMatch(/\d\s[GM]B/u);
+    expect(en.engine.sentence(text)).toMatch(/\d\s[GM]B/u);
+  });
+
   it('an unknown sentence is shown as it came', () =>
     expect(zhCN.engine.sentence('Something new: entirely.')).toBe('Something new: entirely.'));
 });
