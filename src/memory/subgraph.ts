@@ -33,6 +33,8 @@ interface Around {
 
 interface Preparing extends Around {
   readonly bindings: Readonly<Record<string, number>>;
+  /** Values whose shape the optimizer does not know, because a Loop carries them undeclared. */
+  readonly hidden?: ReadonlySet<string>;
 }
 
 /** Branches of an If (then, else), or the body of a Loop or Scan. */
@@ -70,19 +72,22 @@ function standAlone(body: Graph, inputs: ValueInfo[], { initializers }: Around):
   return { ...body, inputs, initializers: new Map([...captured, ...body.initializers]) };
 }
 
-/** What the optimizer sees of a body's inputs: what a Loop carries has no shape unless the body declares one. */
-function seenInputs(node: Node, source: Graph, inputs: readonly ValueInfo[]): ValueInfo[] {
-  if (node.opType !== 'Loop') return [...inputs];
-  const undeclared = new Set(source.inputs.slice(2).flatMap(({ name, dims }) => (dims === null ? [name] : [])));
-  return inputs.map((input) => (undeclared.has(input.name) ? { ...input, dims: null } : input));
+/** Values of a body whose shape the optimizer does not know: what a Loop carries, unless the body declares its shape. */
+function hiddenInputs(node: Node, source: Graph, { hidden }: Preparing): Set<string> {
+  const carried = node.opType === 'Loop' ? source.inputs.slice(2).filter(({ dims }) => dims === null) : [];
+  return new Set([...(hidden ?? []), ...carried.map(({ name }) => name)]);
 }
 
 function prepareBody(node: Node, source: Graph, around: Preparing): PreparedBody {
+  const { opsets } = around;
   const inputs = fedSizes(source, around);
-  const graph = lowerModel(
-    { graph: standAlone(source, seenInputs(node, source, inputs), around), opsets: around.opsets },
-    'cpu',
-  );
+  const hidden = hiddenInputs(node, source, around);
+  const seen = inputs.map((input) => (hidden.has(input.name) ? { ...input, dims: null } : input));
+  const graph = lowerModel({ graph: standAlone(source, seen, around), opsets }, 'cpu');
+  if (hidden.size > 0) {
+    const { unknown } = inferShapes({ graph: { ...graph.model.graph, inputs: seen }, opsets }, {});
+    for (const { value } of unknown) hidden.add(value);
+  }
   // The planner sees names where the sizes have some; sizes without a name are bound by value and axis.
   const own = around.shapes.bodies.get(source);
   const bindings = { ...around.bindings };
@@ -95,7 +100,7 @@ function prepareBody(node: Node, source: Graph, around: Preparing): PreparedBody
     });
     return { ...input, dims: input.dims && (symbols ?? input.dims) };
   });
-  const shapes = inferShapes({ graph: { ...graph.model.graph, inputs: symbolic }, opsets: around.opsets }, bindings);
+  const shapes = inferShapes({ graph: { ...graph.model.graph, inputs: symbolic }, opsets }, bindings);
   const outputs = source.outputs.map((output) => output.name);
   const plan = planBuffers({
     nodes: graph.nodes,
@@ -106,7 +111,7 @@ function prepareBody(node: Node, source: Graph, around: Preparing): PreparedBody
     rules: bufferRules.cpu,
   });
   const fixedOutputs = outputs.every((name) => shapes.symbols.get(name)?.every((dim) => typeof dim === 'number'));
-  const inside = { ...around, nodes: graph.nodes, initializers: graph.initializers, shapes, bindings };
+  const inside = { ...around, nodes: graph.nodes, initializers: graph.initializers, shapes, bindings, hidden };
   return { source, graph, plan, fixedOutputs, inner: prepareControls(inside) };
 }
 
@@ -123,14 +128,32 @@ export function prepareControls(around: Preparing): PreparedControls {
   return controls;
 }
 
-/** Nodes and constants of all bodies at any depth, for what their weights hold. */
-export function bodyWeights(controls: PreparedControls): { nodes: Node[]; initializers: Map<string, Tensor> } {
+/** A reader that packs nothing in place of a node that reads constants from further out than the graph around its body. */
+function plainReader(node: Node, far: ReadonlySet<string>): Node[] {
+  const inputs = node.inputs.map((name) => (far.has(name) ? '' : name));
+  const farther = node.inputs.filter((name) => far.has(name));
+  return farther.length === 0
+    ? [node]
+    : [
+        { ...node, inputs },
+        { ...node, opType: 'Identity', domain: '', inputs: farther },
+      ];
+}
+
+/**
+ * Nodes and constants of all bodies at any depth, for what their weights hold. The runtime packs constants of a body
+ * and of the graph around it, not those from further out.
+ */
+export function bodyWeights(
+  controls: PreparedControls,
+  far: ReadonlySet<string> = new Set(),
+): { nodes: Node[]; initializers: Map<string, Tensor> } {
   const nodes: Node[] = [];
   const initializers = new Map<string, Tensor>();
   for (const bodies of controls.values()) {
-    for (const { graph, inner } of bodies) {
-      const deeper = bodyWeights(inner);
-      nodes.push(...graph.nodes, ...deeper.nodes);
+    for (const { source, graph, inner } of bodies) {
+      const deeper = bodyWeights(inner, capturedNames(source));
+      nodes.push(...graph.nodes.flatMap((node) => plainReader(node, far)), ...deeper.nodes);
       for (const [name, tensor] of [...graph.initializers, ...deeper.initializers]) initializers.set(name, tensor);
     }
   }
