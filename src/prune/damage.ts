@@ -1,7 +1,8 @@
 import type { Model } from '../onnx/model.js';
-import { defaultBindings, inferShapes } from '../onnx/shape.js';
+import { inferShapes } from '../onnx/shape.js';
 import { leavesOf, type Atom } from './axis-atoms.js';
 import { analyse, type AnalysedClass, type PruneClass } from './classes.js';
+import { analysisDims } from './request.js';
 import { unitEnergies } from './scores.js';
 import { planWidths } from './widths.js';
 
@@ -27,7 +28,7 @@ const curves = new WeakMap<Model, PruneCurve>();
 export function pruneCurve(model: Model): PruneCurve {
   const known = curves.get(model);
   if (known !== undefined) return known;
-  const { graph, classes: analysed } = analyse(model, inferShapes(model, defaultBindings(model, 1).dims));
+  const { graph, classes: analysed } = analyse(model, inferShapes(model, analysisDims(model)));
   const normalized = new Set(
     graph.marks.filter(({ mark }) => mark === 'normalized').flatMap(({ axis }) => leavesOf(axis)),
   );

@@ -1,12 +1,11 @@
 import { SnugError } from '../contract/errors.js';
 import type { ClassPlan } from '../contract/types.js';
-import { cloneModel } from '../onnx/graph.js';
 import type { Model } from '../onnx/model.js';
-import { defaultBindings, inferShapes } from '../onnx/shape.js';
+import { inferShapes } from '../onnx/shape.js';
 import { analyse, type AnalysedClass } from './classes.js';
 import { repairClasses } from './repair.js';
-import { analysisBatch, type ClassRepair, type PruneRequest } from './request.js';
-import { noEdits, rewriteModel } from './rewrite.js';
+import { analysisDims, type ClassRepair, type PruneRequest } from './request.js';
+import { finishModel, noEdits, rewriteModel } from './rewrite.js';
 import { rankAtRandom, rankByMagnitude } from './scores.js';
 import { planWidths, type WidthRequest } from './widths.js';
 
@@ -38,10 +37,7 @@ const quantizedOperators = new Set(
  */
 export async function pruneModel(model: Model, request: PruneRequest): Promise<PruneResult> {
   refuseQuantized(model);
-  const bindings = defaultBindings(model, analysisBatch, {
-    ...request.samples?.dataset.dims,
-    ...request.samples?.dims,
-  }).dims;
+  const bindings = analysisDims(model, { ...request.samples?.dataset.dims, ...request.samples?.dims });
   const analysis = analyse(model, inferShapes(model, bindings));
   const plans = planWidths(analysis.classes, request);
   const shrinking = analysis.classes
@@ -67,7 +63,7 @@ export async function pruneModel(model: Model, request: PruneRequest): Promise<P
   function rank({ method, seed = 0 }: PruneRequest, one: AnalysedClass): number[] {
     return method === 'random' ? rankAtRandom(one, seed) : rankByMagnitude(analysis.graph, one);
   }
-  const pruned = cloneModel(rewriteModel(model, analysis.graph, kept, edits));
+  const pruned = finishModel(rewriteModel(model, analysis.graph, kept, edits));
   return {
     model: pruned,
     classes: plans,
@@ -84,7 +80,7 @@ export async function pruneModel(model: Model, request: PruneRequest): Promise<P
  */
 export function previewPrune(model: Model, request: WidthRequest): Omit<PruneResult, 'repair'> {
   refuseQuantized(model);
-  const analysis = analyse(model, inferShapes(model, defaultBindings(model, analysisBatch).dims));
+  const analysis = analyse(model, inferShapes(model, analysisDims(model)));
   const plans = planWidths(analysis.classes, request);
   const kept = new Map<number, readonly number[]>();
   plans.forEach(({ before, after }, at) => {
@@ -94,7 +90,7 @@ export function previewPrune(model: Model, request: WidthRequest): Omit<PruneRes
         Array.from({ length: after }, (_, unit) => unit),
       );
   });
-  const pruned = cloneModel(rewriteModel(model, analysis.graph, kept, noEdits()));
+  const pruned = finishModel(rewriteModel(model, analysis.graph, kept, noEdits()));
   return { model: pruned, classes: plans, before: sizeOf(model), after: sizeOf(pruned) };
 }
 

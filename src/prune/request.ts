@@ -1,10 +1,32 @@
 import type { Provider, PruneMethod } from '../contract/types.js';
+import type { Model } from '../onnx/model.js';
+import { bindingName } from '../onnx/shape-bindings.js';
+import { defaultBindings } from '../onnx/shape.js';
 import type { Dataset } from '../runtime/dataset-types.js';
 import type { Runtime } from '../runtime/types.js';
 import type { WidthRequest } from './widths.js';
 
 /** Batch at which shapes are worked out: any size above one tells a batch from a broadcast axis. */
 export const analysisBatch = 2;
+
+/** Height and width of images whose size is open: large enough for a few halvings, small enough to be quick. */
+const openImageSize = 64;
+
+/**
+ * Sizes at which shapes are worked out: what is given, a batch of {@link analysisBatch}, and for images of open size
+ * a height and width that survive downsampling (see {@link defaultBindings} for the rest).
+ */
+export function analysisDims(model: Model, given: Readonly<Record<string, number>> = {}): Record<string, number> {
+  const { dims, assumed } = defaultBindings(model, analysisBatch, given);
+  for (const input of model.graph.inputs) {
+    if (input.dims?.length !== 4) continue;
+    for (const axis of [2, 3]) {
+      const name = bindingName(input, axis);
+      if (name !== null && assumed.includes(name) && dims[name] === 1) dims[name] = openImageSize;
+    }
+  }
+  return dims;
+}
 
 /** Calibration data and the means to run it. */
 export interface PruneSamples {

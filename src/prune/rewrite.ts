@@ -1,3 +1,4 @@
+import { cloneModel, removeDeadNodesAndInitializers } from '../onnx/graph.js';
 import type { Attribute, Model, Node, Tensor, ValueInfo } from '../onnx/model.js';
 import { keptIndices, keptSize, leavesOf, type Atom, type KeptUnits } from './axis-atoms.js';
 import type { AxisGraph, MendContext } from './axis-graph.js';
@@ -88,6 +89,13 @@ export function rewriteModel(model: Model, graph: AxisGraph, kept: KeptUnits, ed
     ...model,
     graph: { ...source, nodes, initializers, inputs: source.inputs.map(resize), valueInfo },
   };
+}
+
+/** A rewritten model to hand out: a copy without the nodes and constants that sizes written down left unused. */
+export function finishModel(model: Model): Model {
+  const copy = cloneModel(model);
+  removeDeadNodesAndInitializers(copy.graph);
+  return copy;
 }
 
 /** For every node that reads a size of a changed axis as a number: which inputs become which constants. */

@@ -17,11 +17,11 @@ describe('model families', () => {
     const exact = analysis.classes.filter((one) => one.approximate === null);
     for (const [at, one] of exact.entries()) {
       const share = at % 2 === 0 ? 0.3 : 0.5;
-      const apart = await difference(model, analysis, [one], feeds, { seed: at + 1, folder: folder.path, share });
+      const apart = await difference(model, analysis, [one], feeds, { seed: at + 1, share });
       expect(apart, one.name).toBeLessThan(1e-4);
     }
     for (const share of [0.3, 0.5]) {
-      const together = await difference(model, analysis, exact, feeds, { seed: 9, folder: folder.path, share });
+      const together = await difference(model, analysis, exact, feeds, { seed: 9, share });
       expect(together, 'all classes').toBeLessThan(1e-4);
       const perClass = Object.fromEntries(
         analysis.classes.map((one) => [one.id, Math.max(1, Math.round(one.width * (1 - share)))]),

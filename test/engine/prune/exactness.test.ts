@@ -1,12 +1,9 @@
 import { existsSync } from 'node:fs';
 import path from 'node:path';
-import { afterAll, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { readModel } from '../../../src/onnx/read.js';
 import { analyseModel, difference } from './masking.js';
-import { imageDataset, modelsFolder, temporaryFolder, textDataset } from './support.js';
-
-const folder = temporaryFolder();
-afterAll(folder.remove);
+import { imageDataset, modelsFolder, textDataset } from './support.js';
 
 const shared = [
   { name: 'digits-mlp.onnx', classes: 2 },
@@ -26,11 +23,8 @@ describe.skipIf(!existsSync(modelsFolder))('slicing equals masking on trained mo
     expect(analysis.classes.filter((one) => one.byDefault)).toHaveLength(classes);
     const exact = analysis.classes.filter((one) => one.approximate === null);
     for (const [at, one] of exact.entries()) {
-      expect(
-        await difference(model, analysis, [one], feeds, { seed: at + 1, folder: folder.path }),
-        one.name,
-      ).toBeLessThan(1e-4);
+      expect(await difference(model, analysis, [one], feeds, { seed: at + 1 }), one.name).toBeLessThan(1e-4);
     }
-    expect(await difference(model, analysis, exact, feeds, { seed: 99, folder: folder.path })).toBeLessThan(1e-4);
+    expect(await difference(model, analysis, exact, feeds, { seed: 99 })).toBeLessThan(1e-4);
   });
 });

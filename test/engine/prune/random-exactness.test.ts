@@ -1,15 +1,11 @@
 import fc from 'fast-check';
-import { afterAll, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { checkModel } from '../../../src/onnx/check.js';
 import type { Model } from '../../../src/onnx/model.js';
 import type { Feeds } from '../../../src/runtime/types.js';
 import { analyseModel, difference } from './masking.js';
 import { numbers, randomModel } from './random-graph.js';
 import { randomSequenceModel, sequenceFeeds } from './sequence-models.js';
-import { temporaryFolder } from './support.js';
-
-const folder = temporaryFolder();
-afterAll(folder.remove);
 
 /** SNUG_PROPERTY_RUNS graphs of each family at random, every class alone; without it the same few every time. */
 const wanted = process.env.SNUG_PROPERTY_RUNS;
@@ -58,11 +54,11 @@ describe.each(families)('slicing equals masking on random $name', ({ build, feed
           const exact = analysis.classes.filter((one) => one.approximate === null);
           const alone = wanted === undefined ? exact.filter((_, at) => at === seed % exact.length) : exact;
           for (const one of alone) {
-            const options = { seed: seed + 1, folder: folder.path };
+            const options = { seed: seed + 1 };
             const apart = await difference(model, analysis, [one], feeds(seed), options);
             expect(apart, `${seed}: ${one.name}`).toBeLessThan(1e-4);
           }
-          const all = await difference(model, analysis, exact, feeds(seed), { seed, folder: folder.path });
+          const all = await difference(model, analysis, exact, feeds(seed), { seed });
           expect(all, `${seed}: all classes`).toBeLessThan(1e-4);
         }),
         parameters,
