@@ -1,5 +1,5 @@
 import type { Node, Tensor } from '../../onnx/model.js';
-import { rawTensor } from '../../onnx/tensor.js';
+import { elementCount, rawTensor } from '../../onnx/tensor.js';
 import { DataType } from '../../onnx/model.js';
 import { operatorKey } from '../inplace.js';
 import { getInt } from '../../onnx/attribute.js';
@@ -42,6 +42,25 @@ function attributeKey(node: Node): string | null {
     parts.push(`${name}=${String(attribute.value)}`);
   }
   return parts.sort().join(';');
+}
+
+/** Integers of at most this many elements that are equal become one; of floats only scalars are looked at. */
+const sharedIntegers = 8;
+
+/** Equal small constants are kept once, whoever reads them (the runtime's ConstantSharing). */
+function shareConstants(editor: GraphEditor): void {
+  const known = new Map<string, string>();
+  for (const [name, tensor] of editor.initializers) {
+    const small =
+      tensor.dataType === DataType.INT64 ? elementCount(tensor.dims) <= sharedIntegers : tensor.dims.length === 0;
+    if (!small || editor.outputs.has(name)) continue;
+    const numbers = editor.numbers(name);
+    if (!numbers) continue;
+    const key = `${tensor.dataType}:${tensor.dims.join()}:${numbers.join()}`;
+    const first = known.get(key);
+    if (first === undefined) known.set(key, name);
+    else editor.redirect(name, first);
+  }
 }
 
 /** Constants with the same few elements count as one value. */
@@ -177,6 +196,7 @@ export function applyBasic(editor: GraphEditor, constants: Map<string, FoldedDat
   eliminatePassThrough(editor);
   fuseConvBatchNorm(editor);
   fuseDivMul(editor);
+  shareConstants(editor);
   foldConstants(editor, constants);
   eliminateCommon(editor);
   fuseMatMulAdd(editor);

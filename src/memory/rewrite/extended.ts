@@ -144,6 +144,14 @@ function fuseGathersToSplit(editor: GraphEditor): void {
   }
 }
 
+/** The same cast of what stands before a transpose that goes. */
+function castBefore(editor: GraphEditor, cast: Node, source: string): string {
+  const output = `${cast.outputs[0] ?? ''}/untransposed`;
+  editor.describe(output, editor.dataType(cast.outputs[0]), editor.dims(source) ?? []);
+  editor.add({ ...cast, name: `${cast.name}/MatmulTransposeFusion/`, inputs: [source], outputs: [output] });
+  return output;
+}
+
 /** A transpose of the last two axes before a product becomes an attribute of it. */
 function fuseMatMulTranspose(editor: GraphEditor): void {
   for (const node of editor.ordered()) {
@@ -155,15 +163,19 @@ function fuseMatMulTranspose(editor: GraphEditor): void {
       [0, 'transA'],
       [1, 'transB'],
     ] as const) {
-      const transpose = editor.producer(inputs[index]);
+      const made = editor.producer(inputs[index]);
+      const cast = is(made, 'Cast') && editor.onlyConsumer(made.outputs[0]) === node ? made : undefined;
+      const transpose = cast ? editor.producer(cast.inputs[0]) : made;
       if (!is(transpose, 'Transpose')) continue;
       const order = getInts(transpose, 'perm', undefined);
       const rank = editor.dims(transpose.inputs[0])?.length ?? 0;
       const wanted = Array.from({ length: rank }, (_, axis) => (axis < rank - 2 ? axis : 2 * rank - 3 - axis));
       if (rank < 2 || (order ?? wanted).join() !== wanted.join()) continue;
-      inputs[index] = transpose.inputs[0] ?? '';
+      const [source = ''] = transpose.inputs;
+      inputs[index] = cast ? castBefore(editor, cast, source) : source;
       flags.push([flag, intAttribute(1)]);
-      if (editor.onlyConsumer(transpose.outputs[0]) === node) gone.push(transpose);
+      if (cast) gone.push(cast);
+      if (editor.onlyConsumer(transpose.outputs[0]) === (cast ?? node)) gone.push(transpose);
     }
     if (flags.length === 0) continue;
     editor.remove(node, ...gone);

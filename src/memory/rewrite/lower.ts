@@ -6,7 +6,7 @@ import { applyBasic } from './basic.js';
 import { GraphEditor } from './editor.js';
 import { applyExtended } from './extended.js';
 import { ChannelsLast } from './nhwc.js';
-import { widenHalf } from './half.js';
+import { foldCasts, insertCasts } from './half.js';
 import { BlockedLayout, fuseConvolutionSums } from './nchwc.js';
 import { duplicateDequantizers, fuseQuantized, prepareQuantized } from './qdq.js';
 import { pushTransposes } from './transpose.js';
@@ -41,11 +41,10 @@ export function structuralDims(model: Pick<Model, 'graph'>): Record<string, numb
  * @param disabled optimizers the session leaves out, by the runtime's names (`SessionLevers.disabledOptimizers`)
  */
 export function lowerModel(
-  original: Pick<Model, 'graph' | 'opsets'>,
+  model: Pick<Model, 'graph' | 'opsets'>,
   provider: Provider,
   disabled: readonly string[] = [],
 ): RuntimeGraph {
-  const model = provider === 'cpu' ? widenHalf(original) : original;
   const dims = structuralDims(model);
   const shapes = inferShapes(model, dims);
   const editor = new GraphEditor(model, shapes, (changed) => inferShapes(changed, dims));
@@ -53,7 +52,11 @@ export function lowerModel(
   applyBasic(editor, shapes.constants);
   if (provider === 'cpu') prepareQuantized(editor);
   pushTransposes(editor);
-  if (provider === 'cpu') fuseQuantized(editor);
+  if (provider === 'cpu') {
+    insertCasts(editor);
+    foldCasts(editor);
+    fuseQuantized(editor);
+  }
   applyExtended(editor, provider, new Set(disabled));
   if (provider === 'cpu') {
     new BlockedLayout(editor, channelBlock).apply();

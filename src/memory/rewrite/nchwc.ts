@@ -3,7 +3,7 @@ import { getInt, getInts, getString, intAttribute } from '../../onnx/attribute.j
 import { is, type GraphEditor } from './editor.js';
 
 const domain = 'com.microsoft.nchwc';
-const activations = ['Relu', 'Sigmoid', 'Tanh', 'LeakyRelu', 'Clip', 'HardSigmoid', 'HardSwish'];
+const activations = ['Relu', 'Sigmoid', 'Tanh', 'LeakyRelu', 'HardSigmoid', 'HardSwish'];
 
 /** A value that also exists with its channels in blocks. */
 interface Blocked {
@@ -266,16 +266,23 @@ export class BlockedLayout {
   }
 }
 
-/** Convolution, sum and activation of the plain layout run as one node (what the blocked layout left). */
+/**
+ * Convolution, sum and activation of the plain layout run as one node (what the blocked layout left). Of two
+ * convolutions that are added up, the one that stands first in the graph takes the sum.
+ */
 export function fuseConvolutionSums(editor: GraphEditor): void {
-  for (const conv of editor.ordered()) {
-    if (!is(conv, 'Conv') || !editor.has(conv)) continue;
-    const add = editor.onlyConsumer(conv.outputs[0]);
-    if (!is(add, 'Add')) continue;
-    const other = add.inputs.find((input) => input !== conv.outputs[0]) ?? '';
-    if (editor.dims(other)?.join() !== editor.dims(conv.outputs[0])?.join() || editor.isConstant(other)) continue;
+  const place = new Map(editor.nodes().map((node, index) => [node, index]));
+  for (const add of editor.ordered()) {
+    if (!is(add, 'Add') || !editor.has(add)) continue;
+    const producers = add.inputs.flatMap((input) => editor.producer(input) ?? []);
+    if (producers.length !== 2 || producers[0] === producers[1]) continue;
+    const conv = producers
+      .sort((a, b) => (place.get(a) ?? Infinity) - (place.get(b) ?? Infinity))
+      .find((node) => is(node, 'Conv') && editor.onlyConsumer(node.outputs[0]) === add);
+    const other = add.inputs.find((input) => input !== conv?.outputs[0]) ?? '';
+    if (!conv || editor.dims(other)?.join() !== editor.dims(conv.outputs[0])?.join()) continue;
     const next = editor.onlyConsumer(add.outputs[0]);
-    const last = is(next, ...activations) && !is(next, 'Clip', 'HardSwish') ? next : add;
+    const last = is(next, ...activations) && !is(next, 'HardSwish') ? next : add;
     editor.remove(conv, add, last);
     const [input = '', weight = '', bias = ''] = conv.inputs;
     const inputs = [input, weight, bias, other];

@@ -34,16 +34,27 @@ export function fuseLayerNorm(editor: GraphEditor): void {
   }
 }
 
+/** The value before a cast, which may stand between the parts of a norm in half precision. */
+function uncast(editor: GraphEditor, value: string | undefined): string | undefined {
+  const node = editor.producer(value);
+  return is(node, 'Cast') ? node.inputs[0] : value;
+}
+
 /** Square, mean, root, scale become SimplifiedLayerNormalization (RMS norm). */
 export function fuseRmsNorm(editor: GraphEditor): void {
   for (const pow of editor.ordered()) {
-    if (!is(pow, 'Pow') || editor.numbers(pow.inputs[1])?.[0] !== 2) continue;
+    // The runtime takes any exponent for 2; one that is cast in every run cannot be read here.
+    const exponent = editor.numbers(pow.inputs[1])?.[0] ?? (is(editor.producer(pow.inputs[1]), 'Cast') ? 2 : 0);
+    if (!is(pow, 'Pow') || exponent !== 2) continue;
     const source = pow.inputs[0] ?? '';
     const mean = editor.onlyConsumer(pow.outputs[0]);
     const add = is(mean, 'ReduceMean') ? editor.onlyConsumer(mean.outputs[0]) : undefined;
     const root = is(add, 'Add') ? editor.onlyConsumer(add.outputs[0]) : undefined;
     const div = is(root, 'Sqrt') ? editor.onlyConsumer(root.outputs[0]) : undefined;
-    const scale = is(div, 'Div') && div.inputs[0] === source ? editor.onlyConsumer(div.outputs[0]) : undefined;
+    const scale =
+      is(div, 'Div') && uncast(editor, div.inputs[0]) === uncast(editor, source)
+        ? editor.onlyConsumer(div.outputs[0])
+        : undefined;
     const weight = is(scale, 'Mul') ? scale.inputs.find((input) => editor.isConstant(input)) : undefined;
     if (!scale || weight === undefined || editor.dims(weight)?.length !== 1) continue;
     editor.remove(pow, mean, add, root, div, scale);
