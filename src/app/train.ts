@@ -13,7 +13,14 @@ import type { TrainingRuntime } from '../runtime/training-types.js';
 import type { RuntimeTensor } from '../runtime/types.js';
 import { prepareTraining, trainedModel, type PreparedTraining, type TrainSettings } from '../train/prepare.js';
 import { SampleSource } from '../train/samples.js';
-import { bestFile, train, type TrainOutcome, type TrainProgress, type Targets } from '../train/train.js';
+import {
+  bestFile,
+  train,
+  trainingLevers,
+  type TrainOutcome,
+  type TrainProgress,
+  type Targets,
+} from '../train/train.js';
 import { openModel, type OpenedModel } from './open.js';
 
 /** What a training will need, before it starts. */
@@ -123,6 +130,7 @@ export function trainingMemory(prepared: PreparedTraining, provider: Provider, t
     provider,
     batch: settings.microBatch,
     dims: {},
+    levers: trainingLevers,
     ...(threads === undefined ? {} : { threads }),
   });
   const parameters = graphs.parameters.reduce((sum, { dims }) => sum + elements(dims), 0);

@@ -1,6 +1,6 @@
 import path from 'node:path';
 import { SnugError } from '../contract/errors.js';
-import type { Provider } from '../contract/types.js';
+import type { Provider, SessionLevers } from '../contract/types.js';
 import { writeModel } from '../onnx/write.js';
 import { readStateMeta, readTrainingState, writeTrainingState, type StateTensor } from '../runtime/training-state.js';
 import type { StepResult, TrainingRuntime, TrainingSession } from '../runtime/training-types.js';
@@ -9,6 +9,12 @@ import { initialValues, type PreparedTraining } from './prepare.js';
 import { mixSeed, shuffled } from './random.js';
 import { learningRate } from './schedule.js';
 import { takeRows, type SampleSource } from './samples.js';
+
+/**
+ * Session settings of a training run. One block planned ahead for all values would be held beside the buffers of the
+ * first run; without it the runs take up to half the memory (docs of src/memory: memory pattern).
+ */
+export const trainingLevers: Partial<SessionLevers> = { memoryPattern: false };
 
 /** Where the right answers come from. */
 export type Targets =
@@ -324,7 +330,7 @@ class Trainer {
     writeModel(graphs.gradient, gradientPath, { overwrite: true });
     writeModel(graphs.evaluation, evaluationPath, { overwrite: true });
     return runtime.openTraining({
-      session: { provider, ...(threads === undefined ? {} : { threads }) },
+      session: { provider, levers: trainingLevers, ...(threads === undefined ? {} : { threads }) },
       gradientPath,
       evaluationPath,
       ...(targets.kind === 'teacher' ? { teacher: targets } : {}),

@@ -82,11 +82,13 @@ export function buildTrainingGraphs(model: Model, options: TrainingGraphOptions)
     });
   }
   const gradientOutputs = new Map<string, string>();
+  const taken = new Set([...gradient.graph.inputs.map(({ name }) => name), loss.gradient]);
   finish(gradient, builder, [loss.target, loss.weight], [loss.sum]);
   for (const { name, dims } of trained) {
     const made = gradients.get(name) ?? '';
-    // Two parameters may share one gradient value; outputs need names of their own.
-    const value = builder.emit('Identity', [made]);
+    // Two parameters may share one gradient; outputs need names of their own.
+    const value = taken.has(made) ? builder.emit('Identity', [made]) : made;
+    taken.add(value);
     gradientOutputs.set(name, value);
     gradient.graph.outputs.push({ name: value, dataType: DataType.FLOAT, dims: [...dims] });
   }
