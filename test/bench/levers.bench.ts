@@ -41,11 +41,11 @@ const sample = (name: string) => {
 const text = (sequence: number) => ({ sequence, past_sequence: 0, total_sequence: sequence });
 
 const cases: Case[] = [
-  { name: 'digits-vit', ...sample('digits-vit.onnx'), batch: 256, dims: {}, heavy: true },
-  { name: 'digits-resnet', ...sample('digits-resnet.onnx'), batch: 256, dims: {}, heavy: true },
+  { name: 'digits-vit', ...sample('digits-vit.onnx'), batch: 128, dims: {}, heavy: true },
+  { name: 'digits-resnet', ...sample('digits-resnet.onnx'), batch: 128, dims: {}, heavy: true },
   { name: 'kjv-gpt', ...sample('kjv-gpt/model.onnx'), batch: 16, dims: text(128), heavy: true },
-  { name: 'unet', model: () => unet({ scale: 1 / 4 }), batch: 1, dims: { height: 384, width: 384 }, heavy: true },
-  { name: 'vit-b', model: () => vitB16({ scale: 1 / 3, layers: 4 }), batch: 16, dims: {}, heavy: true },
+  { name: 'unet', model: () => unet({ scale: 1 / 4 }), batch: 4, dims: { height: 192, width: 192 }, heavy: true },
+  { name: 'vit-b', model: () => vitB16({ scale: 1 / 6, layers: 4 }), batch: 16, dims: {}, heavy: true },
   { name: 'mobilenetv2', model: () => mobilenetV2({ scale: 1 / 2 }), batch: 8, dims: {}, heavy: true },
   { name: 'resnet50', model: () => resnet50({ scale: 1 / 2 }), batch: 1, dims: {}, heavy: false },
   { name: 'bert-base', model: () => bertBase({ scale: 1 / 2, layers: 4 }), batch: 1, dims: text(64), heavy: false },
@@ -91,6 +91,7 @@ async function defaultPlan(model: Model, test: Case): Promise<{ file: string; le
   const { session, relaxDims, reorderNodes, externalWeights } = built.plan;
   const taken = [
     session.memoryPattern ? '' : 'no pattern',
+    session.disabledOptimizers ? 'gelu unfused' : '',
     relaxDims ? 'batch hidden' : '',
     reorderNodes ? 'reordered' : '',
     externalWeights ? 'weights mapped' : '',
@@ -129,6 +130,11 @@ describe.skipIf(!existsSync('/proc/self/clear_refs'))('levers (needs Linux /proc
         { label: 'arena shrunk', file: inline, options: off, run: { extra: shrink } },
         { label: 'mapped', file: mapped, options: options({}) },
         { label: 'mapped, unpacked', file: mapped, options: unpacked },
+        {
+          label: 'gelu unfused',
+          file: inline,
+          options: options({ memoryPattern: false, disabledOptimizers: ['BiasGeluFusion'] }),
+        },
         { label: 'level basic', file: inline, options: { ...off, graphOptimizationLevel: 'basic' } },
         { label: 'plan', file: plan.file, options: options(plan.levers) },
       ];
