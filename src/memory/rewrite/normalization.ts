@@ -43,9 +43,10 @@ function uncast(editor: GraphEditor, value: string | undefined): string | undefi
 /** Square, mean, root, scale become SimplifiedLayerNormalization (RMS norm). */
 export function fuseRmsNorm(editor: GraphEditor): void {
   for (const pow of editor.ordered()) {
+    if (!is(pow, 'Pow')) continue;
     // The runtime takes any exponent for 2; one that is cast in every run cannot be read here.
     const exponent = editor.numbers(pow.inputs[1])?.[0] ?? (is(editor.producer(pow.inputs[1]), 'Cast') ? 2 : 0);
-    if (!is(pow, 'Pow') || exponent !== 2) continue;
+    if (exponent !== 2) continue;
     const source = pow.inputs[0] ?? '';
     const mean = editor.onlyConsumer(pow.outputs[0]);
     const add = is(mean, 'ReduceMean') ? editor.onlyConsumer(mean.outputs[0]) : undefined;
