@@ -4,7 +4,7 @@ import { SnugError } from '../contract/errors.js';
 import type { Estimate, Provider } from '../contract/types.js';
 import { checkOutput, originalFiles, Workspace } from '../fit/workspace.js';
 import { prepareEstimate } from '../memory/estimate.js';
-import { DataType } from '../onnx/model.js';
+import { DataType, type Model } from '../onnx/model.js';
 import { writeModelInSteps } from '../onnx/write.js';
 import { castArray } from '../runtime/arrays.js';
 import type { Dataset } from '../runtime/dataset-types.js';
@@ -78,7 +78,7 @@ export async function trainFile(request: TrainFileRequest): Promise<TrainFileRes
   checkOutput(outputPath, [...originalFiles(opened.model), ...(request.labels ? [request.labels] : [])], overwrite);
   const source = await SampleSource.open(dataset);
   const targets = await openTargets(request);
-  const { prepared, memory } = chooseMicroBatch(request, source);
+  const { prepared, memory } = chooseMicroBatch(request, source, targets);
   const { microBatch } = prepared.settings;
   const weights = prepared.weights.map(({ name }) => name);
   const parameters = prepared.graphs.parameters.reduce((sum, { dims }) => sum + elements(dims), 0);
@@ -123,33 +123,46 @@ export async function trainFile(request: TrainFileRequest): Promise<TrainFileRes
 
 const elements = (dims: readonly number[]): number => dims.reduce((a, b) => a * b, 1);
 
-/** What a prepared training will need: the runs of a micro-batch, and the state it keeps. */
-export function trainingMemory(prepared: PreparedTraining, provider: Provider, threads?: number): TrainingMemory {
+/**
+ * What a prepared training will need: the runs of a micro-batch, and the state it keeps. A teacher's weights stay
+ * beside both; its own runs come before the model's, never at the same time.
+ */
+export function trainingMemory(
+  prepared: PreparedTraining,
+  provider: Provider,
+  { threads, teacher }: { threads?: number; teacher?: Model } = {},
+): TrainingMemory {
   const { graphs, settings } = prepared;
-  const run = prepareEstimate(graphs.gradient).estimate({
+  const options = {
     provider,
     batch: settings.microBatch,
     dims: {},
     levers: trainingLevers,
     ...(threads === undefined ? {} : { threads }),
-  });
+  };
+  const run = prepareEstimate(graphs.gradient).estimate(options);
+  const taught = teacher ? prepareEstimate(teacher).estimate(options) : null;
   const parameters = graphs.parameters.reduce((sum, { dims }) => sum + elements(dims), 0);
   const copies = 1 + (settings.optimizer.kind === 'adamw' ? 2 : 1) + (settings.microBatch < settings.batch ? 1 : 0);
   const stateBytes = parameters * 4 * copies;
-  return { run, stateBytes, peakBytes: run.peakBytes + stateBytes };
+  const runs = Math.max(run.peakBytes + (taught?.warm.parts.weightsBytes ?? 0), taught?.peakBytes ?? 0);
+  return { run, stateBytes, peakBytes: runs + stateBytes };
 }
 
 /** The micro-batch asked for, or the largest that the estimate puts within the budget. */
 function chooseMicroBatch(
   { opened, settings, microBatch, budgetBytes, provider, threads }: TrainFileRequest,
   source: SampleSource,
+  targets: Targets,
 ): { prepared: PreparedTraining; memory: TrainingMemory } {
   const fixed = !Object.values(source.inputDims).some((dims) => dims.includes('batch'));
+  const teacher = targets.kind === 'teacher' ? openModel(targets.modelPath).model : undefined;
+  const more = { ...(threads === undefined ? {} : { threads }), ...(teacher ? { teacher } : {}) };
   let size = fixed ? 1 : Math.min(microBatch ?? settings.batch, settings.batch);
   const first = prepareTraining(opened.model, source.inputDims, { ...settings, microBatch: size });
   for (;;) {
     const prepared = { ...first, settings: { ...first.settings, microBatch: size } };
-    const memory = trainingMemory(prepared, provider, threads);
+    const memory = trainingMemory(prepared, provider, more);
     if (budgetBytes === null || memory.peakBytes <= budgetBytes) return { prepared, memory };
     if (microBatch !== null || size === 1) {
       throw new SnugError('E_NOTHING_FITS', `Training needs ${memory.peakBytes} bytes, more than the budget.`, {
