@@ -44,6 +44,16 @@ export const accuracyEn = ({ bytes, bytesPair, clock, count, decimal }: Formats)
       `Not calibrated for ${where} yet; Snug does it by itself after your first plan.`,
     calibrating: (where: string): string => `Calibrating for ${where}: running three small test models…`,
     calibrationDone: (percent: number): string => `Calibrated. Estimates are within ±${off(percent)} here.`,
+    calibrationFound: 'What the test models showed',
+    calibrationFor: (device: string, driver: string | null, runtime: string): string =>
+      `Holds for ${device}${driver === null ? '' : `, driver ${driver}`}, ONNX Runtime ${runtime}.`,
+    probe: 'Test model',
+    probes: {
+      'dense layers': 'Dense layers',
+      'feature maps': 'Feature maps',
+      attention: 'Attention',
+    } as Record<string, string>,
+    probeNone: 'A session of one step',
     calibrationFailed: (reason: string): string => `Calibration did not work on this device: ${reason.toLowerCase()}.`,
     calibrationStopped: 'Calibration stopped. Estimates keep the interval they had.',
     calibrate: 'Calibrate now',

@@ -41,6 +41,12 @@ export const accuracyZhCN = ({ bytes, bytesPair, clock, count, decimal }: Format
     notCalibrated: (where) => `尚未为 ${where} 校准；第一次规划之后 Snug 会自动进行。`,
     calibrating: (where) => `正在为 ${where} 校准：运行三个小型测试模型…`,
     calibrationDone: (percent) => `校准完成，这里的估算误差在 ±${off(percent)} 以内。`,
+    calibrationFound: '测试模型的结果',
+    calibrationFor: (device, driver, runtime) =>
+      `适用于 ${device}${driver === null ? '' : `，驱动 ${driver}`}，ONNX Runtime ${runtime}。`,
+    probe: '测试模型',
+    probes: { 'dense layers': '全连接层', 'feature maps': '特征图', attention: '注意力' },
+    probeNone: '只有一步的会话',
     calibrationFailed: (reason) => `没能在这个设备上校准：${reason}。`,
     calibrationStopped: '校准已停止，估算仍用原来的范围。',
     calibrate: '立即校准',

@@ -9,7 +9,10 @@ export function intervalSentence(estimate: Estimate, t: Messages): string {
 }
 
 /** How far a prediction was off, percent: above zero when Snug expected too much. */
-export function signedErrorPercent({ predictedBytes, measuredBytes }: AccuracyRun): number {
+export function signedErrorPercent({
+  predictedBytes,
+  measuredBytes,
+}: Pick<AccuracyRun, 'predictedBytes' | 'measuredBytes'>): number {
   return (predictedBytes / measuredBytes - 1) * 100;
 }
 

@@ -21,6 +21,11 @@ test.describe('calibration', () => {
     const { page } = snug;
     await snug.load({ accuracy: experienced });
     await expect(page.getByText('Calibrated for CUDA on Nov 3, 2026: estimates within ±4.1%')).toBeVisible();
+    await page.getByText('What the test models showed').click();
+    await expect(page.getByRole('row', { name: /^Feature maps 61\.0\sMB 62\.6\sMB −2\.6%$/ })).toBeVisible();
+    await expect(
+      page.getByText('Holds for NVIDIA GeForce RTX 3060, driver 581.29, ONNX Runtime 1.30.0.'),
+    ).toBeVisible();
     await page.getByRole('button', { name: 'Calibrate again' }).click();
     await expect.poll(async () => (await snug.calls('calibrate'))[0]?.args).toEqual(['cuda']);
     await expect(page.locator('[role=status][aria-live=polite]')).toHaveText(
