@@ -9,6 +9,7 @@ import {
   constantData,
   fixed,
   hasOpenSize,
+  ShapeConflict,
   ShapeGap,
   type InferredValue,
   type KnownData,
@@ -25,6 +26,8 @@ export interface UnknownValue {
   reason: string;
   /** The value where the gap began; equal to `value` at the beginning. */
   cause: string;
+  /** Set where the sizes contradict each other: the model cannot run with them. */
+  conflict?: true;
 }
 
 /** What is known of the values of one graph; those of graphs around it are not repeated. */
@@ -198,13 +201,14 @@ class GraphInference {
   };
 
   /** @param reason why `value` is null or has open sizes, where it has. */
-  set(name: string, value: InferredValue | null, node: Node | null, reason: string): void {
+  set(name: string, value: InferredValue | null, node: Node | null, reason: string, conflict = false): void {
     if (value) this.values.set(name, value);
     if (value && !hasOpenSize(value)) return;
     const from = node ? [...valuesUsed(node)] : [];
     const cause = from.map((input) => this.surroundings.cause(input)).find((found) => found !== undefined) ?? name;
     this.causes.set(name, cause);
-    this.unknown.push({ value: name, node: node?.name ?? '', reason: value ? openReason : reason, cause });
+    const gap = { value: name, node: node?.name ?? '', reason: value ? openReason : reason, cause };
+    this.unknown.push(conflict ? { ...gap, conflict } : gap);
   }
 
   walk(): GraphShapes {
@@ -213,11 +217,13 @@ class GraphInference {
     for (const node of this.graph.nodes) {
       let outputs: (InferredValue | null)[] = [];
       let reason = '';
+      let conflict = false;
       try {
         outputs = this.infer(node);
       } catch (error) {
         if (!(error instanceof ShapeGap)) throw error;
         reason = error.message;
+        conflict = error instanceof ShapeConflict;
       }
       node.outputs.forEach((name, index) => {
         if (name === '') return;
@@ -225,7 +231,7 @@ class GraphInference {
         const value = inferred
           ? mergeDeclared(inferred, declared.get(name), this.run.bindings)
           : declaredValue(declared.get(name), this.run.bindings);
-        this.set(name, value, node, reason || `the ${node.opType} does not tell this output's shape`);
+        this.set(name, value, node, reason || `the ${node.opType} does not tell this output's shape`, conflict);
       });
     }
     return this;

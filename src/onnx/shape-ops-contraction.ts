@@ -3,6 +3,7 @@ import {
   broadcast,
   differ,
   fixed,
+  ShapeConflict,
   ShapeGap,
   type RuleContext,
   type ShapeDim,
@@ -18,7 +19,7 @@ export function matMulDims(left: readonly ShapeDim[], right: readonly ShapeDim[]
   const inner = a.at(-1);
   const columns = b.at(-1);
   if (!rows || !inner || !columns) throw new ShapeGap('a scalar cannot be multiplied as a matrix');
-  if (differ(inner, b.at(-2))) throw new ShapeGap(`inner sizes ${inner.size} and ${b.at(-2)?.size} differ`);
+  if (differ(inner, b.at(-2))) throw new ShapeConflict(`inner sizes ${inner.size} and ${b.at(-2)?.size} differ`);
   const result = broadcast([a.slice(0, -2), b.slice(0, -2)]);
   if (left.length > 1) result.push(rows);
   if (right.length > 1) result.push(columns);
@@ -54,7 +55,7 @@ function gemm(type: (context: RuleContext) => number, right = 1): ShapeRule {
   return (context) => {
     const a = swapLast(context.input(0).dims, context.int('transA', 0) !== 0);
     const b = swapLast(context.input(right).dims, context.int('transB', 0) !== 0);
-    if (differ(a[1], b[0])) throw new ShapeGap(`inner sizes ${a[1]?.size} and ${b[0]?.size} differ`);
+    if (differ(a[1], b[0])) throw new ShapeConflict(`inner sizes ${a[1]?.size} and ${b[0]?.size} differ`);
     return [{ dataType: type(context), dims: [a[0] ?? fixed(1), b[1] ?? fixed(1)] }];
   };
 }

@@ -13,7 +13,9 @@ import {
   intsFrom,
   multiplyDims,
   open,
+  ShapeConflict,
   ShapeGap,
+  type InferredValue,
   type KnownData,
   type RuleContext,
   type ShapeDim,
@@ -61,7 +63,7 @@ const reshape: ShapeRule = (context) => {
   if (openAt >= 0) result[openAt] = openDim(dims, result, openAt);
   const before = multiplyDims(...dims);
   const after = multiplyDims(...result);
-  if (differ(before, after)) throw new ShapeGap(`${before.size} elements cannot be reshaped to ${after.size}`);
+  if (differ(before, after)) throw new ShapeConflict(`${before.size} elements cannot be reshaped to ${after.size}`);
   return [{ dataType, dims: result }];
 };
 
@@ -121,7 +123,7 @@ export function joinAlong(parts: readonly (readonly ShapeDim[])[], axis: number)
     const along = parts.map((part) => part[index] ?? fixed(0));
     if (index === axis) return along.length === 1 ? dim : along.reduce(addDims);
     const known = along.find((other) => !Number.isNaN(other.size)) ?? dim;
-    if (along.some((other) => differ(other, known))) throw new ShapeGap('the other sizes of the parts differ');
+    if (along.some((other) => differ(other, known))) throw new ShapeConflict('the other sizes of the parts differ');
     const best = along.find((other) => typeof other.symbol === 'number') ?? along.find((other) => other.symbol);
     return best === undefined ? known : { ...best, size: known.size };
   });
@@ -188,9 +190,18 @@ const slice: ShapeRule = (context) => {
   return [{ dataType, dims: result }];
 };
 
+/** Indices known beforehand (positions counted from a size, say) must be within the axis they pick from. */
+export function checkIndices({ data, dims: shape }: InferredValue, dim: ShapeDim | undefined): void {
+  if (shape.length === 0 || dim === undefined || Number.isNaN(dim.size)) return;
+  const beyond = data?.values.find((index) => index >= dim.size || index < -dim.size);
+  if (beyond !== undefined)
+    throw new ShapeConflict(`there are ${dim.size} entries to pick from, but no number ${beyond}`);
+}
+
 const gather: ShapeRule = (context) => {
   const { dataType, dims } = context.input(0);
   const axis = axisOf(context.int('axis', 0), dims.length);
+  checkIndices(context.input(1), dims[axis]);
   return [{ dataType, dims: [...dims.slice(0, axis), ...context.input(1).dims, ...dims.slice(axis + 1)] }];
 };
 

@@ -1,5 +1,5 @@
 import { DataType } from './model.js';
-import { joinAlong } from './shape-ops-layout.js';
+import { checkIndices, joinAlong } from './shape-ops-layout.js';
 import { matMul } from './shape-ops-contraction.js';
 import {
   axisOf,
@@ -49,6 +49,7 @@ const gatherBlockQuantized: ShapeRule = (context) => {
   const data = context.input(0);
   const scales = context.input(2);
   const axis = axisOf(context.int('gather_axis', 0), data.dims.length);
+  checkIndices(context.input(1), data.dims[axis]);
   const perByte = data.dataType === DataType.UINT8 ? 8 / context.int('bits', 4) : 1;
   const last = data.dims.length - 1;
   const unpacked = data.dims.map((dim, index) => (index === last ? multiplyDims(dim, fixed(perByte)) : dim));

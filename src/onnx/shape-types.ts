@@ -44,6 +44,9 @@ export interface InferredValue {
 /** Thrown inside rules when a shape cannot be worked out; becomes an entry of `unknown`, never leaves inferShapes. */
 export class ShapeGap extends Error {}
 
+/** Sizes that contradict each other, so that the model cannot run with them. */
+export class ShapeConflict extends ShapeGap {}
+
 /** What a shape rule sees of its node. */
 export interface RuleContext {
   readonly node: Node;
@@ -188,7 +191,7 @@ function broadcastAxis(dims: readonly ShapeDim[]): ShapeDim {
   for (const dim of dims) {
     if (Number.isNaN(dim.size)) open = dim;
     else if (dim.size !== 1) {
-      if (size !== 1 && size !== dim.size) throw new ShapeGap(`sizes ${size} and ${dim.size} cannot be broadcast`);
+      if (size !== 1 && size !== dim.size) throw new ShapeConflict(`sizes ${size} and ${dim.size} cannot be broadcast`);
       size = dim.size;
     }
     if (typeof dim.symbol !== 'number') names.add(dim.symbol);

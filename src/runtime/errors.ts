@@ -119,6 +119,15 @@ const rules: Rule[] = [
   },
   {
     code: 'E_RUN_FAILED',
+    phase: 'run',
+    pattern:
+      /indices element out of data bounds|attempting to broadcast an axis by a dimension other than 1|non concat axis dimensions must match|cannot be reshaped to the requested shape|incompatible dimensions|dimension mismatch/i,
+    message: () => 'The sizes of the inputs do not fit the model.',
+    action:
+      'Give sizes the model was made for, for example a shorter sequence with --dim NAME=N ("snug inspect" lists the names); the details say what the runtime met.',
+  },
+  {
+    code: 'E_RUN_FAILED',
     pattern: /[\s\S]*/,
     message: () => 'The runtime failed while it ran the model.',
     action: 'Try another execution provider; the details say what the runtime met.',
