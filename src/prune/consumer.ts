@@ -136,14 +136,14 @@ export function writeRepair(
   const inputs = [...node.inputs];
   const name = ownName(graph, edits, use.node, inputs[1]!, `${use.weight}_repaired`);
   edits.constants.set(name, floatTensor(name, old.dims, values, old.dataType));
-  graph.setConstant(name, edits.constants.get(name)!, graph.axes(use.operand)!);
+  knowAxes(graph, name, edits.constants.get(name)!, graph.axes(use.operand)!);
   inputs[1] = name;
   const bias = Float32Array.from(repair.bias);
   const biasAxes = [use.output];
   if (consumer.bias === 'own') {
     const biasName = ownName(graph, edits, use.node, inputs[2] ?? '', `${use.weight}_repaired_bias`);
     edits.constants.set(biasName, floatTensor(biasName, [outputs], bias, old.dataType));
-    graph.setConstant(biasName, edits.constants.get(biasName)!, biasAxes);
+    knowAxes(graph, biasName, edits.constants.get(biasName)!, biasAxes);
     inputs[2] = biasName;
   }
   if (consumer.add !== null) {
@@ -152,12 +152,17 @@ export function writeRepair(
     const used = current.inputs.find((input) => input !== use.node.outputs[0]) ?? constant;
     const biasName = ownName(graph, edits, add, used, `${use.weight}_repaired_bias`);
     edits.constants.set(biasName, floatTensor(biasName, [outputs], bias, old.dataType));
-    graph.setConstant(biasName, edits.constants.get(biasName)!, biasAxes);
+    knowAxes(graph, biasName, edits.constants.get(biasName)!, biasAxes);
     edits.nodes.set(addAt, { ...current, inputs: current.inputs.map((input) => (input === used ? biasName : input)) });
   }
   const attributes = new Map(node.attributes);
   if (node.opType === 'Gemm') attributes.set('alpha', floatAttribute(1)).set('beta', floatAttribute(1));
   edits.nodes.set(use.at, { ...node, inputs, attributes });
+}
+
+/** Tells the graph the axes of a constant it does not have yet; those it has keep their dense values there. */
+function knowAxes(graph: AxisGraph, name: string, tensor: Tensor, axes: Atom[]): void {
+  if (graph.constant(name) === undefined) graph.setConstant(name, tensor, axes);
 }
 
 /** `name` when it is an initializer only `node` uses, else a new name. */

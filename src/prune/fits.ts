@@ -9,7 +9,7 @@ import type { StageRun, TapSize } from './stages.js';
 import type { Tap, TapPiece } from './taps.js';
 
 /** Wider consumers are fitted in pieces: time grows with the cube of the columns, memory with their square. */
-const maximumColumns = 4608;
+export const maximumColumns = 4608;
 
 /** One consumer of a class with the sums its repair needs. */
 export interface ConsumerFit {
@@ -55,7 +55,7 @@ export function prepareFit(
   graph: AxisGraph,
   edits: Edits,
   kept: KeptUnits,
-  one: AnalysedClass,
+  one: Pick<AnalysedClass, 'leaf' | 'width'>,
   consumer: LinearConsumer,
   every: number,
 ): ConsumerFit {

@@ -9,7 +9,7 @@ export interface ObsConsumer {
   weights: Float64Array;
   inputs: number;
   outputs: number;
-  /** Unit → its rows in `weights` (one for a Gemm, kh·kw for a Conv, the head's width for attention heads). */
+  /** Unit → its rows in `weights`: one for a Gemm, kh·kw for a Conv, the head's width for attention heads; none is allowed. */
   rows: readonly (readonly number[])[];
   /** What one unit of squared error is worth, so that consumers can be added up. */
   scale: number;
@@ -100,6 +100,7 @@ class Downdates {
     const inverse = this.#inverseBlocks[unit]!;
     const energy = this.#energyBlocks[unit]!;
     const k = this.#rows[unit]!.length;
+    if (k === 0) return 0;
     if (k === 1) return energy[0]! / inverse[0]!;
     // tr(L⁻¹ M L⁻ᵀ): the diagonal of M seen in the basis where the block of H⁻¹ is one.
     const white = whiten(blockFactor(inverse, k), energy, k);
@@ -111,6 +112,7 @@ class Downdates {
   remove(unit: number): void {
     const rows = this.#rows[unit]!;
     const k = rows.length;
+    if (k === 0) return;
     const factor = blockFactor(this.#inverseBlocks[unit]!, k);
     const white = whiten(factor, this.#energyBlocks[unit]!, k);
     const start = this.#pending;

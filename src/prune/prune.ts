@@ -2,10 +2,13 @@ import { SnugError } from '../contract/errors.js';
 import type { ClassPlan } from '../contract/types.js';
 import type { Model } from '../onnx/model.js';
 import { inferShapes } from '../onnx/shape.js';
-import { analyse, type AnalysedClass } from './classes.js';
+import { allocate, damageOf } from './allocation.js';
+import { analyse, type Analysis, type AnalysedClass } from './classes.js';
+import { measureLosses, type LossCurve } from './losses.js';
+import { refuseQuantized } from './quantized.js';
 import { repairClasses } from './repair.js';
-import { analysisDims, type ClassRepair, type PruneRequest } from './request.js';
-import { finishModel, noEdits, rewriteModel } from './rewrite.js';
+import { analysisDims, type ClassRepair, type PruneDamage, type PruneRequest } from './request.js';
+import { finishModel, noEdits, rewriteModel, type Edits } from './rewrite.js';
 import { rankAtRandom, rankByMagnitude } from './scores.js';
 import { planWidths, type WidthRequest } from './widths.js';
 
@@ -21,13 +24,9 @@ export interface PruneResult {
   after: ModelSize;
   /** Per class id, for method `repair`. */
   repair?: Record<string, ClassRepair>;
+  /** For methods that run samples. */
+  damage?: PruneDamage;
 }
-
-/** Operators whose weights are integers: pruning them would need their scales rebuilt. */
-const quantizedOperators = new Set(
-  `DequantizeLinear QLinearConv QLinearMatMul MatMulInteger ConvInteger MatMulNBits MatMulBnb4 DynamicQuantizeMatMul
-  MatMulIntegerToFloat GatherBlockQuantized QGemm QAttention QLinearAdd`.split(/\s+/),
-);
 
 /**
  * Removes hidden units of MLPs and inner channels of convolutions. The given model stays as it is; the new one
@@ -39,38 +38,90 @@ export async function pruneModel(model: Model, request: PruneRequest): Promise<P
   refuseQuantized(model);
   const bindings = analysisDims(model, { ...request.samples?.dataset.dims, ...request.samples?.dims });
   const analysis = analyse(model, inferShapes(model, bindings));
-  const plans = planWidths(analysis.classes, request);
-  const shrinking = analysis.classes
-    .map((one, at) => ({ one, width: plans[at]!.after }))
-    .filter(({ one, width }) => width < one.width);
-
-  const kept = new Map<number, readonly number[]>();
-  let edits = noEdits();
-  let repair: Record<string, ClassRepair> | undefined;
-  if (request.method === 'repair' || request.method === 'activation') {
-    if (request.samples === undefined) {
-      throw new SnugError('E_BAD_REQUEST', `Pruning by ${request.method} needs inputs to run.`, {
-        action: 'Give samples or made-up inputs, or prune by magnitude.',
-      });
-    }
-    ({ edits, repair } = await repairClasses(model, analysis.graph, shrinking, kept, request.samples, request));
-  } else {
-    shrinking.forEach(({ one, width }, at) => {
-      kept.set(one.leaf.id, best(rank(request, one), width));
-      request.onProgress?.(at + 1, shrinking.length, one.name);
-    });
-  }
-  function rank({ method, seed = 0 }: PruneRequest, one: AnalysedClass): number[] {
-    return method === 'random' ? rankAtRandom(one, seed) : rankByMagnitude(analysis.graph, one);
-  }
-  const pruned = finishModel(rewriteModel(model, analysis.graph, kept, edits));
+  const uniform = planWidths(analysis.classes, request);
+  const ranked = request.method === 'random' || request.method === 'magnitude';
+  const outcome = ranked ? rankUnits(analysis, uniform, request) : await repairBest(model, analysis, uniform, request);
+  const pruned = finishModel(rewriteModel(model, analysis.graph, outcome.kept, outcome.edits));
   return {
     model: pruned,
-    classes: plans,
+    classes: outcome.plans,
     before: sizeOf(model),
     after: sizeOf(pruned),
-    ...(repair === undefined ? {} : { repair }),
+    ...(outcome.repair === undefined ? {} : { repair: outcome.repair }),
+    ...(outcome.damage === undefined ? {} : { damage: outcome.damage }),
   };
+}
+
+interface Outcome {
+  plans: ClassPlan[];
+  kept: Map<number, readonly number[]>;
+  edits: Edits;
+  repair?: Record<string, ClassRepair>;
+  damage?: PruneDamage;
+}
+
+/** Classes that a plan makes narrower. */
+function shrinkingOf(analysis: Analysis, plans: readonly ClassPlan[]): { one: AnalysedClass; width: number }[] {
+  return analysis.classes
+    .map((one, at) => ({ one, width: plans[at]!.after }))
+    .filter(({ one, width }) => width < one.width);
+}
+
+function rankUnits(analysis: Analysis, plans: ClassPlan[], { method, seed = 0, onProgress }: PruneRequest): Outcome {
+  const kept = new Map<number, readonly number[]>();
+  const shrinking = shrinkingOf(analysis, plans);
+  shrinking.forEach(({ one, width }, at) => {
+    const order = method === 'random' ? rankAtRandom(one, seed) : rankByMagnitude(analysis.graph, one);
+    kept.set(one.leaf.id, best(order, width));
+    onProgress?.(at + 1, shrinking.length, one.name);
+  });
+  return { plans, kept, edits: noEdits() };
+}
+
+/** Repairs at uniform widths and, where losses are measured, at those chosen by them; the less harmful result wins. */
+async function repairBest(
+  model: Model,
+  analysis: Analysis,
+  uniform: ClassPlan[],
+  request: PruneRequest,
+): Promise<Outcome> {
+  const { samples } = request;
+  if (samples === undefined) {
+    throw new SnugError('E_BAD_REQUEST', `Pruning by ${request.method} needs inputs to run.`, {
+      action: 'Give samples or made-up inputs, or prune by magnitude.',
+    });
+  }
+  const curves = (await lossCurves(model, analysis, uniform, request)) ?? new Map<string, LossCurve>();
+  const choices = [uniform];
+  if (curves.size > 1) {
+    const chosen = allocate(model, analysis, uniform, curves, request);
+    if (chosen.some((plan, at) => plan.after !== uniform[at]!.after)) choices.push(chosen);
+  }
+  let winner: { outcome: Outcome; error: number } | null = null;
+  for (const plans of choices) {
+    const kept = new Map<number, readonly number[]>();
+    const shrinking = shrinkingOf(analysis, plans);
+    const repaired = await repairClasses(model, analysis.graph, shrinking, kept, samples, request);
+    const { edits, repair, outputError } = repaired;
+    const damage =
+      outputError === null ? undefined : damageOf(analysis.classes, plans, outputError, curves, request.roundTo);
+    const error = outputError ?? Infinity;
+    if (winner !== null && error >= winner.error) continue;
+    winner = { outcome: { plans, kept, edits, repair, ...(damage === undefined ? {} : { damage }) }, error };
+  }
+  return winner!.outcome;
+}
+
+/** Curves of the classes that a ratio cuts; null when the widths are given anyway. */
+async function lossCurves(
+  model: Model,
+  { graph, classes }: Analysis,
+  uniform: readonly ClassPlan[],
+  request: PruneRequest,
+): Promise<Map<string, LossCurve> | null> {
+  if (request.allocation !== 'measured' || request.method !== 'repair' || request.samples === undefined) return null;
+  const free = classes.filter((one, at) => request.perClass?.[one.id] === undefined && uniform[at]!.after < one.width);
+  return measureLosses(model, graph, free, request.samples, request);
 }
 
 /**
@@ -78,7 +129,7 @@ export async function pruneModel(model: Model, request: PruneRequest): Promise<P
  * For planning: its shapes and bytes are those any method reaches, its numbers mean nothing.
  * @throws SnugError as {@link pruneModel}.
  */
-export function previewPrune(model: Model, request: WidthRequest): Omit<PruneResult, 'repair'> {
+export function previewPrune(model: Model, request: WidthRequest): Omit<PruneResult, 'repair' | 'damage'> {
   refuseQuantized(model);
   const analysis = analyse(model, inferShapes(model, analysisDims(model)));
   const plans = planWidths(analysis.classes, request);
@@ -106,13 +157,4 @@ function sizeOf(model: Model): ModelSize {
     weightBytes += tensor.data.byteLength;
   }
   return { parameters, weightBytes };
-}
-
-function refuseQuantized(model: Model): void {
-  const node = model.graph.nodes.find((candidate) => quantizedOperators.has(candidate.opType));
-  if (node === undefined) return;
-  throw new SnugError('E_NOT_SUPPORTED', `This model's weights are already quantized (${node.opType}).`, {
-    action: 'Prune the original model first, then quantize the result.',
-    params: { operator: node.opType },
-  });
 }

@@ -11,6 +11,7 @@ import { Stages } from './stages.js';
 /**
  * Chooses units by greedy Optimal Brain Surgeon and refits every consumer to the dense model's outputs, class by
  * class from the input of the network to its end, each fitted on what the already pruned layers before it produce.
+ * Also measures the squared error of the outputs on samples kept out of the fit, relative to their energy.
  * With method `activation`: chooses by what units contribute alone, and only keeps their mean. Adds the kept units to
  * `kept`.
  */
@@ -21,7 +22,7 @@ export async function repairClasses(
   kept: Map<number, readonly number[]>,
   samples: PruneSamples,
   { method, onProgress, signal }: Pick<PruneRequest, 'method' | 'onProgress' | 'signal'>,
-): Promise<{ edits: Edits; repair: Record<string, ClassRepair> }> {
+): Promise<{ edits: Edits; repair: Record<string, ClassRepair>; outputError: number | null }> {
   const edits = noEdits();
   const repair: Record<string, ClassRepair> = {};
   const sizes = shrinking.flatMap(({ one }) => refittable(graph, one).map((consumer) => tapSize(graph, consumer)));
@@ -46,7 +47,8 @@ export async function repairClasses(
     }
     onProgress?.(at + 1, shrinking.length, one.name);
   }
-  return { edits, repair };
+  const outputError = shrinking.length === 0 ? 0 : await stages.outputError(rewriteModel(model, graph, kept, edits));
+  return { edits, repair, outputError };
 }
 
 /** Sums over the samples for every consumer of a class, at the widths and with the edits made so far. */

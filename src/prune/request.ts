@@ -50,6 +50,13 @@ export interface PruneRequest extends WidthRequest {
   seed?: number;
   /** Needed by `repair` and `activation`. */
   samples?: PruneSamples;
+  /**
+   * `uniform` cuts every class by the ratio; `measured` saves as many bytes where it costs least, from loss curves
+   * measured on the samples (method `repair` only). Default uniform.
+   */
+  allocation?: 'uniform' | 'measured';
+  /** What a pruned model needs, for `measured`: the estimated peak, say. Its weights when left out. */
+  bytesOf?: (model: Model) => number;
   onProgress?: (done: number, total: number, item?: string) => void;
   /** Checked between layers. */
   signal?: AbortSignal;
@@ -67,4 +74,14 @@ export interface ClassRepair {
   rows: number;
   /** Consumers left as they were: their weight is grouped, too wide or no plain constant. */
   skipped: number;
+}
+
+/** What the pruned network's answers lost on samples kept out of the fit. */
+export interface PruneDamage {
+  /** Squared error of the outputs relative to their energy, in dB; Infinity when nothing changed. */
+  sqnrDb: number;
+  /** Expected for other ratios, from the loss curves set right by what was measured; empty without curves. */
+  byRatio: { ratio: number; sqnrDb: number }[];
+  /** The largest of those ratios that stays above 20 dB (1 % error): this far and no further. Null without curves. */
+  furthestRatio: number | null;
 }

@@ -4,11 +4,10 @@ import { DataType, type Model, type Node, type ValueInfo } from '../onnx/model.j
 import { dataTypeBits } from '../onnx/tensor.js';
 import { valuesUsed } from '../onnx/topology.js';
 import { writeModel } from '../onnx/write.js';
-import type { Feeds } from '../runtime/types.js';
+import type { Feeds, RuntimeTensor } from '../runtime/types.js';
 import type { AxisGraph } from './axis-graph.js';
-import type { AnalysedClass } from './classes.js';
 import { analysisBatch, type PruneSamples } from './request.js';
-import { buildTapModel, type Tap, type TapNames } from './taps.js';
+import { buildComparison, buildTapModel, comparisonOutputs, type Tap, type TapNames } from './taps.js';
 
 /** However many rows one sample has: fewer samples than this would not be diverse. */
 const leastSamples = 64;
@@ -43,6 +42,17 @@ export interface StageRun {
   heldOut: boolean;
 }
 
+/** A class, or anything else, whose weights may still change. */
+export interface Undecided {
+  members: readonly { initializer: string }[];
+}
+
+interface Batch {
+  start: number;
+  count: number;
+  heldOut: boolean;
+}
+
 /**
  * Runs tap models class after class. The networks are not run from their inputs each time: what no later edit can
  * change is kept from one stage to the next, in both networks, so that the whole repair costs about as much as
@@ -52,7 +62,7 @@ export class Stages {
   readonly #dense: Model;
   readonly #graph: AxisGraph;
   readonly #samples: PruneSamples;
-  readonly #batches: { start: number; count: number; heldOut: boolean }[];
+  readonly #batches: Batch[];
   readonly #total: number;
   #known: ValueInfo[] = [];
   #values: Feeds[] = [];
@@ -88,32 +98,62 @@ export class Stages {
   async run(
     current: Model,
     taps: readonly Tap[],
-    undecided: readonly AnalysedClass[],
+    undecided: readonly Undecided[],
     onRun: (run: StageRun) => void,
   ): Promise<void> {
-    const samples = this.#samples;
     const keep = this.#worthKeeping(undecided);
     const tapped = buildTapModel(this.#dense, current, taps, { known: this.#known, keep });
+    await this.#runAll(tapped.model, this.#batches, (results, { heldOut }, at, known) => {
+      onRun({ results, names: tapped.names, heldOut });
+      if (keep.length === 0) return;
+      this.#values[at] = Object.fromEntries(tapped.keeps.map(({ name }) => [name, results[name] ?? known(name)]));
+    });
+    if (keep.length > 0) this.#known = tapped.keeps;
+  }
+
+  /**
+   * Squared error of a pruned network's outputs on the samples kept out of the fit, relative to their energy. What the
+   * last {@link run} kept must still hold: the network may differ from it in that run's undecided classes only.
+   * @returns null when the model has no output to compare.
+   */
+  async outputError(current: Model): Promise<number | null> {
+    const model = buildComparison(this.#dense, current, this.#known);
+    if (model === null) return null;
+    const apart = this.#batches.some((batch) => batch.heldOut);
+    let error = 0;
+    let energy = 0;
+    await this.#runAll(
+      model,
+      this.#batches,
+      (results) => {
+        error += Number(results[comparisonOutputs.error]!.data[0]);
+        energy += Number(results[comparisonOutputs.energy]!.data[0]);
+      },
+      (batch) => batch.heldOut === apart,
+    );
+    return energy > 0 ? error / energy : null;
+  }
+
+  async #runAll(
+    model: Model,
+    batches: readonly Batch[],
+    onResults: (results: Feeds, batch: Batch, at: number, known: (name: string) => RuntimeTensor) => void,
+    wanted: (batch: Batch) => boolean = () => true,
+  ): Promise<void> {
+    const samples = this.#samples;
     await mkdir(samples.workDirectory, { recursive: true });
     const file = path.join(samples.workDirectory, 'prune-taps.onnx');
-    writeModel(tapped.model, file, { overwrite: true });
+    writeModel(model, file, { overwrite: true });
     const session = await samples.runtime.open({ modelPath: file, provider: samples.provider ?? 'cpu' });
     const own = new Set(this.#dense.graph.inputs.map((input) => input.name));
-    const wanted = tapped.model.graph.inputs.map((input) => input.name);
+    const inputs = model.graph.inputs.map((input) => input.name);
     try {
-      for (const [at, { start, count, heldOut }] of this.#batches.entries()) {
-        const given = wanted.some((name) => own.has(name)) ? await samples.dataset.feeds(start, count) : {};
-        const before = this.#values[at] ?? {};
-        const feeds = Object.fromEntries(wanted.map((name) => [name, before[name] ?? given[name]!]));
-        const results = await session.run(feeds);
-        onRun({ results, names: tapped.names, heldOut });
-        if (keep.length > 0) {
-          this.#values[at] = Object.fromEntries(
-            tapped.keeps.map(({ name }) => [name, results[name] ?? before[name] ?? given[name]!]),
-          );
-        }
+      for (const [at, batch] of batches.entries()) {
+        if (!wanted(batch)) continue;
+        const given = inputs.some((name) => own.has(name)) ? await samples.dataset.feeds(batch.start, batch.count) : {};
+        const known = (name: string): RuntimeTensor => this.#values[at]?.[name] ?? given[name]!;
+        onResults(await session.run(Object.fromEntries(inputs.map((name) => [name, known(name)]))), batch, at, known);
       }
-      if (keep.length > 0) this.#known = tapped.keeps;
     } finally {
       await session.close();
       await rm(file, { force: true });
@@ -121,7 +161,7 @@ export class Stages {
   }
 
   /** Values of the dense model on the border of what is still undecided; empty when they are unknown or too large. */
-  #worthKeeping(undecided: readonly AnalysedClass[]): ValueInfo[] {
+  #worthKeeping(undecided: readonly Undecided[]): ValueInfo[] {
     const members = new Set(undecided.flatMap((one) => one.members.map((member) => member.initializer)));
     const open = new Set<Node>();
     const reached = new Set<string>(members);

@@ -1,8 +1,8 @@
 import { getInt, getInts, intAttribute, intsAttribute, makeNode } from '../onnx/graph.js';
-import { valuesUsed } from '../onnx/topology.js';
 import { DataType, type Attribute, type Model, type Node, type Tensor, type ValueInfo } from '../onnx/model.js';
 import { float32Tensor, int64Tensor } from '../onnx/tensor.js';
 import type { LinearConsumer } from './consumer.js';
+import { assemble, mergeNetworks } from './two-networks.js';
 
 /** Outputs of a tap model for one consumer; see {@link buildTapModel}. */
 export interface TapNames {
@@ -68,93 +68,36 @@ export function buildTapModel(
   const keeps = keep.flatMap((info) =>
     [...new Set([info.name, merged.current(info.name)])].map((name) => ({ ...info, name })),
   );
-  const ready = new Map(known.map((info) => [info.name, info]));
-  const fresh = keeps.filter((info) => !ready.has(info.name));
-  const needed = reachable(
-    [...merged.nodes, ...builder.nodes],
-    [...builder.outputs, ...fresh].map((output) => output.name),
-    ready,
+  const ready = new Set(known.map((info) => info.name));
+  const model = assemble(
+    dense,
+    merged,
+    builder,
+    [...builder.outputs, ...keeps.filter(({ name }) => !ready.has(name))],
+    known,
   );
-  const made = new Set(needed.flatMap((node) => node.outputs));
-  const used = new Set(needed.flatMap((node) => [...valuesUsed(node)]));
-  const initializers = new Map([...merged.initializers].filter(([name]) => used.has(name)));
-  for (const tensor of builder.constants) initializers.set(tensor.name, tensor);
-  const inputs = dense.graph.inputs.filter(
-    (input) => !dense.graph.initializers.has(input.name) && used.has(input.name),
-  );
-  const handedIn = known.filter(
-    ({ name }) => used.has(name) && !made.has(name) && !inputs.some((i) => i.name === name),
-  );
-  const outputs = [...builder.outputs, ...fresh.filter(({ name }) => made.has(name))];
-  return {
-    names,
-    keeps,
-    model: {
-      ...dense,
-      // Weights are no inputs here, which IR version 3 would demand.
-      irVersion: Math.max(dense.irVersion, 4),
-      graph: {
-        ...dense.graph,
-        nodes: needed,
-        initializers,
-        inputs: [...inputs, ...handedIn],
-        outputs,
-        valueInfo: new Map(),
-      },
-    },
-  };
+  return { names, keeps, model };
 }
 
-interface MergedNetworks {
-  nodes: Node[];
-  initializers: Map<string, Tensor>;
-  /** Name of a value of the pruned network in the merged one. */
-  current: (name: string) => string;
+/** Outputs of a comparison model: squared distance of the two networks' answers, and squared dense answers. */
+export const comparisonOutputs = { error: 'compare/error', energy: 'compare/energy' } as const;
+
+/**
+ * A model that runs both networks and hands out how far apart their float outputs are, summed over everything.
+ * Null when no output can be compared.
+ */
+export function buildComparison(dense: Model, current: Model, known: readonly ValueInfo[]): Model | null {
+  const merged = mergeNetworks(dense, current);
+  const builder = new TapBuilder(dense.opsets.get('') ?? 1);
+  const pairs = dense.graph.outputs
+    .filter((output) => floats.has(output.dataType) && !/^present/.test(output.name))
+    .map((output) => [output.name, merged.current(output.name)] as const);
+  if (pairs.length === 0) return null;
+  builder.compare(pairs);
+  return assemble(dense, merged, builder, builder.outputs, known);
 }
 
-function mergeNetworks(dense: Model, current: Model): MergedNetworks {
-  const prefix = 'pruned::';
-  const renamed = new Set<string>();
-  const initializers = new Map(dense.graph.initializers);
-  for (const [name, tensor] of current.graph.initializers) {
-    if (dense.graph.initializers.get(name) === tensor) continue;
-    renamed.add(name);
-    initializers.set(prefix + name, { ...tensor, name: prefix + name });
-  }
-  const rename = (name: string): string => (renamed.has(name) ? prefix + name : name);
-  const copies: Node[] = [];
-  const known = new Set(dense.graph.nodes);
-  current.graph.nodes.forEach((node) => {
-    const same = known.has(node) && ![...valuesUsed(node)].some((name) => renamed.has(name));
-    if (same) return;
-    for (const output of node.outputs) if (output !== '') renamed.add(output);
-    copies.push({
-      ...node,
-      name: node.name === '' ? '' : prefix + node.name,
-      inputs: node.inputs.map(rename),
-      outputs: node.outputs.map(rename),
-    });
-  });
-  return { nodes: [...dense.graph.nodes, ...copies], initializers, current: rename };
-}
-
-/** Nodes that `outputs` need when the values in `ready` are handed in. */
-function reachable(
-  nodes: readonly Node[],
-  outputs: readonly string[],
-  ready: ReadonlyMap<string, unknown> = new Map(),
-): Node[] {
-  const producer = new Map(nodes.flatMap((node) => node.outputs.map((output) => [output, node] as const)));
-  const wanted = new Set<Node>();
-  const open = outputs.filter((name) => !ready.has(name));
-  for (let name = open.pop(); name !== undefined; name = open.pop()) {
-    const node = producer.get(name);
-    if (node === undefined || wanted.has(node)) continue;
-    wanted.add(node);
-    open.push(...[...valuesUsed(node)].filter((used) => !ready.has(used)));
-  }
-  return nodes.filter((node) => wanted.has(node));
-}
+const floats = new Set<number>([DataType.FLOAT, DataType.FLOAT16, DataType.DOUBLE]);
 
 class TapBuilder {
   readonly nodes: Node[] = [];
@@ -224,6 +167,26 @@ class TapBuilder {
     }
     this.constants.push(float32Tensor(weight, [outputs, piece.dense.length, ...kernel], turned));
     return this.#node(`${prefix}/y`, 'Conv', [some, weight], Object.fromEntries(use.node.attributes));
+  }
+
+  /** Squared distance and energy over all pairs (dense value, other value). */
+  compare(pairs: readonly (readonly [string, string])[]): void {
+    const total = (name: string, squares: string[]): void => {
+      const sums = squares.map((value, at) => {
+        const flat = this.#node(`${name}Flat${at}`, 'Reshape', [value, this.#ints(`${name}FlatShape${at}`, [-1, 1])]);
+        const turned = this.#node(`${name}Turned${at}`, 'Transpose', [flat], { perm: intsAttribute([1, 0]) });
+        return this.#node(`${name}Sum${at}`, 'MatMul', [turned, flat]);
+      });
+      this.#output(name, 'Sum', sums, [1, 1]);
+    };
+    const cast = (value: string, at: number, side: string): string =>
+      this.#node(`compare/${side}${at}`, 'Cast', [value], { to: intAttribute(DataType.FLOAT) });
+    const dense = pairs.map(([value], at) => cast(value, at, 'dense'));
+    const differences = pairs.map(([, value], at) =>
+      this.#node(`compare/difference${at}`, 'Sub', [dense[at]!, cast(value, at, 'pruned')]),
+    );
+    total(comparisonOutputs.error, differences);
+    total(comparisonOutputs.energy, dense);
   }
 
   #gemmInput(prefix: string, a: string, node: Node): string {

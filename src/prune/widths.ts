@@ -12,7 +12,7 @@ export interface WidthRequest {
 }
 
 /** Share of a class that always stays. */
-const minimumKept = 0.25;
+export const minimumKept = 0.25;
 
 /**
  * Kept width of every class. Widths are rounded to the nearest multiple, at least a quarter of a class stays, and
@@ -53,6 +53,20 @@ export function unitsPerMultiple(roundTo: number, unitSize: number): number {
   let [a, b] = [roundTo, unitSize];
   while (b > 0) [a, b] = [b, a % b];
   return roundTo / a;
+}
+
+/**
+ * Widths of a class to choose from, widest first: multiples that suit kernels, coarser for wide classes, down to the
+ * share that always stays.
+ */
+export function widthLevels({ width, unitSize }: Pick<PruneClass, 'width' | 'unitSize'>, roundTo = 8): number[] {
+  const rows = width * unitSize;
+  const step = unitsPerMultiple(rows >= 1024 ? 4 * roundTo : rows >= 256 ? 2 * roundTo : roundTo, unitSize);
+  const levels = [width];
+  for (let level = Math.floor((width - 1) / step) * step; level >= width * minimumKept && level > 0; level -= step) {
+    levels.push(level);
+  }
+  return levels;
 }
 
 function keptWidth(width: number, ratio: number, roundTo: number): number {
