@@ -69,7 +69,7 @@ function bindingsByName(
 /** Whether nothing in the graph speaks against these sizes (a table of positions that is too short, say). */
 function agrees(model: Pick<Model, 'graph' | 'opsets'>, dims: Readonly<Record<string, number>>): boolean {
   try {
-    return !inferShapes(model, dims).unknown.some(({ conflict }) => conflict);
+    return inferShapes(model, dims).conflicts.length === 0;
   } catch (error) {
     // A file that breaks the format says nothing about sizes here; whoever infers its shapes is told.
     if (error instanceof SnugError) return true;

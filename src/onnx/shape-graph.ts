@@ -26,14 +26,19 @@ export interface UnknownValue {
   reason: string;
   /** The value where the gap began; equal to `value` at the beginning. */
   cause: string;
-  /** Set where the sizes contradict each other: the model cannot run with them. */
-  conflict?: true;
+}
+
+/** A node whose inputs' sizes contradict each other: the model cannot run with them. */
+export interface SizeConflict {
+  node: string;
+  reason: string;
 }
 
 /** What is known of the values of one graph; those of graphs around it are not repeated. */
 export interface GraphShapes {
   readonly values: Map<string, InferredValue>;
   readonly unknown: UnknownValue[];
+  readonly conflicts: SizeConflict[];
 }
 
 /** What all graphs of a model share while they are inferred. */
@@ -187,6 +192,7 @@ const openReason = 'its size is only known while running';
 class GraphInference {
   readonly values = new Map<string, InferredValue>();
   readonly unknown: UnknownValue[] = [];
+  readonly conflicts: SizeConflict[] = [];
   private readonly causes = new Map<string, string>();
 
   constructor(
@@ -201,14 +207,13 @@ class GraphInference {
   };
 
   /** @param reason why `value` is null or has open sizes, where it has. */
-  set(name: string, value: InferredValue | null, node: Node | null, reason: string, conflict = false): void {
+  set(name: string, value: InferredValue | null, node: Node | null, reason: string): void {
     if (value) this.values.set(name, value);
     if (value && !hasOpenSize(value)) return;
     const from = node ? [...valuesUsed(node)] : [];
     const cause = from.map((input) => this.surroundings.cause(input)).find((found) => found !== undefined) ?? name;
     this.causes.set(name, cause);
-    const gap = { value: name, node: node?.name ?? '', reason: value ? openReason : reason, cause };
-    this.unknown.push(conflict ? { ...gap, conflict } : gap);
+    this.unknown.push({ value: name, node: node?.name ?? '', reason: value ? openReason : reason, cause });
   }
 
   walk(): GraphShapes {
@@ -217,13 +222,12 @@ class GraphInference {
     for (const node of this.graph.nodes) {
       let outputs: (InferredValue | null)[] = [];
       let reason = '';
-      let conflict = false;
       try {
         outputs = this.infer(node);
       } catch (error) {
         if (!(error instanceof ShapeGap)) throw error;
         reason = error.message;
-        conflict = error instanceof ShapeConflict;
+        if (error instanceof ShapeConflict) this.conflicts.push({ node: node.name, reason });
       }
       node.outputs.forEach((name, index) => {
         if (name === '') return;
@@ -231,7 +235,7 @@ class GraphInference {
         const value = inferred
           ? mergeDeclared(inferred, declared.get(name), this.run.bindings)
           : declaredValue(declared.get(name), this.run.bindings);
-        this.set(name, value, node, reason || `the ${node.opType} does not tell this output's shape`, conflict);
+        this.set(name, value, node, reason || `the ${node.opType} does not tell this output's shape`);
       });
     }
     return this;

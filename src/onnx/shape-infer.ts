@@ -2,7 +2,14 @@ import { SnugError } from '../contract/errors.js';
 import type { Graph, Model, ValueInfo } from './model.js';
 import { bindingName, fedInputs } from './shape-bindings.js';
 import { named, textOf } from './shape-expression.js';
-import { inferGraph, nothingAround, type GraphShapes, type InferenceRun, type UnknownValue } from './shape-graph.js';
+import {
+  inferGraph,
+  nothingAround,
+  type GraphShapes,
+  type InferenceRun,
+  type SizeConflict,
+  type UnknownValue,
+} from './shape-graph.js';
 import { fixed, type InferredValue, type KnownData } from './shape-types.js';
 
 /** Element type and sizes of a value for one set of bindings. */
@@ -24,6 +31,8 @@ export interface ShapeResult {
   constants: Map<string, KnownData>;
   /** Values whose shape could not be worked out, and everything computed from them. */
   unknown: UnknownValue[];
+  /** Nodes whose inputs' sizes contradict each other (bodies aside): with these bindings the model cannot run. */
+  conflicts: SizeConflict[];
   /** Bodies of If, Loop, Scan at any depth; what they use from outside is in the results around them. */
   bodies: Map<Graph, ShapeResult>;
   /** Sizes as formulas over the open dimensions' names (`batch*12`); `?` where none is known, null = no such value. */
@@ -53,12 +62,17 @@ function inputValue(input: ValueInfo, bindings: Readonly<Record<string, number>>
   };
 }
 
-function resultOf({ values, unknown }: GraphShapes, graph: Graph, bodies: Map<Graph, ShapeResult>): ShapeResult {
+function resultOf(
+  { values, unknown, conflicts }: GraphShapes,
+  graph: Graph,
+  bodies: Map<Graph, ShapeResult>,
+): ShapeResult {
   const result: ShapeResult = {
     shapes: new Map(),
     symbols: new Map(),
     constants: new Map(),
     unknown,
+    conflicts,
     bodies,
     formulas(name) {
       const dims = values.get(name)?.dims;

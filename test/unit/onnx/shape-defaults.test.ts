@@ -92,6 +92,13 @@ describe('the sequence assumed when nobody says', () => {
     expect(defaultBindings(model, 1, { past_sequence: 40 }).dims).toMatchObject({ sequence: 8, past_sequence: 40 });
   });
 
+  test('a declared shape does not hide that positions run out', () => {
+    const model = encoder(counted, 48);
+    model.graph.valueInfo.set('p', value('p', ['sequence', 4]));
+    expect(inferShapes(model, { batch: 1, sequence: 100 }).conflicts).toHaveLength(1);
+    expect(defaultBindings(model, 1).dims.sequence).toBe(48);
+  });
+
   test('a model that contradicts itself at any length keeps the usual one', () => {
     const model = encoder([makeNode('Identity', ['numbers'], ['p'])], 3);
     expect(defaultBindings(model, 1).dims.sequence).toBe(128);
