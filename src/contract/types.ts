@@ -264,6 +264,8 @@ export interface SessionLevers {
   memoryPattern: boolean;
   /** The runtime's optimizers that are left out, by its own names (`BiasGeluFusion`). Absent: none. */
   disabledOptimizers?: string[];
+  /** Nodes that webgpu leaves to the CPU, so that their weights need no room on the GPU. Absent: none. */
+  cpuNodes?: string[];
 }
 
 export interface WeightPlan {

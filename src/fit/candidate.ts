@@ -19,6 +19,7 @@ import { expectedPruneDamage, previewPrune } from '../prune/index.js';
 import { quantizableWeights, quantizeModel } from '../quantize/index.js';
 import { damageFromSqnr } from '../quality/metrics.js';
 import type { Analysis } from './analysis.js';
+import { type CpuNode, cpuNodes } from './cpu-nodes.js';
 import type { Assignment, Level } from './levels.js';
 import { assignDtypes } from './levels.js';
 import { withFewestLiveBytes } from './node-order.js';
@@ -57,6 +58,8 @@ export interface Structure {
   fileBytes: number;
   damage: Damage;
   prepared: PreparedEstimate;
+  /** What webgpu may leave to the CPU, best first. */
+  cpuNodes: (batch: number, dims: Readonly<Record<string, number>>) => CpuNode[];
   /** Estimates already made, by batch and sizes: a move of the budget alone costs nothing. */
   estimates: Map<string, Estimate>;
 }
@@ -164,6 +167,7 @@ export function buildStructure(
     fileBytes: overheadBytes(analysis) + weightBytes,
     damage: expectedDamage(analysis, level, ratio, method, pins),
     prepared: layout.prepared,
+    cpuNodes: (batch, dims) => cpuNodes(quantized.model, batch, dims),
     estimates: new Map(),
   };
 }
@@ -224,9 +228,9 @@ export function candidateAt(
   batch: number,
   dims: Record<string, number>,
   budgetBytes: number,
+  session: SessionLevers = structure.session,
 ): Candidate {
-  const { session } = structure;
-  const key = `${batch}|${JSON.stringify(dims)}`;
+  const key = `${batch}|${JSON.stringify(dims)}|${session.cpuNodes?.length ?? 0}`;
   let estimate = structure.estimates.get(key);
   if (!estimate) {
     estimate = structure.prepared.estimate({ provider: analysis.provider, batch, dims, levers: session });
@@ -254,4 +258,31 @@ export function candidateAt(
     damage: structure.damage,
     verdict: verdictFor(estimate, budgetBytes),
   };
+}
+
+/**
+ * A structure whose weights do not all fit on the GPU, with just as many nodes left to the CPU as it takes; null when
+ * the provider cannot do that or all it can leave is not enough.
+ */
+export function candidateSpilling(
+  analysis: Analysis,
+  structure: Structure,
+  batch: number,
+  dims: Record<string, number>,
+  budgetBytes: number,
+): Candidate | null {
+  if (analysis.provider !== 'webgpu') return null;
+  const whole = candidateAt(analysis, structure, batch, dims, budgetBytes).estimate.peakBytes;
+  const left: string[] = [];
+  let savedBytes = 0;
+  for (const node of structure.cpuNodes(batch, dims)) {
+    left.push(node.name);
+    savedBytes += node.savedBytes;
+    // Too little for sure: no need to estimate.
+    if (whole - savedBytes > budgetBytes) continue;
+    const session = { ...structure.session, cpuNodes: [...left] };
+    const candidate = candidateAt(analysis, structure, batch, dims, budgetBytes, session);
+    if (candidate.verdict !== 'does-not-fit') return { ...candidate, id: `${candidate.id}+cpu` };
+  }
+  return null;
 }

@@ -5,7 +5,7 @@ import { prepareEstimate } from '../memory/estimate.js';
 import { withKnownError } from '../memory/interval.js';
 import type { Analysis } from './analysis.js';
 import type { Structure } from './candidate.js';
-import { buildStructure, candidateAt, expectedDamage, verdictFor } from './candidate.js';
+import { buildStructure, candidateAt, candidateSpilling, expectedDamage, verdictFor } from './candidate.js';
 import { blocker, damageKey, labelOf, leftLarge, tradeoff } from './explain.js';
 import type { Level } from './levels.js';
 import { levelOf, levelsFor } from './levels.js';
@@ -163,7 +163,17 @@ export class Planner {
       if (candidate.verdict === 'fits') return this.withLargestBatch(candidate, budgetBytes, pins);
       if (candidate.verdict !== 'does-not-fit') tight ??= candidate;
     }
-    return tight && this.withLargestBatch(tight, budgetBytes, pins);
+    return tight ? this.withLargestBatch(tight, budgetBytes, pins) : this.spilling(budgetBytes, pins, exclude);
+  }
+
+  /** Where nothing fits on the GPU as a whole: the least damaging candidate that does with some nodes on the CPU. */
+  private spilling(budgetBytes: number, pins: Pins, exclude: ReadonlySet<string>): Candidate | null {
+    for (const { level, ratio } of this.specs(pins)) {
+      const structure = this.structure(level, ratio, pins);
+      const spilling = candidateSpilling(this.analysis, structure, this.batchOf(pins), pins.dims ?? {}, budgetBytes);
+      if (spilling && !exclude.has(spilling.id)) return spilling;
+    }
+    return null;
   }
 
   /** How a candidate is named on screen. */

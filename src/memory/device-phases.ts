@@ -21,6 +21,8 @@ export interface DeviceRequest {
   /** Those of them that carry keys and values from run to run. */
   cacheValues: ReadonlySet<string>;
   shapes: ReadonlyMap<string, Shape>;
+  /** Names of nodes that webgpu leaves to the CPU. */
+  cpuNodes: readonly string[];
 }
 
 export interface DevicePhases {
@@ -68,7 +70,8 @@ const webgpuTrust = { low: 0.9, high: 1.1 };
 function webgpuPhases(request: DeviceRequest): DevicePhases {
   const { sized, initializers, inputs, outputs, shapes, cacheValues } = request;
   const nodes = sized.plan.steps.map(({ node }) => node);
-  const placement = placeNodes(nodes, initializers, inputs, (value) => shapes.get(value)?.dataType ?? 0);
+  const dataTypeOf = (value: string): number => shapes.get(value)?.dataType ?? 0;
+  const placement = placeNodes(nodes, initializers, inputs, dataTypeOf, new Set(request.cpuNodes));
   const run = (unified: boolean): WebgpuTrace =>
     runWebgpu({ sized, inputs, outputs, initializers, shapes, placement, unified });
   const trace = run(true);

@@ -84,12 +84,14 @@ export interface Placement {
  * Which nodes and values stay with the CPU when the provider is WebGPU: sizes of values and what is computed from
  * nothing but them, and operators the provider lacks.
  * @param nodes in execution order
+ * @param left names of nodes the session leaves to the CPU (`SessionLevers.cpuNodes`)
  */
 export function placeNodes(
   nodes: readonly Node[],
   initializers: ReadonlyMap<string, Tensor>,
   graphInputs: readonly string[],
   dataTypeOf: (value: string) => number,
+  left: ReadonlySet<string> = new Set(),
 ): Placement {
   const host = new Set<string>();
   const hostNodes = new Set<Node>();
@@ -101,7 +103,10 @@ export function placeNodes(
     const values = node.inputs.filter((name) => name !== '' && !initializers.has(name));
     const sized = key === 'Shape' || key === 'Size';
     const fromSizes = values.length > 0 && values.every((name) => host.has(name)) && !usesLarge(node, initializers);
-    const missing = cpuOnly.has(key) || (movers.has(key) && dataTypeOf(node.outputs[0] ?? '') === DataType.BOOL);
+    const missing =
+      left.has(node.name) ||
+      cpuOnly.has(key) ||
+      (movers.has(key) && dataTypeOf(node.outputs[0] ?? '') === DataType.BOOL);
     const onHost = sized || fromSizes || missing;
     if (onHost) {
       hostNodes.add(node);

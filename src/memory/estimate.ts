@@ -149,6 +149,7 @@ function estimatePrepared(model: Model, prepared: Prepared, options: EstimateOpt
           ...prepared,
           ...edgesOf(model, prepared),
           shapes: shapes.shapes,
+          cpuNodes: options.levers?.cpuNodes ?? [],
         });
   const peakBytes = Math.max(phases.load.peakBytes, phases.cold.peakBytes, phases.warm.peakBytes);
   const unknown = shapes.unknown.map(({ value, reason }) => ({ name: value, reason }));

@@ -51,10 +51,14 @@ export async function knownBackends(): Promise<Provider[]> {
 export function sessionOptions(spec: Omit<SessionSpec, 'modelPath'>): InferenceSession.SessionOptions {
   // WebGPU and DirectML have no use for one large block planned ahead (their buffers are pooled by size),
   // and DirectML only runs sequentially without it.
-  const disabled = spec.levers?.disabledOptimizers ?? [];
+  const { disabledOptimizers: disabled = [], cpuNodes = [] } = spec.levers ?? {};
   const planned = spec.provider === 'cpu' || spec.provider === 'cuda';
   return {
-    executionProviders: [backendOf[spec.provider]],
+    executionProviders: [
+      spec.provider === 'webgpu' && cpuNodes.length > 0
+        ? { name: 'webgpu', forceCpuNodeNames: cpuNodes }
+        : backendOf[spec.provider],
+    ],
     graphOptimizationLevel: spec.graphOptimization ?? 'all',
     enableMemPattern: planned && (spec.levers?.memoryPattern ?? true),
     executionMode: 'sequential',
@@ -91,7 +95,7 @@ export async function openTiny(provider: Provider): Promise<InferenceSession> {
   }
 }
 
-/** Runs the tiny model of {@link openTiny}; waits for all work of the device, which then drops what it is done with. */
+/** Runs the tiny model of {@link openTiny}; returns when the device has done all its work. */
 export async function runTiny(session: InferenceSession): Promise<void> {
   const runtime = await onnxruntime();
   const outputs = await session.run({ x: new runtime.Tensor('float32', new Float32Array(4), [4]) });

@@ -37,9 +37,12 @@ function wantedLevers(metadata: Map<string, string>): SessionLevers {
   try {
     const session = JSON.parse(metadata.get(sessionMetadataKey) ?? '{}') as Record<keyof SessionLevers, unknown>;
     levers.memoryPattern = session.memoryPattern !== false;
-    const disabled = Array.isArray(session.disabledOptimizers) ? session.disabledOptimizers : [];
-    const names = disabled.filter((name): name is string => typeof name === 'string' && /^\w+$/.test(name));
-    if (names.length > 0) levers.disabledOptimizers = names;
+    const names = (list: unknown): string[] =>
+      (Array.isArray(list) ? list : []).filter((name): name is string => typeof name === 'string');
+    const disabled = names(session.disabledOptimizers).filter((name) => /^\w+$/.test(name));
+    if (disabled.length > 0) levers.disabledOptimizers = disabled;
+    const left = names(session.cpuNodes);
+    if (left.length > 0) levers.cpuNodes = left;
   } catch {
     // Not what Snug writes.
   }
