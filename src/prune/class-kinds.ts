@@ -73,7 +73,7 @@ export function kindOf(
   if (width) return 'query-key-width';
   if (value) return 'value-width';
   if (marks.has('groups') || (marks.has('norm groups') && unitSize > 1)) return 'groups';
-  return producing.some((use) => /Conv/.test(use.node.opType)) ? 'channels' : 'features';
+  return producing.some(isConvolution) ? 'channels' : 'features';
 }
 
 /** Whole groups are cut by default only where nothing inside them can be. */
@@ -98,6 +98,15 @@ const words: Record<ClassKind, string> = {
 };
 
 /** Words for a person: "attention heads of layer 3 (blocks.2.attn)". */
-export function describeClass(kind: ClassKind, ordinal: number, paths: string): string {
-  return `${words[kind]} ${ordinal}${paths === '' ? '' : ` (${paths})`}`;
+export function describeClass(
+  kind: ClassKind,
+  ordinal: number,
+  producing: readonly WeightUse[],
+  paths: string,
+): string {
+  const matrices = producing.every((use) => !isConvolution(use));
+  const what = kind === 'stream' && matrices ? 'hidden size of stream' : words[kind];
+  return `${what} ${ordinal}${paths === '' ? '' : ` (${paths})`}`;
 }
+
+const isConvolution = (use: WeightUse): boolean => use.node.opType.includes('Conv');

@@ -164,7 +164,7 @@ function describe(graph: AxisGraph, classes: AnalysedClass[]): void {
     ordinals.set(one.kind, ordinal);
     const paths = unique(one.producing.map((use) => layerName(graph, use)));
     const more = paths.length > 3 ? ` + ${paths.length - 2} more` : '';
-    one.name = describeClass(one.kind, ordinal, paths.slice(0, more === '' ? 3 : 2).join(' + ') + more);
+    one.name = describeClass(one.kind, ordinal, one.producing, paths.slice(0, more === '' ? 3 : 2).join(' + ') + more);
   }
   nameApart(classes);
 }

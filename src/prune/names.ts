@@ -19,7 +19,10 @@ function biasNames(graph: AxisGraph, use: WeightUse): string[] {
 }
 
 function stem(name: string): string {
-  return name.replace(/[._/](weight|bias|kernel|weight_bias|gamma|beta|w|b)$/i, '');
+  return name
+    .replace(/#\d+$/, '')
+    .replace(/[._/](weight|bias|kernel|weight_bias|gamma|beta|w|b)$/i, '')
+    .replace(/_(weight|bias)$/, '');
 }
 
 /** `/m/b.0/g/MatMul` → `m/b.0/g`. */

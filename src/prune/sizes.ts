@@ -130,10 +130,12 @@ export class SizeInputs {
       for (const axis of axes) graph.atoms.block(axis, 'size read while running');
       return;
     }
-    const [start, end] = [getInt(node, 'start', 0), getInt(node, 'end', axes.length)];
-    const read = axes.slice(start, end);
+    const start = getInt(node, 'start', 0);
+    const read = axes.slice(start, getInt(node, 'end', axes.length));
     const elements = graph.elements(name);
+    const used = usedElements(graph, name, read.length);
     const fixed = read.filter((axis, at) => {
+      if (!used.has(at)) return false;
       if (typeof elements?.[at] === 'number') return true;
       // An open size changes with any class that is part of it (batch × heads).
       graph.atoms.block(axis, 'size read while running');
@@ -169,6 +171,24 @@ export class SizeInputs {
   #leak(graph: AxisGraph, name: string): void {
     for (const axis of this.#sources.get(name) ?? []) graph.atoms.block(axis, 'size read while running');
   }
+}
+
+/** Elements of a list of sizes that somebody takes out of it. */
+function usedElements(graph: AxisGraph, name: string, length: number): Set<number> {
+  const all = Array.from({ length }, (_, at) => at);
+  const isOutput = graph.graph.outputs.some((output) => output.name === name);
+  if (isOutput) return new Set(all);
+  return new Set(
+    graph.consumers(name).flatMap((node) => {
+      const indices = node.opType === 'Gather' && node.inputs[0] === name ? graph.elements(node.inputs[1]) : null;
+      if (indices !== null && !indices.includes(null)) return indices.map((at) => (at! < 0 ? at! + length : at!));
+      const [from, to] = [graph.elements(node.inputs[1]), graph.elements(node.inputs[2])];
+      const step = (node.inputs[4] ?? '') === '' ? 1 : graph.elements(node.inputs[4])?.[0];
+      const bounds = [from?.[0], to?.[0]];
+      if (node.opType !== 'Slice' || step !== 1 || bounds.some((bound) => typeof bound !== 'number')) return all;
+      return all.slice(...(bounds as number[]));
+    }),
+  );
 }
 
 /** The numbers a size tensor had, as a constant of its type and shape; null for types sizes do not come in. */

@@ -31,25 +31,28 @@ function isAdded(graph: AxisGraph, leaf: Atom, producer: Node): boolean {
   const carries = (name: string): boolean => graph.axes(name)?.some((axis) => leavesOf(axis).includes(leaf)) ?? false;
   // A convolution fused with the addition behind it.
   if (producer.opType === 'FusedConv' && carries(producer.inputs[3] ?? '')) return true;
-  const open = [...own];
-  const seen = new Set<Node>();
-  for (let name = open.pop(); name !== undefined; name = open.pop()) {
-    for (const node of graph.consumers(name)) {
-      if (seen.has(node) || !node.outputs.some((output) => output !== '' && carries(output))) continue;
-      const met = node.inputs.filter(
-        (input) => input !== '' && !own.has(input) && carries(input) && !graph.fromConstants(input),
-      );
-      if (met.length > 0) {
-        if (node.opType !== 'Mul') return true;
-        continue;
-      }
-      seen.add(node);
-      for (const output of node.outputs) {
-        if (output === '' || !carries(output)) continue;
-        own.add(output);
-        open.push(output);
-      }
+  for (let grown = true; grown;) {
+    grown = false;
+    for (const node of [...own].flatMap((name) => graph.consumers(name))) {
+      const made = node.outputs.filter((output) => output !== '' && !own.has(output) && carries(output));
+      if (made.length === 0 || others(graph, node, own, carries).length > 0) continue;
+      for (const output of made) own.add(output);
+      grown = true;
     }
   }
-  return false;
+  return [...own]
+    .flatMap((name) => graph.consumers(name))
+    .some(
+      (node) =>
+        node.opType !== 'Mul' &&
+        node.outputs.some((output) => output !== '' && carries(output)) &&
+        others(graph, node, own, carries).length > 0,
+    );
+}
+
+/** Activations along the leaf that go into a node beside what the producer made. */
+function others(graph: AxisGraph, node: Node, own: ReadonlySet<string>, carries: (name: string) => boolean): string[] {
+  return node.inputs.filter(
+    (input) => input !== '' && !own.has(input) && carries(input) && !graph.fromConstants(input),
+  );
 }

@@ -14,7 +14,7 @@ export interface AttentionSizes {
 
 export const linear = (g: GraphBuilder, x: string, from: number, to: number, bias = g.random() < 0.5): string => {
   const made = g.op('MatMul', [x, g.weight([from, to], 1.5 / Math.sqrt(from))])[0]!;
-  return bias ? g.op('Add', [g.weight([to], 0.3), made])[0]! : made;
+  return bias ? g.op('Add', [g.bias(to), made])[0]! : made;
 };
 
 const one = (g: GraphBuilder, operator: string, inputs: string[], attributes = {}): string =>

@@ -20,15 +20,15 @@ export function masked(
   removed: ReadonlyMap<AnalysedClass, readonly number[]>,
 ): Model {
   const copy = cloneModel(model);
-  const position = new Map(model.graph.nodes.map((node, at) => [node, at]));
   const masks = new Map<string, { at: number; input: number; axis: number; values: Float32Array; rank: number }>();
   for (const [one, units] of removed) {
     for (const sink of one.sinks) {
       const axes = analysis.graph.axes(sink.node.inputs[sink.input])!;
       const atom = axes[sink.axis]!;
-      const key = [position.get(sink.node), sink.input, sink.axis].join();
+      const at = analysis.graph.position(sink.node);
+      const key = [at, sink.input, sink.axis].join();
       const mask = masks.get(key) ?? {
-        at: position.get(sink.node)!,
+        at,
         input: sink.input,
         axis: sink.axis,
         values: new Float32Array(atom.size).fill(1),

@@ -16,6 +16,7 @@ export class GraphBuilder {
   readonly nodes: Node[] = [];
   readonly initializers = new Map<string, Tensor>();
   readonly random: () => number;
+  readonly #biases = new Map<number, string>();
   #count = 0;
 
   constructor(seed: number) {
@@ -54,6 +55,15 @@ export class GraphBuilder {
     return name;
   }
 
+  /** A vector; sometimes one that another layer of the width uses too, as exporters merge equal constants. */
+  bias(size: number): string {
+    const known = this.#biases.get(size);
+    if (known !== undefined && this.random() < 0.3) return known;
+    const made = this.weight([size], 0.3);
+    this.#biases.set(size, made);
+    return made;
+  }
+
   /** One integer without an axis, as Gather takes to drop one. */
   integer(value: number): string {
     const name = `i${this.#count++}`;
@@ -64,7 +74,7 @@ export class GraphBuilder {
   conv(x: string, from: number, to: number, group = 1): string {
     const k = this.pick([1, 3]);
     const inputs = [x, this.weight([to, from / group, k, k])];
-    if (this.random() < 0.7) inputs.push(this.weight([to], 0.5));
+    if (this.random() < 0.7) inputs.push(this.bias(to));
     const pad = (k - 1) / 2;
     return this.op('Conv', inputs, {
       kernel_shape: intsAttribute([k, k]),
