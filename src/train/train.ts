@@ -145,16 +145,17 @@ class Trainer {
       start = path.join(this.#request.workDirectory, 'start.state');
       writeTrainingState(start, { updates: 0, meta: '', tensors: initialValues(prepared) });
     }
-    const session = await this.#open(start);
+    let session: TrainingSession | null = null;
     let ended: TrainOutcome['ended'];
     try {
+      session = await this.#open(start);
       ended = await this.#loop(session);
     } catch (error) {
       // Whatever ends a training, the best weights so far are on the disk.
       if (!(this.#request.signal?.aborted && this.#progress)) throw error;
       ended = 'stopped';
     } finally {
-      await session.close();
+      await session?.close();
     }
     const progress = this.#known();
     if (ended === 'diverged' && progress.bestStep === 0) {
@@ -176,7 +177,10 @@ class Trainer {
     let next = progress.step;
     while (next < this.#total) {
       this.#request.signal?.throwIfAborted();
-      running.push(this.#update(session, next));
+      const update = this.#update(session, next);
+      // Should an earlier one fail first, nobody waits for this one any more.
+      update.catch(() => undefined);
+      running.push(update);
       next += 1;
       const epochEnds = next % this.#stepsPerEpoch === 0 || next === this.#total;
       while (running.length > (epochEnds ? 0 : 1)) {

@@ -1,0 +1,100 @@
+import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { writeModel } from '../../src/onnx/write.js';
+import type { TrainFileResult } from '../../src/app/train.js';
+import { clouds, smallModel } from '../engine/train/model.js';
+import { snug, startSnug } from './run-snug.js';
+
+const folder = mkdtempSync(path.join(tmpdir(), 'snug-train-'));
+const [model, data, labels] = ['model.onnx', 'data.npy', 'labels.npy'].map((name) => path.join(folder, name)) as [
+  string,
+  string,
+  string,
+];
+const output = (name: string): string => path.join(folder, name);
+
+function npy(dtype: string, dims: readonly number[], values: ArrayBufferView): Uint8Array {
+  const shape = dims.map((size) => `${size},`).join(' ');
+  const text = `{'descr': '${dtype}', 'fortran_order': False, 'shape': (${shape}), }`.padEnd(117) + '\n';
+  const start = Buffer.from(`\x93NUMPY\x01\x00..${text}`, 'latin1');
+  start.writeUInt16LE(text.length, 8);
+  return Buffer.concat([start, Buffer.from(values.buffer, values.byteOffset, values.byteLength)]);
+}
+
+beforeAll(async () => {
+  const { dataset, labels: right } = clouds(300);
+  const { x } = await dataset.feeds(0, 300);
+  writeModel(smallModel(), model);
+  writeFileSync(data, npy('<f4', x!.dims, x!.data));
+  writeFileSync(labels, npy('<i8', right.dims, right.data));
+});
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+describe('snug train', () => {
+  it('writes a better model, tells every step, and leaves no checkpoint', async () => {
+    const before = readFileSync(model);
+    const { code, stdout, stderr } = await snug([
+      ...['train', model, data, labels, '-o', output('better.onnx'), '--epochs', '6', '--lr', '0.01', '--json', '-q'],
+    ]);
+    expect(stderr).toBe('');
+    expect(code).toBe(0);
+    const result = JSON.parse(stdout) as TrainFileResult;
+    expect(result.steps).toHaveLength(6 * Math.ceil(270 / 32));
+    expect(result.after.loss).toBeLessThan(result.before.loss);
+    expect(result.memory.peakBytes).toBeGreaterThan(result.memory.stateBytes);
+    expect(readFileSync(model)).toEqual(before);
+    expect(existsSync(output('better.onnx'))).toBe(true);
+    expect(existsSync(output('better.onnx.checkpoint'))).toBe(false);
+  });
+
+  it('keeps the best weights when it is stopped, and goes on from there', async () => {
+    const args = ['train', model, data, labels, '-o', output('stopped.onnx'), '--epochs', '4000', '--json', '-q'];
+    const { child, finished } = startSnug(args);
+    const checkpoint = output('stopped.onnx.checkpoint');
+    const savedAt = (): number => statSync(checkpoint, { throwIfNoEntry: false })?.mtimeMs ?? 0;
+    const untilSaved = async (after: number): Promise<void> => {
+      while (savedAt() <= after) await new Promise((resolve) => setTimeout(resolve, 50));
+    };
+    await untilSaved(0);
+    child.kill('SIGINT');
+    const { code, stdout } = await finished;
+    expect(code).toBe(0);
+    expect((JSON.parse(stdout) as TrainFileResult).ended).toBe('stopped');
+    expect(existsSync(output('stopped.onnx'))).toBe(true);
+    const stoppedAt = savedAt();
+    const again = startSnug([...args, '--resume', '--force']);
+    await untilSaved(stoppedAt);
+    again.child.kill('SIGINT');
+    const resumed = JSON.parse((await again.finished).stdout) as TrainFileResult;
+    expect(resumed.steps.length).toBeGreaterThan((JSON.parse(stdout) as TrainFileResult).steps.length);
+  });
+
+  it('makes micro-batches that fit a budget, and says when none does', async () => {
+    const fits = await snug([
+      ...['train', model, data, labels, '-o', output('small.onnx'), '--batch', '256', '--budget', '40kB'],
+      ...['--steps', '2', '--json', '-q'],
+    ]);
+    expect(fits.code).toBe(0);
+    const { microBatch, memory } = JSON.parse(fits.stdout) as TrainFileResult;
+    expect(microBatch).toBeLessThan(256);
+    expect(memory.peakBytes).toBeLessThanOrEqual(40_000);
+    const none = await snug(['train', model, data, labels, '-o', output('none.onnx'), '--budget', '1kB', '-q']);
+    expect(none.code).toBe(1);
+    expect(none.stderr).toContain('E_NOTHING_FITS');
+    expect(existsSync(output('none.onnx'))).toBe(false);
+  });
+
+  it('names what is wrong', async () => {
+    const missing = await snug(['train', model, data, '-o', output('x.onnx'), '-q']);
+    expect([missing.code, missing.stderr]).toEqual([2, expect.stringContaining('needs an answer for every sample')]);
+    const short = await snug(['train', model, data, data, '-o', output('x.onnx'), '-q']);
+    expect(short.stderr).toContain('E_DATA_FORMAT');
+    const none = await snug(['train', model, data, labels, '-o', output('x.onnx'), '--trainable', 'head.*', '-q']);
+    expect([none.code, none.stderr]).toEqual([2, expect.stringContaining('w1')]);
+    const same = await snug(['train', model, data, labels, '-o', model, '--force', '-q']);
+    expect(same.stderr).toContain('E_SAME_FILE');
+    expect(existsSync(output('x.onnx'))).toBe(false);
+  });
+});
