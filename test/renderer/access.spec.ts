@@ -1,7 +1,7 @@
 import { AxeBuilder } from '@axe-core/playwright';
 import type { Page } from '@playwright/test';
 import { expect, test, type Screen } from './fixtures.js';
-import { failure } from './scenario.js';
+import { experienced, failure } from './scenario.js';
 
 async function noSeriousViolations(page: Page): Promise<void> {
   const { violations } = await new AxeBuilder({ page })
@@ -64,6 +64,26 @@ test('working and an error have no serious violation', async ({ snug }) => {
   await snug.openSample();
   await page.locator('.actions button', { hasText: 'snug' }).click();
   await expect(page.getByRole('progressbar')).toBeVisible();
+  await noSeriousViolations(page);
+});
+
+test('the record, the calibration and the gauge have no serious violation', async ({ snug }) => {
+  const { page } = snug;
+  test.slow();
+  await snug.load({ stepMs: -1, accuracy: experienced });
+  await snug.openSample();
+  await snug.openDrawer();
+  await page.getByText('Show the runs').click();
+  await page.getByText('What the test models showed').click();
+  await page.getByText('Show as a table').click();
+  await page.getByRole('button', { name: 'Clear the record' }).click();
+  await noSeriousViolations(page);
+  await page.keyboard.press('Escape');
+  await page.locator('.actions button', { hasText: 'snug' }).click();
+  await expect.poll(async () => (await snug.calls('startFit')).length).toBe(1);
+  const sample = { atMs: 1, usedBytes: 1e9, deviceUsedBytes: 3e9, deviceTotalBytes: 12e9 };
+  await snug.emit({ jobId: 'job-1', kind: 'memory', sample });
+  await expect(page.getByText(/^highest so far/)).toBeVisible();
   await noSeriousViolations(page);
 });
 
