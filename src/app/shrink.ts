@@ -1,13 +1,17 @@
+import { readFileSync } from 'node:fs';
 import path from 'node:path';
+import { deflateRawSync } from 'node:zlib';
 import type { ClassPlan, Dtype, JobProgress, Provider, PruneMethod } from '../contract/types.js';
 import { SnugError } from '../contract/errors.js';
 import { Analysis } from '../fit/analysis.js';
 import { assignDtypes, levelOf } from '../fit/levels.js';
 import { madeUpDataset } from '../fit/made-up.js';
 import { checkOutput, originalFiles, Workspace } from '../fit/workspace.js';
+import { estimateMemory } from '../memory/estimate.js';
 import type { Model } from '../onnx/model.js';
 import { writeModelInSteps } from '../onnx/write.js';
-import { pruneModel } from '../prune/index.js';
+import type { PruneDamage, SparseWeight, SparsityPattern } from '../prune/index.js';
+import { pruneModel, sparsifyModel } from '../prune/index.js';
 import type { QuantizedWeight } from '../quantize/index.js';
 import { collectRanges, quantizeModel } from '../quantize/index.js';
 import type { Dataset } from '../runtime/dataset-types.js';
@@ -47,20 +51,32 @@ export interface PruneFileResult {
   before: { parameters: number; weightBytes: number };
   after: { parameters: number; weightBytes: number };
   classes: ClassPlan[];
+  /** What the answers lost on samples kept out of the fit; null for methods that run none. */
+  damage: PruneDamage | null;
+  /** What methods that run inputs ran: the user's samples, or made-up inputs. */
+  inputs: 'samples' | 'made-up';
   output: Output;
 }
 
+/** Batch at which the estimate says what a width saves. */
+const allocationBatch = 8;
+
 /** `snug prune`: prune only. @throws SnugError of reading, pruning and writing */
 export async function pruneFile(
-  request: ShrinkRequest & { ratio: number; method: PruneMethod },
+  request: ShrinkRequest & { ratio: number; method: PruneMethod; allocation?: 'uniform' | 'measured' },
 ): Promise<PruneFileResult> {
   const { opened, outputPath, overwrite, dataset, runtime, ratio, method, dims, onProgress } = request;
   checkOutput(outputPath, originalFiles(opened.model), overwrite);
   const workspace = new Workspace(outputPath);
   try {
-    const { model, classes, before, after } = await pruneModel(opened.model, {
+    const { model, classes, before, after, damage } = await pruneModel(opened.model, {
       ratio,
       method,
+      allocation: request.allocation ?? 'uniform',
+      bytesOf: (pruned) =>
+        estimateMemory(pruned, { provider: 'cpu', batch: allocationBatch, dims: { ...dataset?.dims, ...dims } })
+          .peakBytes,
+      signal: request.signal,
       samples: {
         runtime,
         dataset: dataset ?? madeUpDataset(opened.model, opened.inputs, dims),
@@ -71,7 +87,43 @@ export async function pruneFile(
         onProgress({ phase: 'pruning', done, total, unit: 'weights', ...(item === undefined ? {} : { item }) }),
     });
     request.signal.throwIfAborted();
-    return { before, after, classes, output: await publish(model, request, workspace) };
+    const output = await publish(model, request, workspace);
+    return { before, after, classes, damage: damage ?? null, inputs: dataset ? 'samples' : 'made-up', output };
+  } finally {
+    workspace.remove();
+  }
+}
+
+export interface SparsifyFileResult {
+  weights: SparseWeight[];
+  sqnrDb: number | null;
+  /** Size of the original and of the result once compressed (deflate); null for files too large to try. */
+  compressed: { beforeBytes: number; afterBytes: number } | null;
+  output: Output;
+}
+
+/** Larger files are not compressed for the report. */
+const mostCompressed = 512e6;
+
+/** `snug prune --sparsity`: zeros in weights. @throws SnugError of reading, pruning and writing */
+export async function sparsifyFile(request: ShrinkRequest & { pattern: SparsityPattern }): Promise<SparsifyFileResult> {
+  const { opened, outputPath, overwrite, dataset, runtime, dims, pattern, signal, onProgress } = request;
+  checkOutput(outputPath, originalFiles(opened.model), overwrite);
+  const workspace = new Workspace(outputPath);
+  try {
+    const { model, weights, sqnrDb } = await sparsifyModel(opened.model, {
+      pattern,
+      signal,
+      ...(dataset ? { samples: { runtime, dataset, workDirectory: workspace.directory, dims } } : {}),
+      onProgress: (done, total, item) =>
+        onProgress({ phase: 'pruning', done, total, unit: 'weights', ...(item === undefined ? {} : { item }) }),
+    });
+    signal.throwIfAborted();
+    const output = await publish(model, request, workspace);
+    const small = opened.summary.fileBytes <= mostCompressed && opened.summary.externalFiles.length === 0;
+    const size = (file: string): number => deflateRawSync(readFileSync(file)).byteLength;
+    const compressed = small ? { beforeBytes: size(opened.path), afterBytes: size(output.path) } : null;
+    return { weights, sqnrDb: sqnrDb ?? null, compressed, output };
   } finally {
     workspace.remove();
   }
