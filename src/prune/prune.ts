@@ -124,6 +124,9 @@ async function lossCurves(
   return measureLosses(model, graph, free, request.samples, request);
 }
 
+/** Analyses by model: planning asks for many widths of the same one. */
+const previewed = new WeakMap<Model, Analysis>();
+
 /**
  * The pruned model's structure alone, in milliseconds: the first units of every class are kept and no weight is read.
  * For planning: its shapes and bytes are those any method reaches, its numbers mean nothing.
@@ -131,7 +134,8 @@ async function lossCurves(
  */
 export function previewPrune(model: Model, request: WidthRequest): Omit<PruneResult, 'repair' | 'damage'> {
   refuseQuantized(model);
-  const analysis = analyse(model, inferShapes(model, analysisDims(model)));
+  const analysis = previewed.get(model) ?? analyse(model, inferShapes(model, analysisDims(model)));
+  previewed.set(model, analysis);
   const plans = planWidths(analysis.classes, request);
   const kept = new Map<number, readonly number[]>();
   plans.forEach(({ before, after }, at) => {

@@ -28,7 +28,13 @@ export function isStream(
 /** Whether what `producer` makes along the leaf meets other values of the same axis in anything but a product. */
 function isAdded(graph: AxisGraph, leaf: Atom, producer: Node): boolean {
   const own = new Set(producer.outputs);
-  const carries = (name: string): boolean => graph.axes(name)?.some((axis) => leavesOf(axis).includes(leaf)) ?? false;
+  const known = new Map<string, boolean>();
+  const carries = (name: string): boolean => {
+    const answer =
+      known.get(name) ?? graph.axes(name)?.some((axis) => axis.size > 1 && leavesOf(axis).includes(leaf)) ?? false;
+    known.set(name, answer);
+    return answer;
+  };
   // A convolution fused with the addition behind it.
   if (producer.opType === 'FusedConv' && carries(producer.inputs[3] ?? '')) return true;
   for (let grown = true; grown;) {
