@@ -1,7 +1,8 @@
 /**
  * `npm run bench:levers`: peak and latency with and without each lever, and of the plan Snug makes by default, against
  * the runtime's own defaults. Every model is kept in fp32 and unpruned, so that only levers differ. Linux only: the
- * process's high-water mark comes from /proc. SNUG_MODELS=name,name limits the run, SNUG_ROUNDS sets the rounds.
+ * process's high-water mark comes from /proc. SNUG_MODELS=name,name limits the run, SNUG_WAYS=label,label the ways
+ * (the first and the last always run), SNUG_ROUNDS sets the rounds.
  */
 import { existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -53,10 +54,17 @@ const cases: Case[] = [
 ];
 
 const wanted = process.env.SNUG_MODELS?.split(',');
+const ways = process.env.SNUG_WAYS?.split(',');
 const rounds = Number(process.env.SNUG_ROUNDS ?? 15);
 const folder = mkdtempSync(path.join(tmpdir(), 'snug-levers-'));
 const rows: string[] = [];
 const runtime = createRuntime();
+/** Printed at once, so that a run cut short is not lost, and again as one table at the end. */
+function tell(row: string): void {
+  console.log(row);
+  rows.push(row);
+}
+
 const mb = (bytes: number): string => (bytes / 1e6).toFixed(1).padStart(7);
 
 async function counted(file: string, levers: Partial<SessionLevers>, test: Case, model: Model): Promise<Measurement> {
@@ -139,7 +147,10 @@ describe.skipIf(!existsSync('/proc/self/clear_refs'))('levers (needs Linux /proc
         { label: 'plan', file: plan.file, options: options(plan.levers) },
       ];
       const { dims } = defaultBindings(model, test.batch, test.dims);
-      const outcomes = await race(entrants, dims, rounds);
+      const running = entrants.filter(
+        ({ label }, index) => !ways || index === 0 || index === entrants.length - 1 || ways.includes(label),
+      );
+      const outcomes = await race(running, dims, rounds);
       const [first] = outcomes;
       const last = outcomes.at(-1);
       if (!first || !last) throw new Error('nothing ran');
@@ -153,7 +164,7 @@ describe.skipIf(!existsSync('/proc/self/clear_refs'))('levers (needs Linux /proc
             : outcome === last
               ? `${mb(after.peakBytes)} (${(after.peakBytes / before.peakBytes).toFixed(2)}) ${plan.taken}`
               : '';
-        rows.push(
+        tell(
           [
             test.name.padEnd(13),
             outcome.label.padEnd(16),
