@@ -16,6 +16,25 @@ export function layerNorm(g: GraphBuilder, x: string, width: number): string {
   });
 }
 
+/** Layer norm from primitive operators, as exports before operator set 17 have it. */
+function layerNormInParts(g: GraphBuilder, x: string, width: number): string {
+  const mean = (value: string): string =>
+    one(g, 'ReduceMean', [value], { axes: intsAttribute([-1]), keepdims: intAttribute(1) });
+  const centred = one(g, 'Sub', [x, mean(x)]);
+  const variance = mean(one(g, 'Pow', [centred, g.scalar(2)]));
+  const normed = one(g, 'Div', [centred, one(g, 'Sqrt', [one(g, 'Add', [variance, g.scalar(1e-3)])])]);
+  return one(g, 'Add', [one(g, 'Mul', [normed, g.weight([width], 0.4, 1)]), g.bias(width)]);
+}
+
+/** Hidden layers of several experts at once (batched weights), all of them summed. */
+function experts(g: GraphBuilder, x: string, width: number, hidden: number): string {
+  const apart = one(g, 'Unsqueeze', [x, g.ints([1])]);
+  const wide = g.activation(one(g, 'MatMul', [apart, g.weight([3, width, hidden], 0.4)]));
+  return one(g, 'ReduceSum', [one(g, 'MatMul', [wide, g.weight([3, hidden, width], 0.4)]), g.ints([1])], {
+    keepdims: intAttribute(0),
+  });
+}
+
 /** LSTM, GRU or RNN over [batch, positions, from]: gives [batch, positions, width] and that width. */
 export function recurrent(g: GraphBuilder, x: string, from: number): [string, number] {
   const [kind, gates] = g.pick([
@@ -62,7 +81,7 @@ export function recurrent(g: GraphBuilder, x: string, from: number): [string, nu
 
 /** One random block over a stream [batch, positions, width]; gives what is added to the stream. */
 function block(g: GraphBuilder, x: string, width: number): string {
-  switch (g.pick(['attention', 'attention', 'hidden', 'recurrent', 'einsum', 'convolution'])) {
+  switch (g.pick(['attention', 'attention', 'attention', 'hidden', 'experts', 'recurrent', 'einsum', 'convolution'])) {
     case 'attention': {
       const groups = g.pick([2, 3]);
       const heads = groups * g.pick([1, 1, 2]);
@@ -71,6 +90,8 @@ function block(g: GraphBuilder, x: string, width: number): string {
     }
     case 'hidden':
       return hiddenLayer(g, x, width, g.pick([4, 8]));
+    case 'experts':
+      return experts(g, x, width, g.pick([4, 6]));
     case 'recurrent': {
       const [made, wide] = recurrent(g, x, width);
       return linear(g, made, wide, width);
@@ -110,7 +131,7 @@ export function randomSequenceModel(seed: number): Model {
   const width = g.pick([6, 8]);
   let x = linear(g, 'x', features, width);
   for (let count = 1 + Math.floor(g.random() * 3); count > 0; count--) {
-    const norm = g.pick([layerNorm, rmsNorm, rmsNorm, null]);
+    const norm = g.pick([layerNorm, layerNormInParts, rmsNorm, null]);
     const made = block(g, norm === null ? x : norm(g, x, width), width);
     x = g.random() < 0.8 ? one(g, 'Add', [x, made]) : made;
   }

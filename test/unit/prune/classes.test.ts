@@ -3,6 +3,8 @@ import { intAttribute, intsAttribute } from '../../../src/onnx/graph.js';
 import type { Model } from '../../../src/onnx/model.js';
 import { defaultBindings, inferShapes } from '../../../src/onnx/shape.js';
 import { findClasses, previewPrune, pruneModel } from '../../../src/prune/index.js';
+import { unitsPerMultiple } from '../../../src/prune/widths.js';
+import { architectures } from '../../engine/prune/architectures.js';
 import { GraphBuilder } from '../../engine/prune/random-graph.js';
 
 const classesOf = (model: Model) => findClasses(model, inferShapes(model, defaultBindings(model, 2).dims));
@@ -92,6 +94,30 @@ const cases: { what: string; build: Build; widths: number[] }[] = [
 describe('findClasses', () => {
   it.each(cases)('finds $what', ({ build, widths }) => {
     expect(classesOf(image(build)).map((one) => one.width)).toEqual(widths);
+  });
+
+  it('says what the units are, in words, with the layers that make them', () => {
+    const named = architectures().find(({ name }) => name.includes('decoder with SwiGLU, written in way 1'))!;
+    const names = classesOf(named.model).map((one) => one.name.replace(/ \(.*/, ''));
+    expect(names).toEqual(
+      expect.arrayContaining([
+        'hidden size of stream 1',
+        'key/value head groups of layer 2',
+        'query heads per group of layer 2',
+        'hidden width of MLP 2',
+      ]),
+    );
+  });
+
+  it('cuts heads and streams only when asked', async () => {
+    const { model } = architectures().find(({ name }) => name.startsWith('fused encoder'))!;
+    const { classes } = await pruneModel(model, { ratio: 0.5, method: 'magnitude', roundTo: 1 });
+    const shrunk = new Set(classes.filter((one) => one.after < one.before).map((one) => one.id));
+    for (const one of classesOf(model)) expect(shrunk.has(one.id)).toBe(one.kind === 'features');
+  });
+
+  it('rounds to rows, so that wide units are not rounded twice', () => {
+    expect([1, 2, 3, 8, 12, 64].map((unitSize) => unitsPerMultiple(8, unitSize))).toEqual([8, 4, 8, 1, 2, 1]);
   });
 
   it('leaves alone what the model gives out', () => {
