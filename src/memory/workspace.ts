@@ -38,6 +38,11 @@ function convolutionScratch(node: Node, shapes: Shapes, threads: number): number
   const columns = elementCount(output);
   const inner = depth * elementCount(kernel);
   if (perGroup > columns) return [columns * inner * 4];
+  if (groups > 1) {
+    // Threads share the groups of all images out among them; each has a buffer for a whole one.
+    const workers = Math.min(threads, groups * (dimsOf(shapes, node.inputs[0])[0] ?? 1));
+    return [workers * Math.max(columns * inner, perGroup * columns, segment) * 4];
+  }
   const wanted = Math.min(threads, Math.floor((perGroup * columns * inner) / workPerThread) + 1);
   const stride = Math.ceil(columns / wanted / 16) * 16;
   return [(wanted > 1 ? Math.ceil(columns / stride) : 1) * segment * 4];

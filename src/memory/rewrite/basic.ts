@@ -1,5 +1,5 @@
 import type { Node, Tensor } from '../../onnx/model.js';
-import { elementCount, rawTensor } from '../../onnx/tensor.js';
+import { elementCount, float32Tensor, rawTensor } from '../../onnx/tensor.js';
 import { DataType } from '../../onnx/model.js';
 import { operatorKey } from '../inplace.js';
 import { getInt } from '../../onnx/attribute.js';
@@ -44,16 +44,15 @@ function attributeKey(node: Node): string | null {
   return parts.sort().join(';');
 }
 
-/** Integers of at most this many elements that are equal become one; of floats only scalars are looked at. */
-const sharedIntegers = 8;
+/** Constants of at most this many elements that are equal become one; weights are not looked at, so they never do. */
+const sharedElements = 8;
 
 /** Equal small constants are kept once, whoever reads them (the runtime's ConstantSharing). */
 function shareConstants(editor: GraphEditor): void {
   const known = new Map<string, string>();
   for (const [name, tensor] of editor.initializers) {
-    const small =
-      tensor.dataType === DataType.INT64 ? elementCount(tensor.dims) <= sharedIntegers : tensor.dims.length === 0;
-    if (!small || editor.outputs.has(name)) continue;
+    const plain = tensor.dataType === DataType.INT64 || tensor.dims.length === 0 || editor.written.has(name);
+    if (!plain || elementCount(tensor.dims) > sharedElements || editor.outputs.has(name)) continue;
     const numbers = editor.numbers(name);
     if (!numbers) continue;
     const key = `${tensor.dataType}:${tensor.dims.join()}:${numbers.join()}`;
@@ -102,6 +101,8 @@ function foldedTensor(editor: GraphEditor, name: string, constants: Map<string, 
     const values = BigInt64Array.from(known.values, (value) => BigInt(Math.trunc(value)));
     return rawTensor(name, dataType, dims as number[], new Uint8Array(values.buffer));
   }
+  if (known && dataType === DataType.FLOAT)
+    return float32Tensor(name, dims as number[], Float32Array.from(known.values));
   return null;
 }
 

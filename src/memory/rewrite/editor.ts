@@ -16,6 +16,8 @@ type Sym = number | string | null;
 export class GraphEditor {
   readonly initializers: Map<string, Tensor>;
   readonly outputs: ReadonlySet<string>;
+  /** Constants the model writes as nodes: scalars, axes and the like, never weights. */
+  readonly written: ReadonlySet<string>;
   private readonly byIndex = new Map<number, Node>();
   private readonly indexOf = new Map<Node, number>();
   private readonly producers = new Map<string, Node>();
@@ -33,11 +35,15 @@ export class GraphEditor {
     // What a body captures must stay as it is, like an output.
     const captured = model.graph.nodes.flatMap((node) => bodiesOf(node).flatMap((body) => [...capturedNames(body)]));
     this.outputs = new Set([...model.graph.outputs.map((output) => output.name), ...captured]);
+    const written = new Set<string>();
+    this.written = written;
     for (const node of model.graph.nodes) {
       const value = node.opType === 'Constant' && node.domain === '' ? node.attributes.get('value') : undefined;
       const name = node.outputs[0] ?? '';
-      if (value?.type === 'tensor') this.initializers.set(name, { ...value.value, name });
-      else this.add(node);
+      if (value?.type === 'tensor') {
+        this.initializers.set(name, { ...value.value, name });
+        written.add(name);
+      } else this.add(node);
     }
   }
 
