@@ -38,8 +38,8 @@ export const adjustEn = ({ bytes, bytesExact, count, percent }: Formats) => ({
     methodHelp: {
       random: 'Any of them, as a baseline.',
       magnitude: 'Those with the smallest weights first.',
-      activation: 'Those that matter least to the next layer first; their mean is kept.',
-      repair: 'The next layer is refitted to make up for what is gone: on your samples, else on made-up inputs.',
+      activation: 'Those that matter least to the next layer first; their mean is kept. Needs samples.',
+      repair: 'The next layer is refitted on your samples to make up for what is gone. Needs samples.',
     },
     needsSamples: 'needs samples',
     memoryChart: 'Peak memory against pruning',

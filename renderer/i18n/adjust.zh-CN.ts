@@ -38,8 +38,8 @@ export const adjustZhCN = ({ bytes, bytesExact, count, percent }: Formats): Adju
     methodHelp: {
       random: '随意选取，作为对照。',
       magnitude: '先剪权重最小的。',
-      activation: '先剪对下一层影响最小的，并保留其均值。',
-      repair: '重新拟合下一层来弥补：有样本时用样本，否则用生成的输入。',
+      activation: '先剪对下一层影响最小的，并保留其均值。需要样本。',
+      repair: '按样本重新拟合下一层，弥补剪掉的部分。需要样本。',
     },
     needsSamples: '需要样本',
     memoryChart: '内存峰值与剪枝比例',

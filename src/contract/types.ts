@@ -19,7 +19,7 @@ export const pruneMethods = ['random', 'magnitude', 'activation', 'repair'] as c
 /**
  * How units are chosen and what makes up for them. `random` and `magnitude` (smallest L2 norm first): nothing does.
  * `activation`: least contribution to the next layer on samples, whose mean is kept. `repair`: least-squares repair of
- * the consumer. Both run on made-up inputs where no samples are given.
+ * the consumer. Both run inputs: samples, or made-up ones (`snug prune` only).
  */
 export type PruneMethod = (typeof pruneMethods)[number];
 

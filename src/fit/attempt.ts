@@ -1,4 +1,4 @@
-import type { Candidate, JobProgress, Measurement, Plan, Quality } from '../contract/types.js';
+import type { Candidate, JobProgress, Measurement, Plan, PruneMethod, Quality } from '../contract/types.js';
 import type { Model } from '../onnx/model.js';
 import { listConstantNodesFirst } from '../onnx/topology.js';
 import { writeModelInSteps } from '../onnx/write.js';
@@ -41,6 +41,11 @@ export interface BuildContext {
 /** Metadata key under which a written model carries the session options its plan counts on. */
 export const sessionMetadataKey = 'snug.session';
 
+/** Methods that look at what the model computes; the plan has them only where there are samples. */
+function needsSamples(method: PruneMethod): boolean {
+  return method === 'repair' || method === 'activation';
+}
+
 /**
  * Prunes, quantizes and writes one candidate into its own folder of the workspace.
  *
@@ -66,7 +71,7 @@ export async function buildCandidate(
     onProgress({ phase: 'pruning', done: 0, total: analysis.classes.length, unit: 'weights' });
     const pruned = await pruneModel(model, {
       ratio: plan.pruneRatio,
-      method: plan.pruneMethod === 'repair' && !calibration ? 'magnitude' : plan.pruneMethod,
+      method: needsSamples(plan.pruneMethod) && !calibration ? 'magnitude' : plan.pruneMethod,
       perClass: Object.fromEntries(classes.map((c) => [c.id, c.after])),
       ...(calibration ? { samples: { runtime, dataset: calibration, workDirectory: folder, dims: plan.dims } } : {}),
       onProgress: (done, total, item) =>

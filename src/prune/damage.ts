@@ -3,7 +3,7 @@ import { inferShapes } from '../onnx/shape.js';
 import { leavesOf, type Atom } from './axis-atoms.js';
 import { analyse, type AnalysedClass, type PruneClass } from './classes.js';
 import { analysisDims } from './request.js';
-import { unitEnergies } from './scores.js';
+import { sampledUnitEnergies } from './scores.js';
 import { planWidths } from './widths.js';
 
 /**
@@ -22,7 +22,7 @@ export interface PruneCurve {
 const curves = new WeakMap<Model, PruneCurve>();
 
 /**
- * Reads the weights of all classes once per model and orders units by a guess of what they contribute: the energy of
+ * Reads the weights of all classes once per model, a sample of the large ones, and orders units by a guess of what they contribute: the energy of
  * their producer rows times that of their consumer columns, as if inputs were white and units independent.
  */
 export function pruneCurve(model: Model): PruneCurve {
@@ -39,7 +39,7 @@ export function pruneCurve(model: Model): PruneCurve {
     for (const member of one.members) {
       if (member.role === 'elementwise') continue;
       const into = member.role === 'producer' ? made : used;
-      unitEnergies(graph, member, one.width).forEach((energy, unit) => (into[unit]! += energy));
+      sampledUnitEnergies(graph, member, one.width).forEach((energy, unit) => (into[unit]! += energy));
     }
     const energies = made.map((energy, unit) => energy * used[unit]!).sort();
     const total = energies.reduce((sum, energy) => sum + energy, 0) || 1;
