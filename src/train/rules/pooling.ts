@@ -1,6 +1,7 @@
 import { getInt, getInts, intAttribute, intsAttribute } from '../../onnx/attribute.js';
-import { DataType } from '../../onnx/model.js';
+import { DataType, type Node } from '../../onnx/model.js';
 import type { GradientContext, GradientRule, GradientRules } from '../differentiate.js';
+import { noRule } from '../differentiate.js';
 import { offsets, windowOf, type Window } from './convolution.js';
 
 /** Positions of a window over one axis, for the input and the output of a pooling node. */
@@ -17,10 +18,24 @@ function poolingOf({ builder, node, input, output }: GradientContext): Pooling {
   const sizes = (value: string): number[] => kernel.map((_, i) => builder.fixedSize(value, i + 2));
   const [from, to] = [sizes(input(0)), sizes(output(0))];
   const window = windowOf(node, kernel, from);
+  if (getInt(node, 'ceil_mode', 0) !== 0) refusePaddingWindows(node, window, from);
   const covered = to.map(
     (n, i) => (n - 1) * (window.strides[i] ?? 1) + (window.dilations[i] ?? 1) * ((kernel[i] ?? 1) - 1) + 1,
   );
   return { window, input: from, output: to, covered };
+}
+
+/**
+ * Rounding up can leave a last window that begins in the padding: onnxruntime counts it when it loads a model and
+ * leaves it out when it runs, so no graph can be right for both.
+ */
+function refusePaddingWindows(node: Node, window: Window, input: readonly number[]): void {
+  const contradicts = input.some((size, i) => {
+    const [begin, end, stride] = [window.begin[i] ?? 0, window.end[i] ?? 0, window.strides[i] ?? 1];
+    const reach = (window.dilations[i] ?? 1) * ((window.kernel[i] ?? 1) - 1) + 1;
+    return Math.ceil((size + begin + end - reach) / stride) * stride >= size + begin;
+  });
+  if (contradicts) throw noRule(node, 'its last window begins in the padding');
 }
 
 /**
