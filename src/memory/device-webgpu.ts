@@ -185,6 +185,8 @@ class WebgpuRun {
       previous = original;
     }
     this.#submit();
+    // By the first run the device has finished with them.
+    this.#inFlight.clear();
     this.#note(unified ? 0 : 2 * largest);
     this.#replaced = replaced;
     return total;
