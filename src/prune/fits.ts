@@ -80,7 +80,8 @@ export function prepareFit(
       : undefined;
     return {
       columns,
-      units: units.map((unit) => (position.has(unit[0]!) ? unit.map((column) => position.get(column)!) : [])),
+      // Columns that another class of the same axis (heads, widths within them) took already are gone.
+      units: units.map((unit) => unit.flatMap((column) => position.get(column) ?? [])),
       weights: rowsOf(all, columns, outputs),
       training: emptyMoments(columns.length, outputs),
       heldOut: emptyMoments(columns.length, outputs),

@@ -145,6 +145,6 @@ export function randomSequenceModel(seed: number): Model {
 
 export function sequenceFeeds(seed: number): Feeds {
   const random = numbers(seed + 77);
-  const data = Float32Array.from({ length: 2 * positions * features }, () => random() * 2 - 1);
-  return { x: { dtype: 'float32', dims: [2, positions, features], data } };
+  const data = Float32Array.from({ length: 3 * positions * features }, () => random() * 2 - 1);
+  return { x: { dtype: 'float32', dims: [3, positions, features], data } };
 }
