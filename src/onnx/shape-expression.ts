@@ -181,7 +181,7 @@ export function floorDivide(a: Maybe, b: Maybe): Maybe {
 
 export function ceilDivide(a: Maybe, b: Maybe): Maybe {
   const negated = floorDivide(times(a, -1), b);
-  if (typeof b === 'number') return floorDivide(plus(a, b - 1), b);
+  if (typeof b === 'number' && b > 0) return floorDivide(plus(a, b - 1), b);
   return times(negated, -1);
 }
 
