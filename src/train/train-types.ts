@@ -1,0 +1,76 @@
+import type { Provider, SessionLevers } from '../contract/types.js';
+import type { StateTensor } from '../runtime/training-state.js';
+import type { TrainingRuntime } from '../runtime/training-types.js';
+import type { RuntimeTensor } from '../runtime/types.js';
+import type { PreparedTraining } from './prepare.js';
+import type { SampleSource } from './samples.js';
+
+/**
+ * Session settings of a training run. One block planned ahead for all values would be held beside the buffers of the
+ * first run; without it the runs take up to half the memory (docs of src/memory: memory pattern).
+ */
+export const trainingLevers: Partial<SessionLevers> = { memoryPattern: false };
+
+/** Where the right answers come from. */
+export type Targets =
+  /** One row for each sample: int64 labels, or float32 targets for `mse`. */
+  | { kind: 'rows'; rows: RuntimeTensor }
+  /** The token after each one of an input of token ids. */
+  | { kind: 'next-token'; input: string }
+  /** What another model answers to the same data. */
+  | { kind: 'teacher'; modelPath: string; output: string };
+
+/** Mean loss (and share of right answers) over the held-out samples, or over all when none are held out. */
+export interface TrainQuality {
+  loss: number;
+  accuracy: number | null;
+}
+
+export interface TrainStep {
+  /** Updates made, from 1 on. */
+  step: number;
+  epoch: number;
+  /** Mean over the batch, before the update. */
+  loss: number;
+  rate: number;
+  gradientNorm: number;
+}
+
+export interface TrainProgress extends TrainStep {
+  totalSteps: number;
+  /** After the latest evaluation. */
+  quality: TrainQuality;
+  best: TrainQuality;
+}
+
+export interface TrainRequest {
+  prepared: PreparedTraining;
+  source: SampleSource;
+  /** Samples there are. */
+  samples: number;
+  targets: Targets;
+  runtime: TrainingRuntime;
+  provider: Provider;
+  threads?: number;
+  /** Folder for the graphs. */
+  workDirectory: string;
+  /** File the state is saved in, every `checkpointEveryMs` and after each epoch; the best weights lie beside it. */
+  checkpoint: string;
+  checkpointEveryMs?: number;
+  resume: boolean;
+  onProgress?: (progress: TrainProgress) => void;
+  signal?: AbortSignal;
+}
+
+export interface TrainOutcome {
+  steps: TrainStep[];
+  before: TrainQuality;
+  /** Of the best weights. */
+  after: TrainQuality;
+  /** Update after which they were the best; 0 = the weights it started with. */
+  bestStep: number;
+  /** Why it ended. */
+  ended: 'finished' | 'no longer better' | 'stopped' | 'diverged';
+  /** Values of the best weights. */
+  values: StateTensor[];
+}
