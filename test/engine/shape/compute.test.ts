@@ -34,7 +34,8 @@ function window(c: Choose) {
   const kernel = of(1, 3);
   return {
     rank,
-    spatial: of(3, 9),
+    // Never smaller than the widest window: 3 elements, 2 apart.
+    spatial: of(5, 9),
     kernel,
     strides: c.bool() ? of(1, 3) : undefined,
     dilations: c.bool() && !auto.startsWith('SAME') ? of(1, 2) : undefined,
