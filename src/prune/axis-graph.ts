@@ -211,7 +211,10 @@ export class AxisGraph {
       outputAxis: this.storedAxis(operand, use.outputAxis),
     };
     const activation = node.inputs[activationIndex]!;
-    this.uses.push({ node, at: this.position(node), operand, weight, activation, stored, ...use });
+    // Transposed and fused forms can be cut but are no plain matrix over their inputs.
+    const plain = node.domain === '' && ['Conv', 'Gemm', 'MatMul'].includes(node.opType);
+    const grouped = use.grouped || !plain;
+    this.uses.push({ node, at: this.position(node), operand, weight, activation, stored, ...use, grouped });
   }
 
   /** Notes that `axis` of the node's input is summed away there. */

@@ -5,6 +5,7 @@ import { dataTypeBits } from '../onnx/tensor.js';
 import { valuesUsed } from '../onnx/topology.js';
 import { writeModel } from '../onnx/write.js';
 import type { Feeds, RuntimeTensor } from '../runtime/types.js';
+import { leavesOf, type Atom } from './axis-atoms.js';
 import type { AxisGraph } from './axis-graph.js';
 import { analysisBatch, type PruneSamples } from './request.js';
 import { buildComparison, buildTapModel, comparisonOutputs, type Tap, type TapNames } from './taps.js';
@@ -45,6 +46,8 @@ export interface StageRun {
 /** A class, or anything else, whose weights may still change. */
 export interface Undecided {
   members: readonly { initializer: string }[];
+  /** The axis that will shrink: operators that only repeat or regroup it change without any weight. */
+  leaf?: Atom;
 }
 
 interface Batch {
@@ -162,11 +165,17 @@ export class Stages {
 
   /** Values of the dense model on the border of what is still undecided; empty when they are unknown or too large. */
   #worthKeeping(undecided: readonly Undecided[]): ValueInfo[] {
-    const members = new Set(undecided.flatMap((one) => one.members.map((member) => member.initializer)));
+    const { aliases } = this.#graph.unshared;
+    const members = new Set(
+      undecided.flatMap((one) => one.members.map(({ initializer }) => aliases.get(initializer) ?? initializer)),
+    );
+    const leaves = new Set(undecided.map((one) => one.leaf));
+    const shrinks = (name: string): boolean =>
+      this.#graph.axes(name)?.some((axis) => leavesOf(axis).some((leaf) => leaves.has(leaf))) ?? false;
     const open = new Set<Node>();
     const reached = new Set<string>(members);
     for (const node of this.#dense.graph.nodes) {
-      if (![...valuesUsed(node)].some((name) => reached.has(name))) continue;
+      if (![...valuesUsed(node)].some((name) => reached.has(name)) && !node.outputs.some(shrinks)) continue;
       open.add(node);
       for (const output of node.outputs) reached.add(output);
     }
@@ -182,7 +191,9 @@ export class Stages {
       if (axes === null || dataType === undefined || !keepable.has(dataType)) return [];
       const elements = axes.reduce((product, axis) => product * axis.size, 1) / analysisBatch;
       bytes += 2 * elements * this.#total * ((dataTypeBits(dataType) ?? 64) / 8);
-      infos.push({ name, dataType, dims: axes.map(() => null) });
+      // Operators that take a list of sizes want to know its length when they are loaded.
+      const listed = this.#graph.elements(name) !== null;
+      infos.push({ name, dataType, dims: axes.map((axis) => (listed ? axis.size : null)) });
     }
     return bytes <= keptBytes ? infos : [];
   }
