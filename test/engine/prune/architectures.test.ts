@@ -1,9 +1,10 @@
 import { afterAll, describe, expect, it } from 'vitest';
 import { checkModel } from '../../../src/onnx/check.js';
 import { pruneModel } from '../../../src/prune/index.js';
+import type { Dataset } from '../../../src/runtime/dataset-types.js';
 import { architectures } from './architectures.js';
 import { analyseModel, difference } from './masking.js';
-import { runModel, temporaryFolder } from './support.js';
+import { inProcessRuntime, runModel, temporaryFolder } from './support.js';
 
 const folder = temporaryFolder();
 afterAll(folder.remove);
@@ -32,6 +33,26 @@ describe('model families', () => {
       for (const output of Object.values(await runModel(pruned.model, feeds, folder.path))) {
         expect((output.data as Float32Array).every(Number.isFinite)).toBe(true);
       }
+    }
+  });
+
+  it.each(architectures())('$name is repaired in all its widths', async ({ model, feeds }) => {
+    const [name, given] = Object.entries(feeds)[0]!;
+    // The same few samples again and again are enough to run every step.
+    const dataset: Dataset = {
+      name: 'given',
+      samples: 2 * 8,
+      dims: {},
+      fixedBatch: given.dims[0]!,
+      feeds: () => Promise.resolve({ [name]: given }),
+      close: () => Promise.resolve(),
+    };
+    const perClass = Object.fromEntries(analyseModel(model).classes.map((one) => [one.id, Math.ceil(one.width / 2)]));
+    const samples = { runtime: inProcessRuntime, dataset, workDirectory: folder.path };
+    const pruned = await pruneModel(model, { ratio: 0, perClass, method: 'repair', samples });
+    checkModel(pruned.model);
+    for (const output of Object.values(await runModel(pruned.model, feeds, folder.path))) {
+      expect((output.data as Float32Array).every(Number.isFinite)).toBe(true);
     }
   });
 });
