@@ -75,7 +75,10 @@ export function mergeCopies(
   const canonical = new Map<string, string>();
   const renamed = new Map<string, string>();
   const names = new Set(aliases.values());
-  for (const name of names) canonical.set(`${name}\n${keyOf(name) ?? ''}`, name);
+  for (const name of names) {
+    const own = keyOf(name);
+    if (own !== null) canonical.set(`${name}\n${own}`, name);
+  }
   for (const [copy, name] of aliases) {
     const own = keyOf(copy);
     if (own === null) continue;
