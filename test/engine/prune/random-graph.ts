@@ -74,7 +74,7 @@ export class GraphBuilder {
   conv(x: string, from: number, to: number, group = 1): string {
     const k = this.pick([1, 3]);
     const inputs = [x, this.weight([to, from / group, k, k])];
-    if (this.random() < 0.7) inputs.push(this.bias(to));
+    if (this.random() < 0.7) inputs.push(this.weight([to], 0.5));
     const pad = (k - 1) / 2;
     return this.op('Conv', inputs, {
       kernel_shape: intsAttribute([k, k]),
