@@ -36,8 +36,11 @@ export function linearConsumer(graph: AxisGraph, use: WeightUse): LinearConsumer
   const kernel = node.opType === 'Conv' ? weight.dims.slice(2) : [];
   const columnsPerIndex = kernel.reduce((product, dim) => product * dim, 1);
   const base = { use, kernel, columnsPerIndex, indices, outputs, target: node.outputs[0]!, add: null };
-  if (node.opType === 'Conv') return { ...base, bias: 'own' };
-  if (node.opType === 'Gemm') {
+  if (node.opType === 'Conv' || node.opType === 'Gemm') {
+    // One bias for all rows, known beforehand: anything else is no intercept a fit could move.
+    const bias = node.inputs[2] ?? '';
+    const dims = graph.constant(bias)?.dims;
+    if (bias !== '' && (dims === undefined || dims.slice(0, -1).some((dim) => dim !== 1))) return null;
     return getFloat(node, 'alpha', 1) === 0 ? null : { ...base, bias: 'own' };
   }
   const add = followingBias(graph, node, outputs);
@@ -141,7 +144,9 @@ export function writeRepair(
   const bias = Float32Array.from(repair.bias);
   const biasAxes = [use.output];
   if (consumer.bias === 'own') {
-    const biasName = ownName(graph, edits, use.node, inputs[2] ?? '', `${use.weight}_repaired_bias`);
+    // A bias written down as [1, outputs] or as one number keeps its axes; the new vector needs a name of its own.
+    const given = graph.constant(inputs[2])?.dims.length === 1 && graph.constant(inputs[2])?.dims[0] === outputs;
+    const biasName = ownName(graph, edits, use.node, given ? inputs[2]! : '', `${use.weight}_repaired_bias`);
     edits.constants.set(biasName, floatTensor(biasName, [outputs], bias, old.dataType));
     knowAxes(graph, biasName, edits.constants.get(biasName)!, biasAxes);
     inputs[2] = biasName;

@@ -2,12 +2,13 @@ import { existsSync } from 'node:fs';
 import path from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import type { PruneMethod } from '../../../src/contract/types.js';
+import { floatAttribute } from '../../../src/onnx/graph.js';
 import type { Model } from '../../../src/onnx/model.js';
 import { readModel } from '../../../src/onnx/read.js';
 import { pruneModel, type PruneResult } from '../../../src/prune/index.js';
 import type { Dataset } from '../../../src/runtime/dataset-types.js';
 import type { Feeds } from '../../../src/runtime/types.js';
-import { numbers, randomModel } from './random-graph.js';
+import { GraphBuilder, numbers, randomModel } from './random-graph.js';
 import { digitsAccuracy, imageDataset, inProcessRuntime, modelsFolder, runModel, temporaryFolder } from './support.js';
 
 const folder = temporaryFolder();
@@ -55,6 +56,40 @@ describe('repair on random graphs', () => {
     close: () => Promise.resolve(),
   };
   const unseen = slice(64, 32);
+
+  // A repaired layer whose own outputs shrink too, with its bias in every form that operators allow.
+  it.each([
+    { form: 'a vector', dims: [12], refitted: true },
+    { form: 'a row', dims: [1, 12], refitted: true },
+    { form: 'one number', dims: [1], refitted: true },
+    { form: 'a number without axes', dims: [], refitted: true },
+    { form: 'a number for every row', dims: [32, 1], refitted: false },
+    { form: 'a value computed while running', dims: null, refitted: false },
+  ])('copes with a bias that is $form', async ({ dims, refitted }) => {
+    const g = new GraphBuilder(3);
+    const flat = g.op('Flatten', ['x'])[0]!;
+    const gemm = (x: string, from: number, to: number, bias: string): string =>
+      g.op('Gemm', [x, g.weight([from, to]), bias], { beta: floatAttribute(2) })[0]!;
+    const wide = g.op('Relu', [gemm(flat, 108, 16, g.weight([16]))])[0]!;
+    const bias = dims === null ? g.op('MatMul', [flat, g.weight([108, 12])])[0]! : g.weight(dims, 0.5);
+    const inner = g.op('Tanh', [gemm(wide, 16, 12, bias)])[0]!;
+    const model = g.model(gemm(inner, 12, 5, g.weight([5])), [32, 3, 6, 6], [32, 5]);
+    const repaired = await prune(model, 0.5, 'repair', { ...dataset, fixedBatch: 32 }, 1);
+    expect(repaired.classes.map((one) => [one.before, one.after])).toEqual([
+      [16, 8],
+      [12, 6],
+    ]);
+    expect(Object.values(repaired.repair!).map((one) => one.skipped)).toEqual([refitted ? 0 : 1, 0]);
+    const [name, expected] = Object.entries(await runModel(model, unseen, folder.path))[0]!;
+    const distance = async (candidate: Model): Promise<number> => {
+      const output = (await runModel(candidate, unseen, folder.path))[name]!.data as Float32Array;
+      return output.reduce((sum, value, at) => sum + (value - (expected.data as Float32Array)[at]!) ** 2, 0);
+    };
+    const magnitude = await prune(model, 0.5, 'magnitude', dataset, 1);
+    const left = await distance(repaired.model);
+    expect(Number.isFinite(left)).toBe(true);
+    if (refitted) expect(left).toBeLessThan(await distance(magnitude.model));
+  });
 
   it('gives loadable models that are closer to the dense one than magnitude alone', async () => {
     let better = 0;
