@@ -9,7 +9,7 @@ import { ChannelsLast } from './nhwc.js';
 import { foldCasts, insertCasts } from './half.js';
 import { BlockedLayout, fuseConvolutionSums } from './nchwc.js';
 import { duplicateDequantizers, fuseQuantized, prepareQuantized } from './qdq.js';
-import { pushTransposes } from './transpose.js';
+import { pushTransposes, readShapesBeforeTransposes } from './transpose.js';
 
 /** The graph the runtime executes: nodes in execution order and the constants that are left. */
 export interface RuntimeGraph {
@@ -58,6 +58,7 @@ export function lowerModel(
     fuseQuantized(editor);
   }
   applyExtended(editor, provider, new Set(disabled));
+  readShapesBeforeTransposes(editor);
   if (provider === 'cpu') {
     new BlockedLayout(editor, channelBlock).apply();
     new ChannelsLast(editor).apply();

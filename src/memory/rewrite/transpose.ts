@@ -1,4 +1,4 @@
-import type { Node } from '../../onnx/model.js';
+import { DataType, type Node } from '../../onnx/model.js';
 import { getInt, getInts, intAttribute, intsAttribute } from '../../onnx/attribute.js';
 import { is, type GraphEditor } from './editor.js';
 
@@ -106,5 +106,46 @@ export function pushTransposes(editor: GraphEditor): void {
       else pushThroughGather(editor, node, user, order);
     }
     editor.remove(node);
+  }
+}
+
+/** Operators the runtime's transpose optimizer knows how to swap with a Transpose before them. */
+const movable: ReadonlySet<string> = new Set(
+  (
+    'Cast Exp Gelu Identity LeakyRelu Log Reciprocal Relu Sigmoid Sqrt Tanh Abs Not Ceil Floor Neg Erf HardSigmoid ' +
+    'Round IsInf IsNaN Selu Shrink Sign Softplus Softsign ThresholdedRelu Celu HardSwish Sin Cos Tan Sinh Cosh Asin ' +
+    'Acos Atan Asinh Acosh Atanh Add Max Min Mul Sub Div And Or Xor Mod PRelu BitShift Equal Greater Less ' +
+    'GreaterOrEqual LessOrEqual Mean Sum Pow Where Clip CastLike Transpose Concat Split Shape Pad ReduceLogSum ' +
+    'ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare ReduceL1 ReduceL2 ArgMin ' +
+    'ArgMax Squeeze Unsqueeze Slice Tile Softmax Hardmax LogSoftmax QuantizeLinear DequantizeLinear Reshape'
+  ).split(' '),
+);
+
+/**
+ * The shape of a transposed value is read off the value before, and its sizes are put in order. The runtime only does
+ * so where it could also swap all other users with the transpose: a product in half precision, which reads through a
+ * cast, lets it; one in single precision does not.
+ */
+export function readShapesBeforeTransposes(editor: GraphEditor): void {
+  for (const node of editor.ordered()) {
+    const transpose = is(node, 'Shape') ? editor.producer(node.inputs[0]) : undefined;
+    const order = is(transpose, 'Transpose') ? getInts(transpose, 'perm', undefined) : undefined;
+    const [transposed = ''] = transpose?.outputs ?? [];
+    if (!transpose || !order || editor.outputs.has(transposed) || node.attributes.size > 0) continue;
+    if (!editor.consumers(transposed).every((user) => user.domain === '' && movable.has(user.opType))) continue;
+    const [source = ''] = transpose.inputs;
+    const [output = ''] = node.outputs;
+    const sizes = `${output}/untransposed`;
+    editor.describe(sizes, DataType.INT64, [order.length]);
+    editor.update(node, { inputs: [source], outputs: [sizes] });
+    editor.add({
+      name: `${node.name}/Gather`,
+      opType: 'Gather',
+      domain: '',
+      inputs: [sizes, editor.integers(`${output}/order`, order)],
+      outputs: [output],
+      attributes: new Map([['axis', intAttribute(0)]]),
+    });
+    if (editor.consumers(transposed).length === 0) editor.remove(transpose);
   }
 }

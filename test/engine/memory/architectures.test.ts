@@ -70,8 +70,7 @@ describe('estimates of small well-known architectures against onnxruntime', () =
         const estimate = estimateMemory(model, { provider: 'cpu', batch, dims });
         expect(estimate.unknown).toEqual([]);
         const observed = await observe(file, model, estimate.dims);
-        // In half precision the runtime also moves casts about, which changes few bytes.
-        if (dtype !== 'fp16') expect(compareShapes(model, estimate.dims, observed.runs).differences).toEqual([]);
+        expect(compareShapes(model, estimate.dims, observed.runs).differences).toEqual([]);
         expect(Math.abs(estimate.load.peakBytes / observed.load - 1)).toBeLessThan(0.01);
         expect(Math.abs(estimate.cold.peakBytes / observed.cold - 1)).toBeLessThan(0.01);
         expect(Math.abs(distance(estimate.warm.peakBytes, observed.warm))).toBeLessThan(0.01);
