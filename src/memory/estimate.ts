@@ -1,7 +1,7 @@
 import { availableParallelism } from 'node:os';
 import type { Estimate, MemoryParts, PhaseEstimate, Provider, SessionLevers } from '../contract/types.js';
 import type { Model } from '../onnx/model.js';
-import { defaultBindings, inferShapes } from '../onnx/shape.js';
+import { inferShapes } from '../onnx/shape.js';
 import { Arena } from './arena.js';
 import { devicePhases } from './device-phases.js';
 import { bufferRules } from './inplace.js';
@@ -10,6 +10,7 @@ import { PatternPlanner } from './pattern.js';
 import { planBuffers, type MemoryPlan } from './plan.js';
 import { lowerModel, structuralDims, type RuntimeGraph } from './rewrite/lower.js';
 import { runDynamic, runPattern, type RunTrace, type SizedPlan } from './simulate.js';
+import { BatchSizes } from './sizes.js';
 import { bodyWeights, prepareControls, sizeControls, type PreparedControls } from './subgraph.js';
 import { timelineOf } from './timeline.js';
 import { weightMemory, type WeightMemory } from './weights.js';
@@ -40,9 +41,11 @@ interface Prepared {
   cacheValues: Set<string>;
   /** Bodies of control flow; only the CPU's rules for them are known. */
   controls: PreparedControls;
+  sizes: BatchSizes;
 }
 
-function prepare(model: Model, provider: Provider, disabled: readonly string[]): Prepared {
+/** @param many whether estimates at several batches are to follow */
+function prepare(model: Model, provider: Provider, disabled: readonly string[], many: boolean): Prepared {
   const graph = lowerModel(model, provider, disabled);
   const shapes = inferShapes(graph.model, structuralDims(model));
   const plan = planBuffers({
@@ -75,6 +78,7 @@ function prepare(model: Model, provider: Provider, disabled: readonly string[]):
     ),
     controls,
     cacheValues: new Set(cacheValues),
+    sizes: new BatchSizes(model, graph.model, many),
   };
 }
 
@@ -94,7 +98,7 @@ export function prepareEstimate(model: Model): PreparedEstimate {
       const disabled = options.levers?.disabledOptimizers ?? [];
       const key = [options.provider, ...disabled].join(' ');
       let prepared = known.get(key);
-      if (!prepared) known.set(key, (prepared = prepare(model, options.provider, disabled)));
+      if (!prepared) known.set(key, (prepared = prepare(model, options.provider, disabled, true)));
       return estimatePrepared(model, prepared, options);
     },
   };
@@ -107,7 +111,8 @@ export function prepareEstimate(model: Model): PreparedEstimate {
  * @throws SnugError E_DIMENSION when a size is no whole number.
  */
 export function estimateMemory(model: Model, options: EstimateOptions): Estimate {
-  return prepareEstimate(model).estimate(options);
+  const prepared = prepare(model, options.provider, options.levers?.disabledOptimizers ?? [], false);
+  return estimatePrepared(model, prepared, options);
 }
 
 interface Phases {
@@ -129,8 +134,7 @@ function edgesOf({ graph }: Model, { graph: { initializers } }: Prepared) {
 }
 
 function estimatePrepared(model: Model, prepared: Prepared, options: EstimateOptions): Estimate {
-  const { dims, assumed } = defaultBindings(model, options.batch, options.dims);
-  const shapes = inferShapes(prepared.graph.model, dims);
+  const { dims, assumed, shapes } = prepared.sizes.sizes(options.batch, options.dims);
   const threads = options.threads ?? availableParallelism();
   const sized: SizedPlan = {
     plan: prepared.plan,

@@ -12,6 +12,8 @@ interface Atom {
   evaluate(sizes: Sizes): number;
   /** Whether it is never below zero. */
   readonly natural: boolean;
+  /** Set for a name. */
+  readonly plain?: true;
   /** Set for a true quotient, so that rounding it down later is an integer division. */
   readonly quotient?: readonly [Expression, Expression];
 }
@@ -77,12 +79,18 @@ function ofAtom(atom: Atom): Formula {
 
 /** The size of an open dimension by its name. */
 export function named(name: string): Formula {
-  return ofAtom({ text: name, natural: true, evaluate: (sizes) => sizes[name] ?? NaN });
+  return ofAtom({ text: name, natural: true, plain: true, evaluate: (sizes) => sizes[name] ?? NaN });
 }
 
 /** Whether the value is never below zero, whatever the sizes. */
 export function isNatural(expression: Expression): boolean {
   return termsOf(expression).every((term) => term.coefficient > 0 && term.atoms.every((atom) => atom.natural));
+}
+
+/** Whether the formula is a sum of products of names, as far as it depends on those given. */
+export function isPolynomial(expression: Expression, names: ReadonlySet<string>): boolean {
+  const mentions = (atom: Atom) => [...names].some((name) => atom.text.includes(name));
+  return termsOf(expression).every((term) => term.atoms.every((atom) => atom.plain === true || !mentions(atom)));
 }
 
 /** The formula's text; a number as it is. */

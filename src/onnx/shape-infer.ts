@@ -1,7 +1,7 @@
 import { SnugError } from '../contract/errors.js';
 import type { Graph, Model, ValueInfo } from './model.js';
 import { bindingName, fedInputs } from './shape-bindings.js';
-import { named, textOf } from './shape-expression.js';
+import { named, textOf, type Expression } from './shape-expression.js';
 import {
   inferGraph,
   nothingAround,
@@ -37,6 +37,8 @@ export interface ShapeResult {
   bodies: Map<Graph, ShapeResult>;
   /** Sizes as formulas over the open dimensions' names (`batch*12`); `?` where none is known, null = no such value. */
   formulas(value: string): string[] | null;
+  /** The same formulas, to be evaluated; null where none is known. */
+  expressions(value: string): (Expression | null)[] | null;
 }
 
 function boundSize(name: string, bindings: Readonly<Record<string, number>>): number {
@@ -75,8 +77,10 @@ function resultOf(
     conflicts,
     bodies,
     formulas(name) {
-      const dims = values.get(name)?.dims;
-      return dims?.map(({ expression }) => (expression === null ? '?' : textOf(expression))) ?? null;
+      return result.expressions(name)?.map((expression) => (expression === null ? '?' : textOf(expression))) ?? null;
+    },
+    expressions(name) {
+      return values.get(name)?.dims.map(({ expression }) => expression) ?? null;
     },
   };
   for (const [name, value] of values) {
