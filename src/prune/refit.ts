@@ -21,11 +21,13 @@ import type { ClassRepair } from './request.js';
 import type { Edits } from './rewrite.js';
 
 const ridges = [1e-4, 1e-3, 1e-2, 1e-1, 1];
+/** Where the search for the best ridge begins: most often next to it. */
+const firstRidge = 1;
 /** Ridge for choosing units: enough to tell correlated units apart when rows are few. */
 const selectionRidge = 1e-2;
 /** Units of consumers with more columns are chosen in groups of about {@link selectionGroup} columns. */
 const widestSelection = 2048;
-const selectionGroup = 1536;
+const selectionGroup = 1024;
 /** A ridge is judged on at most so many outputs of a layer. */
 const judgedOutputs = 96;
 
@@ -185,15 +187,26 @@ function refitPiece(
     const repair = unrepaired(normalizeMoments(all, withBias), piece.weights, stays);
     return { repair, stays, ridge: null, heldOutError: unrepairedError, unrepairedError, rows: all.rows };
   }
-  let best = { ridge: ridges[0]!, error: Infinity };
-  for (const ridge of ridges) {
-    const error = relativeError(few, stays, solveRepair(fewTraining, stays, fewWeights, ridge), withBias);
-    if (error < best.error) best = { ridge, error };
-    // The error falls and then rises with the ridge: past its lowest point there is nothing to find.
-    else if (error > 1.2 * best.error) break;
-  }
+  const judged = (ridge: number): number =>
+    relativeError(few, stays, solveRepair(fewTraining, stays, fewWeights, ridge), withBias);
+  const best = bestRidge(judged);
   const repair = solveRepair(normalizeMoments(all, withBias), stays, piece.weights, best.ridge);
   return { repair, stays, ridge: best.ridge, heldOutError: best.error, unrepairedError, rows: all.rows };
+}
+
+/** The ridge with the least error. The error falls and then rises with the ridge: past its lowest point nothing is to be found. */
+function bestRidge(judged: (ridge: number) => number): { ridge: number; error: number } {
+  let best = { ridge: ridges[firstRidge]!, error: judged(ridges[firstRidge]!) };
+  const tryNext = (at: number): boolean => {
+    const error = judged(ridges[at]!);
+    const rises = error > 1.05 * best.error;
+    if (error < best.error) best = { ridge: ridges[at]!, error };
+    return !rises;
+  };
+  let at = firstRidge + 1;
+  while (at < ridges.length && tryNext(at)) at++;
+  if (best.ridge === ridges[firstRidge]) for (at = firstRidge - 1; at >= 0 && tryNext(at);) at--;
+  return best;
 }
 
 /** Plain removal: kept weights as they are, the bias moved by the mean of what is gone (a mean shift at best). */

@@ -6,7 +6,15 @@ import type { AxisGraph, WeightUse } from './axis-graph.js';
 import { analyse } from './classes.js';
 import { linearConsumer, readBias, readWeights, writeRepair, type LinearConsumer } from './consumer.js';
 import { addRun, maximumColumns, prepareFit, tapSize, type ConsumerFit } from './fits.js';
-import { addMoments, emptyMoments, normalizeMoments, relativeError, type Repair } from './least-squares.js';
+import {
+  addMoments,
+  emptyMoments,
+  normalizeMoments,
+  relativeError,
+  sampleColumns,
+  sampleOutputs,
+  type Repair,
+} from './least-squares.js';
 import { refuseQuantized } from './quantized.js';
 import { analysisDims, type PruneRequest } from './request.js';
 import { finishModel, noEdits, rewriteModel, type Edits } from './rewrite.js';
@@ -16,6 +24,8 @@ import { Stages } from './stages.js';
 /** Smaller weights are left dense: nothing is gained. */
 const leastElements = 1024;
 const ridges = [1e-3, 1e-2, 1e-1];
+/** A ridge is judged on at most so many outputs of a layer. */
+const judgedOutputs = 24;
 
 export interface SparseWeight {
   name: string;
@@ -149,23 +159,28 @@ function sparsifyLayer(
     addMoments(all, piece.heldOut);
     const energies = Float64Array.from({ length: inputs }, (_, at) => all.gram[at * inputs + at]!);
     mask = sparsityMask(old, inputs, outputs, pattern, groups, energies);
-    const judge = piece.heldOut.rows > 0 ? piece.heldOut : piece.training;
-    const training = normalizeMoments(piece.training, fit.withBias);
-    const solve = (moments: typeof training, ridge: number): Repair => {
-      const weights = solveSparse(moments, old, mask, ridge);
+    // Every output is solved on its own, so that some of them can judge a ridge for all.
+    const every = Math.max(1, Math.ceil(outputs / judgedOutputs));
+    const judge = sampleOutputs(piece.heldOut.rows > 0 ? piece.heldOut : piece.training, every);
+    const training = normalizeMoments(sampleOutputs(piece.training, every), fit.withBias);
+    const few = sampleColumns(old, outputs, every);
+    const fewMask = mask.filter((_, at) => (at % outputs) % every === 0);
+    const solve = (moments: typeof training, before: Float64Array, kept: Uint8Array, ridge: number): Repair => {
+      const weights = solveSparse(moments, before, kept, ridge);
       const bias = Float64Array.from(moments.outputMean);
       moments.inputMean.forEach((mean, row) => {
-        if (mean !== 0) for (let o = 0; o < outputs; o++) bias[o]! -= mean * weights[row * outputs + o]!;
+        if (mean === 0) return;
+        for (let o = 0; o < bias.length; o++) bias[o]! -= mean * weights[row * bias.length + o]!;
       });
       return { weights, bias };
     };
     let best = { ridge: ridges[0]!, error: Infinity };
     for (const ridge of ridges) {
-      const error = relativeError(judge, columns, solve(training, ridge), fit.withBias);
+      const error = relativeError(judge, columns, solve(training, few, fewMask, ridge), fit.withBias);
       if (error < best.error) best = { ridge, error };
     }
     heldOutError = best.error;
-    repair = solve(normalizeMoments(all, fit.withBias), best.ridge);
+    repair = solve(normalizeMoments(all, fit.withBias), old, mask, best.ridge);
   }
   writeRepair(graph, edits, consumer, columns, repair);
   const zeros = mask.reduce((count, kept) => count + (1 - kept), 0);
