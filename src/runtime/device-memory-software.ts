@@ -127,6 +127,29 @@ export function allocatedRegions(maps: string): MemoryRegion[] {
   return regions;
 }
 
+/**
+ * What this process reads its own memory into. The buffers are part of that memory: a copy of the pointer to the large
+ * one, left in it at the place where a driver's block has its own, would count as 1 MiB of Vulkan memory. There is
+ * only one of each, and the large one is emptied before mappings are looked at, for which the small one does.
+ */
+class OwnBuffers {
+  readonly #small = Buffer.alloc(page);
+  readonly #large = Buffer.alloc(window);
+  #used = false;
+
+  take(length: number): Buffer {
+    if (length > page) {
+      this.#used = true;
+      return this.#large.subarray(0, Math.min(length, window));
+    }
+    if (this.#used) this.#large.fill(0);
+    this.#used = false;
+    return this.#small.subarray(0, length);
+  }
+}
+
+const ownBuffers = new OwnBuffers();
+
 /** Calls `use` with the memory of this process; null where the system has no such files or forbids it. */
 export function withOwnMemory<T>(use: (memory: ProcessMemory) => T): T | null {
   let file: number;
@@ -137,13 +160,13 @@ export function withOwnMemory<T>(use: (memory: ProcessMemory) => T): T | null {
   } catch {
     return null;
   }
-  const buffer = Buffer.alloc(window);
   const read = (address: number, length: number): Buffer => {
+    const bytes = ownBuffers.take(length);
     try {
-      return buffer.subarray(0, readSync(file, buffer, 0, Math.min(length, window), address));
+      return bytes.subarray(0, readSync(file, bytes, 0, bytes.length, address));
     } catch {
       // Unmapped since the regions were listed.
-      return buffer.subarray(0, 0);
+      return bytes.subarray(0, 0);
     }
   };
   try {

@@ -31,12 +31,12 @@ export interface MeasureRequest {
  * are inside the arena's counters (and their originals are gone); all others are kept as they are outside of
  * it, and the profile names their bytes per node (measured with onnxruntime 1.30; constants folded at load are
  * outside too). A weight that several nodes share counts once, see {@link sharedWeightExcess}.
- * Other providers: highest level of {@link DeviceMeter} above the one with a one-node session, read after
+ * Other providers: highest level of {@link DeviceMeter} above the one with a tiny session, read after
  * loading and after each run: these providers pool their buffers and keep them between runs, while the moments
  * in between hold what the driver needs to compile kernels. What loading needs for a moment only is not seen.
  *
  * @param workDirectory folder for the profile, which is removed again
- * @param onBaseline called when the one-node session has run and nothing of the model is loaded yet
+ * @param onBaseline called when the tiny session has run and nothing of the model is loaded yet
  */
 export async function measureModel(
   { spec, feeds, warmRuns, batch }: MeasureRequest,

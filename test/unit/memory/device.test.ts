@@ -86,7 +86,7 @@ describe('webgpu', () => {
     expect(large.cold.peakBytes).toBe((1 + 2 * 4 + 1 + 4) * MiB);
   });
 
-  test('a ring for parameters appears with the first buffer that is needed again before its work is done', () => {
+  test('parameters of many nodes add next to nothing: the ring they pass through belongs to the device', () => {
     const chain = (length: number): Model =>
       model(
         Array.from({ length }, (_, i) =>
@@ -98,8 +98,8 @@ describe('webgpu', () => {
       );
     const peak = (length: number): number =>
       estimateMemory(chain(length), { provider: 'webgpu', batch: 1, dims }).peakBytes;
-    expect(peak(16)).toBeLessThan(MiB);
-    expect(peak(17) - peak(16)).toBe(4 * MiB);
+    expect(peak(100)).toBe(peak(10));
+    expect(peak(100)).toBeLessThan(1024);
   });
 
   test('filters are turned at load: the copy stays, the originals but the last go', () => {
