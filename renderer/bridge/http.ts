@@ -87,6 +87,8 @@ export function createHttpBridge(origin: string): SnugApi {
     clearAccuracy: () => call<AccuracyView>('clearAccuracy'),
     calibrate: (provider) => call<AccuracyView>('calibrate', provider),
     stopCalibration: () => call<null>('stopCalibration'),
+    measurePruning: (modelId) => call<null>('measurePruning', modelId),
+    stopMeasuringPruning: (modelId) => call<null>('stopMeasuringPruning', modelId),
     startFit: (request) => call<{ jobId: string }>('startFit', request),
     cancel: (jobId) => call<{ kept: FitReport | null }>('cancel', jobId),
     onJobEvent(listener) {

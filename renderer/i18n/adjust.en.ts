@@ -39,21 +39,89 @@ export const adjustEn = ({ bytes, bytesExact, count, percent }: Formats) => ({
       random: 'Any of them, as a baseline.',
       magnitude: 'Those with the smallest weights first.',
       activation: 'Those that matter least to the next layer first; their mean is kept. Needs samples.',
-      repair: 'The next layer is refitted on your samples to make up for what is gone. Needs samples.',
+      repair:
+        'The next layer is refitted to make up for what is gone: on your samples, or on made-up inputs where there are none.',
     },
-    needsSamples: 'needs samples',
+    atRatio: (ratio: number): string => `With ${percent(ratio)} pruned`,
+    peak: 'Peak memory',
+    file: 'File',
+    damage: 'Damage',
+    saves: (size: number): string => `${bytes(size)} less`,
+    savesNothing: 'nothing saved',
+    measured: 'measured',
+    expected: 'expected',
+    agreement: (share: number): string => `${percent(share)} of answers the same`,
     memoryChart: 'Peak memory against pruning',
     memoryLabel: (from: number, to: number, ratio: number): string =>
       `Peak memory against the share pruned: ${bytes(from)} with nothing pruned, ${bytes(to)} at ${percent(ratio)}.`,
-    damageChart: 'Expected damage against pruning',
-    damageLabel: (points: { ratio: number; band: string }[]): string =>
-      `Expected damage against the share pruned: ${points.map((p) => `${p.band} at ${percent(p.ratio)}`).join(', ')}.`,
+    damageChart: 'Damage against pruning',
+    damageLabel: (measured: boolean, points: { ratio: number; error: number }[]): string =>
+      `${measured ? 'Measured' : 'Expected'} error of the answers against the share pruned: ${points.map((p) => `${percent(p.error)} at ${percent(p.ratio)}`).join(', ')}.`,
+    measuredLine: 'Measured on your samples',
+    expectedLine: 'Expected from the weights',
+    tooFar: 'Damage grows fast here',
+    errorAxis: 'Error of the answers',
     ratioAxis: 'Share pruned',
-    columns: { ratio: 'Pruned', memory: 'Peak memory', file: 'File', damage: 'Expected damage' },
+    columns: {
+      ratio: 'Pruned',
+      memory: 'Peak memory',
+      saved: 'Saved',
+      file: 'File',
+      measured: 'Measured damage',
+      expected: 'Expected damage',
+    },
+    notMeasured: 'not measured',
+    furthest: (ratio: number, measured: boolean): string =>
+      `This far and no further: ${percent(ratio)}. Beyond it ${measured ? 'the measured' : 'the expected'} damage is more than small.`,
+    furthestNone: (measured: boolean): string =>
+      measured
+        ? 'At no ratio was the measured damage more than small.'
+        : 'At no ratio is the expected damage more than small.',
+    past: (furthest: number): string =>
+      `Past ${percent(furthest)} damage grows fast. Prune less, or look at the answers before you rely on them.`,
+    basis: {
+      noSamples: 'Expected from the weights alone. Attach samples, and Snug measures it.',
+      otherMethod: 'Expected from the weights alone: only pruning with repair is measured.',
+      measuring: (done: number, total: number): string =>
+        total === 0
+          ? 'Measuring on your samples …'
+          : `Measuring on your samples: ${count(done)} of ${count(total)} ratios.`,
+      done: (samples: number): string =>
+        `Measured on ${count(samples)} samples that the repair did not see, with every group cut by the same share.`,
+      stopped: (done: number, total: number): string =>
+        done === 0
+          ? 'Nothing was measured: stopped.'
+          : `Measured at ${count(done)} of ${count(total)} ratios, then stopped.`,
+      failed: 'Measuring did not work with this model and these samples: what is shown is expected from the weights.',
+      nothing: 'No group is wide enough for a ratio to cut.',
+    },
+    stop: 'Stop measuring',
+    again: 'Measure',
     widths: 'Width per group',
-    widthsColumns: { group: 'Group', before: 'Before', after: 'After' },
-    widthOf: (name: string): string => `Width of ${name}`,
-    noWidths: 'Nothing is pruned in this plan.',
+    widthsHelp: 'Layers joined by one width shrink together. Drag a bar, or use the arrow keys, to set it yourself.',
+    widthOf: (unit: string, name: string): string => `${unit} of ${name}`,
+    widthText: (after: number, before: number): string => `${count(after)} of ${count(before)}`,
+    width: (before: number, after: number): string =>
+      before === after ? count(before) : `${count(before)} → ${count(after)}`,
+    readBy: 'read by',
+    andMore: (n: number): string => `and ${count(n)} more`,
+    others: (n: number): string => `${count(n)} ${n === 1 ? 'bias or norm shrinks' : 'biases and norms shrink'} along`,
+    onlyWhenSet: (n: number): string => `${count(n)} more that only shrink when you set them`,
+    showAll: (n: number): string => `Show all ${count(n)} groups`,
+    units: {
+      channels: 'Channels',
+      features: 'Hidden width',
+      heads: 'Attention heads',
+      'kv-groups': 'Key/value head groups',
+      'query-heads': 'Query heads per group',
+      'query-key-width': 'Query/key width',
+      'value-width': 'Value width',
+      'head-width': 'Head width',
+      groups: 'Channel groups',
+      recurrent: 'Hidden units',
+      stream: 'Stream width',
+    },
+    noWidths: 'Nothing in this model can be pruned without changing its inputs or outputs.',
   },
 
   numbers: {

@@ -85,6 +85,23 @@ const sentences: [RegExp, Words][] = [
     /^The operator (\S+) \(node (.*)\) is not known to the runtime: the model can be read, not run\.$/u,
     (m) => `运行时不认识算子 ${m[1]}（节点 ${m[2]}）：模型可以读取，但不能运行。`,
   ],
+  [
+    /^Without samples, the layers were refitted on made-up inputs; the answers are closer for it\.$/u,
+    () => '没有样本，各层按虚构的输入重新拟合，答案因此更接近原模型。',
+  ],
+  [/^Without samples, the layers were refitted on made-up inputs\.$/u, () => '没有样本，各层按虚构的输入重新拟合。'],
+  [
+    /^Refitting the layers on made-up inputs did not help, so it was left out\.$/u,
+    () => '按虚构的输入重新拟合没有帮助，因此没有采用。',
+  ],
+  [
+    /^The model did not take made-up inputs, so nothing was refitted\.$/u,
+    () => '模型不接受虚构的输入，因此没有重新拟合。',
+  ],
+  [
+    /^Every group was cut by the same share: measuring which ones cost least would take about (\d+) minutes\.$/u,
+    (m) => `每组按相同比例剪枝：测量哪些组代价最小约需 ${m[1]} 分钟。`,
+  ],
   [/^(\d+) sparse weights are kept as they are\.$/u, (m) => `${m[1]} 个稀疏权重保持不变。`],
   [/^The rank of input "(.*)" is not known\.$/u, (m) => `输入“${m[1]}”有几个维度未知。`],
   [/^Input "(.*)" has a dimension without a name\.$/u, (m) => `输入“${m[1]}”有一个没有名字的维度。`],

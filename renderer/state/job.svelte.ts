@@ -102,7 +102,7 @@ export class Job {
       this.#early.push(event);
       return;
     }
-    if (event.jobId !== this.jobId || event.kind === 'accuracy') return;
+    if (event.jobId !== this.jobId || event.kind === 'accuracy' || event.kind === 'pruning') return;
     if (event.kind === 'memory') {
       this.samples = [...this.samples, event.sample].slice(-shownSamples);
       this.sampledAtMs = performance.now() - this.#startedAt;

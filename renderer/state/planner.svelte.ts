@@ -1,6 +1,6 @@
 import type { OpenModel, SnugApi } from '../../src/contract/api.js';
 import type { ErrorReport } from '../../src/contract/errors.js';
-import type { Pins, PlanRequest, PlanView } from '../../src/contract/types.js';
+import type { Pins, PlanRequest, PlanView, PruneCurve } from '../../src/contract/types.js';
 import type { HardwareStore } from './hardware.svelte.js';
 
 export type PinName = keyof Pins;
@@ -19,6 +19,8 @@ export class Planner {
   view: PlanView | null = $state.raw(null);
   error: ErrorReport | null = $state.raw(null);
   solving = $state(false);
+  /** What pruning was measured to do so far; null before the first word of it. */
+  curve: PruneCurve | null = $state.raw(null);
 
   readonly budgetBytes: number = $derived.by(() => this.ownBudgetBytes ?? this.#hardware.defaultBudgetBytes);
   readonly pinCount: number = $derived(Object.keys(this.pins).length + (this.ownBudgetBytes === null ? 0 : 1));
@@ -40,6 +42,7 @@ export class Planner {
     this.pins = {};
     this.ownBudgetBytes = null;
     this.view = null;
+    this.curve = null;
     this.error = null;
     return this.solve();
   }
@@ -47,6 +50,7 @@ export class Planner {
   /** The same model with samples attached: pins stay. */
   refresh(model: OpenModel): Promise<void> {
     this.model = model;
+    this.curve = null;
     return this.solve();
   }
 
@@ -60,6 +64,34 @@ export class Planner {
     delete rest[name];
     this.pins = rest;
     this.#soon();
+  }
+
+  /** Sets the width of one class, or gives it back with null. */
+  pinClass(id: string, width: number | null): void {
+    const classes = { ...this.pins.classes };
+    delete classes[id];
+    if (width !== null) classes[id] = width;
+    if (Object.keys(classes).length === 0) this.unpin('classes');
+    else this.pin('classes', classes);
+  }
+
+  async measurePruning(): Promise<void> {
+    const { model } = this;
+    if (model === null) return;
+    const reply = await this.#api.measurePruning(model.modelId);
+    if (!reply.ok && this.model === model) this.curve = { points: [], samples: 0, state: 'failed', total: 0 };
+  }
+
+  async stopMeasuringPruning(): Promise<void> {
+    if (this.model !== null) await this.#api.stopMeasuringPruning(this.model.modelId);
+  }
+
+  /** More of a curve came in; the plan rests on every ratio measured. */
+  takeCurve(modelId: string, curve: PruneCurve): void {
+    if (modelId !== this.model?.modelId) return;
+    const more = curve.points.length > (this.curve?.points.length ?? 0);
+    this.curve = curve;
+    if (more) void this.solve();
   }
 
   /** Everything but the budget is Snug's to choose again. */
@@ -109,6 +141,11 @@ export class Planner {
       if (reply.ok) {
         this.view = reply.value;
         this.error = null;
+        if (reply.value.unfinished) {
+          this.#wanted = true;
+          // What the user does meanwhile comes first.
+          await new Promise((resolve) => setTimeout(resolve, 30));
+        }
       } else {
         this.error = reply.error;
       }

@@ -58,6 +58,7 @@ export class Session {
     void this.#loadRecent();
     const stopJobs = this.api.onJobEvent((event) => {
       if (event.kind === 'accuracy') this.#learn(event.accuracy);
+      else if (event.kind === 'pruning') this.planner.takeCurve(event.jobId, event.curve);
       else this.job?.take(event);
     });
     // A model opened from outside of the page; while a job runs it must not pull the screen away.

@@ -15,7 +15,7 @@ const bands: readonly DamageBand[] = ['none', 'negligible', 'small', 'moderate',
 
 /** A plan's name in the words the rest of the page has for it; a name of another make is shown as it came. */
 export function planName(label: string, t: Messages): string {
-  const pruned = /^(?:(.*), )?(\d+) % pruned$/u.exec(label);
+  const pruned = /^(?:(.*), )?(\d+) % pruned(?:, widths by measured loss)?$/u.exec(label);
   const format = pruned === null ? label : (pruned[1] ?? 'unchanged');
   const parts = formatParts(format, t);
   if (parts === null) return label;

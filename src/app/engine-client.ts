@@ -1,6 +1,6 @@
 import type { ErrorReport } from '../contract/errors.js';
 import { SnugError } from '../contract/errors.js';
-import type { JobProgress } from '../contract/types.js';
+import type { JobProgress, PruneCurve } from '../contract/types.js';
 import { entryPath } from '../runtime/entry.js';
 import type { SpawnRequest, SpawnRuntime, StartedProcess } from '../runtime/spawn.js';
 import { runtimeEnv } from '../runtime/spawn.js';
@@ -14,6 +14,7 @@ export interface EngineClientOptions {
   /** Given when engines may not start processes: the door starts onnxruntime for them. */
   spawnRuntime?: SpawnRuntime;
   onProgress?: (progress: JobProgress) => void;
+  onCurve?: (curve: PruneCurve) => void;
 }
 
 type Answer = EngineAnswers[keyof EngineAnswers];
@@ -75,6 +76,7 @@ export class EngineClient {
 
   private receive(message: FromEngine): void {
     if ('progress' in message) this.options.onProgress?.(message.progress);
+    else if ('curve' in message) this.options.onCurve?.(message.curve);
     else if ('started' in message) this.grandchildren.add(message.started);
     else if ('base' in message) this.runtimes.set(message.base.pid, message.base.bytes);
     else if ('gone' in message) {

@@ -6,6 +6,7 @@
 import { SnugError } from '../contract/errors.js';
 import { Analysis } from '../fit/analysis.js';
 import { fitModel } from '../fit/fit.js';
+import { measurePruneCurve } from '../fit/prune-curve.js';
 import { Planner } from '../fit/solve.js';
 import { createRuntime } from '../runtime/client.js';
 import type { Dataset } from '../runtime/dataset-types.js';
@@ -16,6 +17,9 @@ import type { OpenedModel } from './open.js';
 import { calibrate } from './accuracy/calibrate.js';
 import { freeNow, openData, openModel, requireProvider } from './open.js';
 import { relaySpawn } from './relay.js';
+
+/** A plan is asked for while a hand moves a slider: beyond this, neighbours stand in and the door asks again. */
+const patienceMs = 80;
 
 const channel = ownChannel<FromEngine, ToEngine>();
 const relay = relaySpawn((message) => channel.post(message));
@@ -67,8 +71,9 @@ async function answer(request: EngineRequest, relayed: boolean): Promise<EngineA
         setTimeout(() => void mine.warmUp(() => planners.get(key) !== mine).catch(() => undefined), 0);
       }
       planner.analysis.known = request.known;
+      planner.setCurve(request.curve);
       const pins = { ...request.pins, dims: { ...data?.dims, ...request.pins.dims } };
-      return planner.solve(request.budgetBytes, pins);
+      return planner.solve(request.budgetBytes, pins, patienceMs);
     }
     case 'fit': {
       const model = openModel(request.path);
@@ -84,10 +89,25 @@ async function answer(request: EngineRequest, relayed: boolean): Promise<EngineA
         provider: request.provider,
         pins: request.pins,
         known: request.known,
+        curve: request.curve,
         dataset,
         runtime: run,
         freeBytes: () => freeNow(request.provider),
         onProgress: (progress) => channel.post({ progress }),
+        signal: abort.signal,
+      });
+    }
+    case 'prune-curve': {
+      const model = openModel(request.path);
+      const dataset = await openData(request.dataPath, model, {});
+      return measurePruneCurve({
+        model: model.model,
+        modelPath: model.path,
+        inputs: model.inputs,
+        dataset,
+        dims: dataset.dims,
+        runtime: theRuntime(relayed),
+        onCurve: (curve) => channel.post({ curve }),
         signal: abort.signal,
       });
     }

@@ -1,5 +1,14 @@
 import type { ErrorReport } from '../contract/errors.js';
-import type { FitReport, JobProgress, KnownError, ModelSummary, Pins, PlanView, Provider } from '../contract/types.js';
+import type {
+  FitReport,
+  JobProgress,
+  KnownError,
+  ModelSummary,
+  Pins,
+  PlanView,
+  Provider,
+  PruneCurve,
+} from '../contract/types.js';
 import type { ProcessExit } from '../runtime/errors.js';
 import type { FromProcess, ToProcess } from '../runtime/protocol.js';
 import type { CalibrationResult } from './accuracy/calibrate.js';
@@ -8,7 +17,8 @@ import type { CalibrationResult } from './accuracy/calibrate.js';
 export type EngineRequest =
   | { kind: 'open'; path: string }
   | { kind: 'data'; path: string }
-  | { kind: 'plan'; budgetBytes: number; provider: Provider; pins: Pins; known: KnownError }
+  | { kind: 'plan'; budgetBytes: number; provider: Provider; pins: Pins; known: KnownError; curve: PruneCurve | null }
+  | { kind: 'prune-curve'; path: string; dataPath: string }
   | { kind: 'calibrate'; provider: Provider }
   | {
       kind: 'fit';
@@ -19,6 +29,7 @@ export type EngineRequest =
       provider: Provider;
       pins: Pins;
       known: KnownError;
+      curve: PruneCurve | null;
     };
 
 export interface EngineAnswers {
@@ -26,6 +37,7 @@ export interface EngineAnswers {
   data: { name: string; samples: number };
   plan: PlanView;
   fit: FitReport;
+  'prune-curve': PruneCurve;
   calibrate: CalibrationResult;
 }
 
@@ -45,6 +57,8 @@ export type FromEngine =
   | { id: number; ok: true; value: EngineAnswers[keyof EngineAnswers] }
   | { id: number; ok: false; error: ErrorReport }
   | { progress: JobProgress }
+  /** What is measured so far of a damage curve. */
+  | { curve: PruneCurve }
   /** A process the engine started itself, so that its owner can end it together with the engine. */
   | { started: number }
   /** A runtime process has loaded its library and nothing of a model: what it holds is its own. */

@@ -7,7 +7,6 @@ import type {
   FitReport,
   HardwareReading,
   JobEvent,
-  JobProgress,
   ModelSummary,
   PlanRequest,
   PlanView,
@@ -22,8 +21,9 @@ import { Calibrator } from './accuracy/calibrator.js';
 import { deviceKey } from './accuracy/device.js';
 import { runsOfReport } from './accuracy/runs.js';
 import { openAccuracy, type AccuracyStore, type DeviceKey } from './accuracy/store.js';
+import { PruneMeasuring } from './prune-measuring.js';
 import type { SpawnEngine } from './engine-client.js';
-import { EngineClient } from './engine-client.js';
+import { EngineClient, type EngineClientOptions } from './engine-client.js';
 import { deviceFor, defaultProvider } from './open.js';
 import { Trace } from './trace.js';
 import { reportHtml } from './report-html.js';
@@ -43,6 +43,9 @@ export interface EngineService {
   /** @throws SnugError of the run; `E_CANCELLED` when it was stopped */
   calibrate(provider: Provider): Promise<AccuracyView>;
   stopCalibration(): Promise<void>;
+  /** @throws SnugError `E_USAGE` without samples */
+  measurePruning(modelId: string): Promise<void>;
+  stopMeasuringPruning(modelId: string): Promise<void>;
   startFit(request: PlanRequest, outputDirectory?: string): Promise<{ jobId: string }>;
   /** Acts within a second; answers with the best finished result, if there is one. */
   cancel(jobId: string): Promise<{ kept: FitReport | null }>;
@@ -97,6 +100,7 @@ class LocalEngineService implements EngineService {
   private reading: HardwareReading | null = null;
   private readonly record: AccuracyStore;
   private readonly calibrator: Calibrator;
+  private readonly pruning: PruneMeasuring;
 
   constructor(private readonly options: EngineServiceOptions) {
     this.record = options.accuracy ?? openAccuracy(null);
@@ -104,17 +108,21 @@ class LocalEngineService implements EngineService {
       store: this.record,
       startEngine: () => this.engine(),
       keyOf: (provider) => this.keyOf(provider),
-      busy: () => [...this.jobs.values()].some((job) => !job.over),
+      busy: () => this.pruning.running || [...this.jobs.values()].some((job) => !job.over),
       onChange: () => void this.tellAccuracy('calibration'),
+    });
+    this.pruning = new PruneMeasuring({
+      startEngine: (onCurve) => this.engine({ onCurve }),
+      onCurve: (modelId, curve) => this.emit({ jobId: modelId, kind: 'pruning', curve }),
     });
   }
 
-  private engine(onProgress?: (progress: JobProgress) => void): EngineClient {
+  private engine(listeners: Pick<EngineClientOptions, 'onProgress' | 'onCurve'> = {}): EngineClient {
     const { spawnEngine, spawnRuntime, relayRuntimes } = this.options;
     return new EngineClient({
       spawn: spawnEngine ?? forkProcess,
       ...(relayRuntimes ? { spawnRuntime: spawnRuntime ?? forkRuntime } : {}),
-      ...(onProgress ? { onProgress } : {}),
+      ...listeners,
     });
   }
 
@@ -181,6 +189,7 @@ class LocalEngineService implements EngineService {
       for (const [id, model] of this.models) {
         if (this.models.size <= maxOpenModels) break;
         model.engine.kill();
+        this.pruning.forget(id);
         this.models.delete(id);
       }
       return { modelId, summary, data: null };
@@ -207,6 +216,7 @@ class LocalEngineService implements EngineService {
 
   async attachData(modelId: string, dataPath: string): Promise<OpenModel> {
     const model = this.model(modelId);
+    this.pruning.forget(modelId);
     model.data = await model.engine.ask({ kind: 'data', path: dataPath });
     model.dataPath = dataPath;
     return { modelId, summary: model.summary, data: model.data };
@@ -222,9 +232,28 @@ class LocalEngineService implements EngineService {
     const { budgetBytes, pins } = request;
     const provider = await this.providerOf(request);
     const known = await this.record.known(await this.keyOf(provider));
-    const view = await model.engine.ask({ kind: 'plan', budgetBytes, provider, pins, known });
+    const curve = this.pruning.curveOf(request.modelId, model.dataPath);
+    const view = await model.engine.ask({ kind: 'plan', budgetBytes, provider, pins, known, curve });
     if (this.options.autoCalibrate) this.calibrator.soon(provider);
     return view;
+  }
+
+  measurePruning(modelId: string): Promise<void> {
+    const { path: modelPath, dataPath } = this.model(modelId);
+    if (dataPath === null) {
+      return Promise.reject(
+        new SnugError('E_USAGE', 'What pruning does to the answers is measured on samples.', {
+          action: 'Attach samples first.',
+        }),
+      );
+    }
+    this.pruning.start(modelId, modelPath, dataPath);
+    return Promise.resolve();
+  }
+
+  stopMeasuringPruning(modelId: string): Promise<void> {
+    this.pruning.stop(modelId);
+    return Promise.resolve();
   }
 
   async startFit(request: PlanRequest, outputDirectory?: string): Promise<{ jobId: string }> {
@@ -232,10 +261,12 @@ class LocalEngineService implements EngineService {
     const jobId = randomUUID();
     // Two models measured side by side would spoil both figures; the calibration comes back by itself.
     await this.calibrator.stop();
+    this.pruning.stopAll();
     const started = performance.now();
-    const engine = this.engine((progress) =>
-      this.emit({ jobId, kind: 'progress', progress, elapsedMs: performance.now() - started }),
-    );
+    const engine = this.engine({
+      onProgress: (progress) =>
+        this.emit({ jobId, kind: 'progress', progress, elapsedMs: performance.now() - started }),
+    });
     const outputPath = freeOutputName(outputDirectory ?? path.dirname(model.path), path.parse(model.path).name);
     const provider = await this.providerOf(request);
     const key = await this.keyOf(provider);
@@ -249,9 +280,10 @@ class LocalEngineService implements EngineService {
       onSample: (sample) => this.emit({ jobId, kind: 'memory', sample }),
     });
     const { budgetBytes, pins } = request;
+    const curve = this.pruning.curveOf(request.modelId, model.dataPath);
     const files = { path: model.path, dataPath: model.dataPath, outputPath };
     job.finished = engine
-      .ask({ kind: 'fit', ...files, budgetBytes, provider, pins, known })
+      .ask({ kind: 'fit', ...files, budgetBytes, provider, pins, known, curve })
       .finally(() => trace.stop())
       .then(
         (report) => {
@@ -305,6 +337,7 @@ class LocalEngineService implements EngineService {
   async close(): Promise<void> {
     for (const job of this.jobs.values()) job.engine.kill();
     await this.calibrator.stop();
+    this.pruning.stopAll();
     for (const model of this.models.values()) model.engine.kill();
     await Promise.allSettled([...this.jobs.values()].map((job) => job.finished));
     this.models.clear();

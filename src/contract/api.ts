@@ -69,6 +69,14 @@ export interface SnugApi {
   calibrate(provider: Provider): Promise<Result<AccuracyView>>;
   /** Ends a calibration under way; the pending `calibrate` answers with `E_CANCELLED`. */
   stopCalibration(): Promise<Result<null>>;
+  /**
+   * Begins to measure what each prune ratio does to the answers, in a process of its own and once per model and samples;
+   * `pruning` events tell how far it is, and later plans rest on it. Does nothing where it was measured already.
+   * Refused without samples (`E_USAGE`).
+   */
+  measurePruning(modelId: string): Promise<Result<null>>;
+  /** Ends that measurement; the ratios measured so far stay. */
+  stopMeasuringPruning(modelId: string): Promise<Result<null>>;
   startFit(request: PlanRequest): Promise<Result<{ jobId: string }>>;
   cancel(jobId: string): Promise<Result<{ kept: FitReport | null }>>;
   onJobEvent(listener: (event: JobEvent) => void): () => void;

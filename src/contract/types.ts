@@ -19,7 +19,7 @@ export const pruneMethods = ['random', 'magnitude', 'activation', 'repair'] as c
 /**
  * How units are chosen and what makes up for them. `random` and `magnitude` (smallest L2 norm first): nothing does.
  * `activation`: least contribution to the next layer on samples, whose mean is kept. `repair`: least-squares repair of
- * the consumer. Both run inputs: samples, or made-up ones (`snug prune` only).
+ * the consumer. Both run inputs: samples, or made-up ones where there are none.
  */
 export type PruneMethod = (typeof pruneMethods)[number];
 
@@ -384,8 +384,82 @@ export interface PlanView {
     /** Pareto front over all candidates plus the chosen point. */
     tradeoff: { id: string; label: string; peakBytes: number; damage: Damage; chosen: boolean }[];
   };
+  /** What can be pruned and what that costs; absent where nothing can be. */
+  pruning?: PruneView;
+  /**
+   * True when there was no time for all of it: some figures of charts are those of a close neighbour. Asking again goes
+   * on from here.
+   */
+  unfinished?: boolean;
   /** How long the solve took. */
   solveMs: number;
+}
+
+/** What one removable unit of a width is. */
+export type PruneUnit =
+  | 'channels'
+  | 'features'
+  | 'heads'
+  | 'kv-groups'
+  | 'query-heads'
+  | 'query-key-width'
+  | 'value-width'
+  | 'head-width'
+  | 'groups'
+  | 'recurrent'
+  | 'stream';
+
+/** A width that can shrink, for people to see and to set. */
+export interface PruneClassView {
+  id: string;
+  name: string;
+  unit: PruneUnit;
+  /** Units now. */
+  width: number;
+  /** Layers whose outputs are the units, by name. */
+  producers: string[];
+  /** Layers that read them. */
+  consumers: string[];
+  /** Weights of norms and biases that shrink along: how many. */
+  others: number;
+  /** Whether the ratio applies to it; otherwise it shrinks only when its width is set. */
+  byDefault: boolean;
+  /** Weight bytes of one unit over all members, other widths unchanged. */
+  bytesPerUnit: number;
+}
+
+/** What a prune ratio really did to the answers on samples kept out of the repair. */
+export interface PrunePoint {
+  ratio: number;
+  damage: Damage;
+  /** Share of answers that stayed the same; null when the output is no distribution. */
+  top1Agreement: number | null;
+}
+
+/** Damage against ratio, method `repair`, measured by pruning and running the model: see `measurePruning`. */
+export interface PruneCurve {
+  /** By ratio; those measured so far. */
+  points: PrunePoint[];
+  /** Samples kept out of the repair on which the answers were compared. */
+  samples: number;
+  state: 'measuring' | 'done' | 'stopped' | 'failed';
+  /** Ratios measured in all, when it is done. */
+  total: number;
+}
+
+export interface PruneView {
+  classes: PruneClassView[];
+  /** Null while nothing was measured for this model and these samples. */
+  curve: PruneCurve | null;
+  /** What the weights alone let expect of the method, number formats left out, at the ratios of `charts.prune`. */
+  expected: { ratio: number; damage: Damage }[];
+  /** Whether `charts.prune` and `furthestRatio` follow the measured curve, or what weights alone let expect. */
+  basis: 'measured' | 'expected';
+  /**
+   * This far and no further: the largest ratio before the damage of pruning alone becomes more than small; null when
+   * it never does.
+   */
+  furthestRatio: number | null;
 }
 
 // ---------------------------------------------------------------- results
@@ -451,6 +525,8 @@ export type JobEvent =
   | { jobId: string; kind: 'progress'; progress: JobProgress; elapsedMs: number }
   /** Comes a few times a second while a model runs, between the other events. */
   | { jobId: string; kind: 'memory'; sample: MemorySample }
+  /** More of a damage curve was measured, or measuring it ended; `jobId` is the model's id. */
+  | { jobId: string; kind: 'pruning'; curve: PruneCurve }
   /** The record or the calibrations changed; `jobId` is `calibration` or the job whose run was added. */
   | { jobId: string; kind: 'accuracy'; accuracy: AccuracyView }
   | { jobId: string; kind: 'done'; report: FitReport }

@@ -70,6 +70,8 @@ export const contract = {
   clearAccuracy: v.strictTuple([]),
   calibrate: v.strictTuple([v.picklist(providers)]),
   stopCalibration: v.strictTuple([]),
+  measurePruning: v.strictTuple([id]),
+  stopMeasuringPruning: v.strictTuple([id]),
   startFit: v.strictTuple([planRequest]),
   cancel: v.strictTuple([id]),
   saveOutput: v.strictTuple([id, v.picklist(['model', 'report-json', 'report-html'])]),

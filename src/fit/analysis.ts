@@ -1,10 +1,9 @@
-import type { Dtype, KnownError, ModelSummary, Provider } from '../contract/types.js';
-import { defaultBindings } from '../onnx/shape.js';
+import type { Dtype, KnownError, ModelSummary, Provider, PruneCurve } from '../contract/types.js';
 import { inferShapes } from '../onnx/shape.js';
 import type { Model } from '../onnx/model.js';
 import { summarizeModel } from '../onnx/summary.js';
 import type { PruneClass } from '../prune/index.js';
-import { findClasses } from '../prune/index.js';
+import { analysisDims, findClasses } from '../prune/index.js';
 import type { WeightInfo } from '../quantize/index.js';
 import { estimateSqnr, quantizableWeights } from '../quantize/index.js';
 
@@ -18,6 +17,8 @@ export class Analysis {
   readonly classes: PruneClass[];
   /** How far estimates are off on this machine; sets the interval of every estimate made from here. */
   known: KnownError | null = null;
+  /** What pruning was measured to do; sets the expected damage of every ratio. */
+  curve: PruneCurve | null = null;
   private readonly noiseByKey = new Map<string, number>();
   private readonly infoByName: Map<string, WeightInfo>;
 
@@ -28,8 +29,7 @@ export class Analysis {
     this.summary = summarizeModel(model);
     this.weights = quantizableWeights(model, provider);
     this.infoByName = new Map(this.weights.map((w) => [w.name, w]));
-    const { dims } = defaultBindings(model, 1, {});
-    this.classes = findClasses(model, inferShapes(model, dims));
+    this.classes = findClasses(model, inferShapes(model, analysisDims(model)));
   }
 
   /** Whether any weight may have this dtype on this provider. */

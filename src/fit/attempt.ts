@@ -1,16 +1,14 @@
-import type { Candidate, JobProgress, Measurement, Plan, PruneMethod, Quality } from '../contract/types.js';
+import type { Candidate, JobProgress, Measurement, Plan, Quality } from '../contract/types.js';
 import type { Model } from '../onnx/model.js';
 import { listConstantNodesFirst } from '../onnx/topology.js';
 import { writeModelInSteps } from '../onnx/write.js';
-import { pruneModel } from '../prune/index.js';
 import { collectRanges, quantizableWeights, quantizeModel } from '../quantize/index.js';
-import type { Dataset } from '../runtime/dataset-types.js';
-import type { Feeds, Runtime } from '../runtime/types.js';
+import type { Feeds } from '../runtime/types.js';
 import type { Analysis } from './analysis.js';
 import { layoutBatch, type Structure } from './candidate.js';
 import { assignDtypes } from './levels.js';
 import { withFewestLiveBytes } from './node-order.js';
-import type { Reference } from './reference.js';
+import { type Allocation, pruneCandidate, type PruneContext } from './prune-candidate.js';
 import { relaxDims } from './relax.js';
 import type { Workspace } from './workspace.js';
 
@@ -26,25 +24,21 @@ export interface Attempt {
   parameters: number;
   measured: Measurement;
   quality: Quality | null;
+  /** What is worth telling about how it was made. */
+  notes: string[];
+  pruneSeconds: number;
 }
 
-export interface BuildContext {
+export interface BuildContext extends PruneContext {
   analysis: Analysis;
-  runtime: Runtime;
   workspace: Workspace;
   outputName: string;
-  calibration: Dataset | null;
-  onProgress: OnProgress;
-  signal?: AbortSignal;
+  /** Default uniform. */
+  allocation?: Allocation;
 }
 
 /** Metadata key under which a written model carries the session options its plan counts on. */
 export const sessionMetadataKey = 'snug.session';
-
-/** Methods that look at what the model computes; the plan has them only where there are samples. */
-function needsSamples(method: PruneMethod): boolean {
-  return method === 'repair' || method === 'activation';
-}
 
 /**
  * Prunes, quantizes and writes one candidate into its own folder of the workspace.
@@ -61,22 +55,23 @@ export async function buildCandidate(
   fileBytes: number;
   plan: Plan;
   parameters: number;
+  notes: string[];
+  pruneSeconds: number;
 }> {
   const { analysis, runtime, workspace, calibration, onProgress, signal } = context;
   const { plan } = candidate;
   const folder = workspace.folder(candidate.id.replace(/[^\w-]/g, '_'));
   let model: Model = analysis.model;
-  let { classes } = plan;
+  let { classes, pruneMethod } = plan;
+  const notes: string[] = [];
+  let pruneSeconds = 0;
   if (plan.pruneRatio > 0 || classes.some((c) => c.after !== c.before)) {
     onProgress({ phase: 'pruning', done: 0, total: analysis.classes.length, unit: 'weights' });
-    const pruned = await pruneModel(model, {
-      ratio: plan.pruneRatio,
-      method: needsSamples(plan.pruneMethod) && !calibration ? 'magnitude' : plan.pruneMethod,
-      perClass: Object.fromEntries(classes.map((c) => [c.id, c.after])),
-      ...(calibration ? { samples: { runtime, dataset: calibration, workDirectory: folder, dims: plan.dims } } : {}),
-      onProgress: (done, total, item) =>
-        onProgress({ phase: 'pruning', done, total, unit: 'weights', ...(item === undefined ? {} : { item }) }),
-    });
+    const started = performance.now();
+    const pruned = await pruneCandidate(context, model, plan, context.allocation ?? 'uniform', folder);
+    pruneSeconds = (performance.now() - started) / 1000;
+    pruneMethod = pruned.method;
+    notes.push(...pruned.notes);
     ({ model, classes } = pruned);
   }
   signal?.throwIfAborted();
@@ -114,8 +109,11 @@ export async function buildCandidate(
     files: written.files,
     fileBytes: written.bytes,
     parameters: analysis.summary.parameters - removedParameters(analysis, infos),
+    notes,
+    pruneSeconds,
     plan: {
       ...plan,
+      pruneMethod,
       classes,
       weights: quantized.weights.map((w) => {
         const reason = w.reason ?? reasons.get(w.name);
@@ -149,7 +147,6 @@ export async function attempt(
   structure: Structure,
   candidate: Candidate,
   feeds: Feeds,
-  reference: Reference | null,
   beforeRun: () => Promise<void>,
 ): Promise<Attempt> {
   const built = await buildCandidate(context, structure, candidate);
@@ -164,6 +161,7 @@ export async function attempt(
   const measured = await context.runtime.measure(spec, feeds, { warmRuns: 5, batch: plan.batch });
   context.signal?.throwIfAborted();
   context.onProgress({ phase: 'comparing', done: 0, total: null, unit: 'samples' });
+  const { reference } = context;
   const quality = reference ? await reference.compare(context.runtime, spec, context.signal) : null;
   return { candidate, measured, quality, ...built };
 }

@@ -5,6 +5,7 @@ import type {
   Estimate,
   Pins,
   Plan,
+  PruneCurve,
   PruneMethod,
   SessionLevers,
   Verdict,
@@ -15,31 +16,16 @@ import { prepareEstimate } from '../memory/estimate.js';
 import { withKnownError } from '../memory/interval.js';
 import type { Model } from '../onnx/model.js';
 import { listConstantNodesFirst } from '../onnx/topology.js';
-import { expectedPruneDamage, previewPrune } from '../prune/index.js';
+import { previewPrune } from '../prune/index.js';
 import { quantizableWeights, quantizeModel } from '../quantize/index.js';
-import { damageFromSqnr } from '../quality/metrics.js';
 import type { Analysis } from './analysis.js';
+import { expectedDamage } from './expected-damage.js';
 import { type CpuNode, cpuNodes } from './cpu-nodes.js';
 import type { Assignment, Level } from './levels.js';
 import { assignDtypes } from './levels.js';
 import { withFewestLiveBytes } from './node-order.js';
 import { planningRanges } from './planning-ranges.js';
 import { relaxDims } from './relax.js';
-
-/**
- * Share of the summed weight noise that reaches the output. Residual branches and normalisation spread the
- * noise of one layer thin; the factor was set from measured output SQNR against this sum on the sample
- * models (docs/decisions/0004) and only ranks candidates; the check after building measures the truth.
- */
-const noiseReachingOutput = 0.1;
-
-/** Least-squares repair leaves about this share of the error that plain removal makes (facts measured on the samples). */
-const noiseLeftByRepair: Record<PruneMethod, number> = {
-  random: 2,
-  magnitude: 1,
-  activation: 0.7,
-  repair: 0.05,
-};
 
 /** One structure (prune ratio × level), edited but not yet written: sizes are real, weight bytes are not computed. */
 export interface Structure {
@@ -56,7 +42,8 @@ export interface Structure {
   externalWeights: boolean;
   session: SessionLevers;
   fileBytes: number;
-  damage: Damage;
+  /** Expected; follows the measured curve as soon as there is one. */
+  damage: () => Damage;
   prepared: PreparedEstimate;
   /** What webgpu may leave to the CPU, best first. */
   cpuNodes: (batch: number, dims: Readonly<Record<string, number>>) => CpuNode[];
@@ -68,38 +55,6 @@ export function structureLabel(level: Level, ratio: number): string {
   const pruned = ratio > 0 ? `${Math.round(ratio * 100)} % pruned` : '';
   if (level.id === 'fp32') return pruned || 'unchanged';
   return pruned ? `${level.label}, ${pruned}` : level.label;
-}
-
-/**
- * Expected output damage of a ratio and level, without building anything: summed weight noise of the dtypes
- * plus the share of energy the pruned units carried.
- */
-export function expectedDamage(
-  analysis: Analysis,
-  level: Level,
-  ratio: number,
-  method: PruneMethod,
-  pins: Pins,
-): Damage {
-  const noise = expectedNoise(analysis, assignDtypes(analysis, analysis.weights, level, pins), ratio, method, pins);
-  return noise === 0 ? { band: 'none', sqnrDb: null } : damageFromSqnr(-10 * Math.log10(noise));
-}
-
-function expectedNoise(
-  analysis: Analysis,
-  assignment: Assignment,
-  ratio: number,
-  method: PruneMethod,
-  pins: Pins,
-): number {
-  let noise = 0;
-  for (const [weight, dtype] of assignment.dtypes) noise += analysis.noise(weight, dtype);
-  noise *= noiseReachingOutput;
-  if ((ratio > 0 || pins.classes) && analysis.classes.length > 0) {
-    const sqnr = expectedPruneDamage(analysis.model, analysis.classes, ratio, pins.classes);
-    noise += 10 ** (-sqnr / 10) * noiseLeftByRepair[method];
-  }
-  return noise;
 }
 
 /** Bytes of graph structure, names and constants that no dtype changes. */
@@ -165,10 +120,19 @@ export function buildStructure(
     session: layout.session,
     externalWeights: analysis.provider === 'cpu' && weightBytes >= mappedFrom,
     fileBytes: overheadBytes(analysis) + weightBytes,
-    damage: expectedDamage(analysis, level, ratio, method, pins),
+    damage: onceForCurve(analysis, () => expectedDamage(analysis, level, ratio, method, pins)),
     prepared: layout.prepared,
     cpuNodes: (batch, dims) => cpuNodes(quantized.model, batch, dims),
     estimates: new Map(),
+  };
+}
+
+/** Works a damage out again only when more of the curve has been measured: every re-solve asks for all of them. */
+function onceForCurve(analysis: Analysis, work: () => Damage): () => Damage {
+  let known: { curve: PruneCurve | null; damage: Damage } | null = null;
+  return () => {
+    if (known === null || known.curve !== analysis.curve) known = { curve: analysis.curve, damage: work() };
+    return known.damage;
   };
 }
 
@@ -255,7 +219,7 @@ export function candidateAt(
     plan,
     estimate,
     fileBytes: structure.fileBytes,
-    damage: structure.damage,
+    damage: structure.damage(),
     verdict: verdictFor(estimate, budgetBytes),
   };
 }

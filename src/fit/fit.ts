@@ -1,6 +1,6 @@
 import path from 'node:path';
 import { SnugError } from '../contract/errors.js';
-import type { FitReport, KnownError, Measurement, Pins, Provider, Reason } from '../contract/types.js';
+import type { FitReport, KnownError, Measurement, Pins, Provider, PruneCurve, Reason } from '../contract/types.js';
 import type { Model } from '../onnx/model.js';
 import { defaultBindings } from '../onnx/shape.js';
 import { bandRank } from '../quality/metrics.js';
@@ -10,6 +10,7 @@ import { Analysis } from './analysis.js';
 import type { Attempt, OnProgress } from './attempt.js';
 import { attempt } from './attempt.js';
 import type { Candidate } from '../contract/types.js';
+import type { Allocation } from './prune-candidate.js';
 import { feedsForBatch, Reference, splitDataset } from './reference.js';
 import { Planner } from './solve.js';
 import { checkOutput, originalFiles, Workspace } from './workspace.js';
@@ -31,6 +32,8 @@ export interface FitRequest {
   freeBytes?: () => Promise<number | null>;
   /** How far estimates are off on this machine. */
   known?: KnownError;
+  /** What pruning was measured to do to the answers on these samples. */
+  curve?: PruneCurve | null;
   overwrite?: boolean;
   onProgress?: OnProgress;
   signal?: AbortSignal;
@@ -53,6 +56,26 @@ const survivable = new Set([
   'E_RUN_FAILED',
   'E_UNKNOWN_OPERATOR',
 ]);
+
+/** How much longer pruning takes when the loss of every class is measured first (2 to 6 times on the sample models). */
+const measuringTakes = 5;
+
+/** Longer than this, widths stay uniform. */
+const mostMeasuringSeconds = 120;
+
+/** How a candidate with widths from measured losses is named. */
+const measuredWidths = 'widths by measured loss';
+
+/** Whether cutting each class where it costs least may beat cutting all alike. */
+function couldGainByMeasuring({ plan, quality }: Attempt, hasSamples: boolean): boolean {
+  if (!hasSamples || plan.pruneRatio === 0 || plan.pruneMethod !== 'repair') return false;
+  if (plan.classes.filter(({ before, after }) => after < before).length < 2) return false;
+  return bandRank(quality?.damage.band ?? 'none') > goodEnough;
+}
+
+function tooLong(seconds: number): string {
+  return `Every group was cut by the same share: measuring which ones cost least would take about ${Math.ceil(seconds / 60)} minutes.`;
+}
 
 function better(a: Attempt, b: Attempt): boolean {
   if (!a.quality || !b.quality) return a.fileBytes < b.fileBytes;
@@ -87,6 +110,7 @@ export async function fitModel(request: FitRequest): Promise<FitReport> {
     const analysis = new Analysis(model, provider, split !== null);
     analysis.known = request.known ?? null;
     const planner = new Planner(analysis);
+    planner.setCurve(request.curve ?? null);
     const allPins: Pins = { ...pins, dims: { ...request.dataset?.dims, ...pins.dims } };
     const view = planner.solve(budgetBytes, allPins);
     reasons.push(...view.reasons);
@@ -129,6 +153,9 @@ export async function fitModel(request: FitRequest): Promise<FitReport> {
       analysis,
       runtime,
       workspace,
+      inputs: request.inputs,
+      pins: allPins,
+      reference,
       outputName: path.basename(outputPath),
       calibration: split?.calibration ?? null,
       onProgress,
@@ -137,9 +164,9 @@ export async function fitModel(request: FitRequest): Promise<FitReport> {
     const excluded = new Set<string>();
     const shortOf = new Map<string, { freeBytes: number; neededBytes: number }>();
     let correction = 1;
-    const run = async (candidate: Candidate): Promise<void> => {
+    const run = async (candidate: Candidate, allocation: Allocation = 'uniform'): Promise<void> => {
       excluded.add(candidate.id);
-      const label = planner.labelOf(candidate);
+      const label = planner.labelOf(candidate) + (allocation === 'measured' ? `, ${measuredWidths}` : '');
       const structure = planner.structureOf(candidate, allPins);
       const record: FitReport['tried'][number] = {
         id: candidate.id,
@@ -151,7 +178,7 @@ export async function fitModel(request: FitRequest): Promise<FitReport> {
       tried.push(record);
       try {
         const feeds = await feedsAt(candidate.plan.batch);
-        const result = await attempt(context, structure, candidate, feeds, reference, async () => {
+        const result = await attempt({ ...context, allocation }, structure, candidate, feeds, async () => {
           const neededBytes = candidate.estimate.peakBytes;
           const freeBytes = (await request.freeBytes?.()) ?? null;
           if (freeBytes !== null && freeBytes < neededBytes) shortOf.set(candidate.id, { freeBytes, neededBytes });
@@ -187,6 +214,16 @@ export async function fitModel(request: FitRequest): Promise<FitReport> {
       }
       const untried = view.smallest;
       if (!best && !excluded.has(untried.id)) await run(untried);
+      const uniform = best as Attempt | null;
+      if (uniform && couldGainByMeasuring(uniform, split !== null)) {
+        const seconds = uniform.pruneSeconds * measuringTakes;
+        if (seconds > mostMeasuringSeconds) {
+          reasons.push({ kind: 'note', text: tooLong(seconds) });
+        } else {
+          signal?.throwIfAborted();
+          await run({ ...uniform.candidate, id: `${uniform.candidate.id}+measured` }, 'measured');
+        }
+      }
     } catch (error) {
       const failure = signal?.aborted ? cancelled() : SnugError.from(error);
       if (!best) throw failure;
@@ -207,6 +244,7 @@ export async function fitModel(request: FitRequest): Promise<FitReport> {
     };
     if (!winner) return nothingFits(common, view.smallest, smallestMeasured, reasons, started);
     workspace.publish(winner.files, winner.folder, outputPath, request.overwrite ?? false);
+    for (const text of winner.notes) reasons.push({ kind: 'note', text });
     const short = shortOf.get(winner.candidate.id);
     if (short) reasons.push({ kind: 'less-free', ...short });
     for (const f of winner.measured.fallbacks) {

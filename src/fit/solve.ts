@@ -1,18 +1,19 @@
-import type { Candidate, Damage, Pins, PlanView, PruneMethod, Reason } from '../contract/types.js';
+import type { Candidate, Damage, Pins, PlanView, PruneCurve, PruneMethod, Reason } from '../contract/types.js';
 import { dtypes } from '../contract/types.js';
 import type { PreparedEstimate } from '../memory/estimate.js';
 import { prepareEstimate } from '../memory/estimate.js';
 import { withKnownError } from '../memory/interval.js';
 import type { Analysis } from './analysis.js';
 import type { Structure } from './candidate.js';
-import { buildStructure, candidateAt, candidateSpilling, expectedDamage, verdictFor } from './candidate.js';
+import { buildStructure, candidateAt, candidateSpilling, verdictFor } from './candidate.js';
+import { expectedDamage } from './expected-damage.js';
 import { blocker, damageKey, labelOf, leftLarge, tradeoff } from './explain.js';
 import type { Level } from './levels.js';
 import { levelOf, levelsFor } from './levels.js';
+import { chartRatios, pruneView } from './prune-view.js';
 
 /** Ratios tried when none is pinned; beyond 60 % one-shot pruning is seldom worth its damage. */
 const ratioGrid = [0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6];
-const chartRatios = [0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8];
 const batchSteps = [1, 2, 4, 8, 16, 32, 48, 64, 96, 128, 192, 256];
 
 interface Spec {
@@ -30,6 +31,9 @@ export class Planner {
   private readonly structures = new Map<string, Structure>();
   private readonly specsByPins = new Map<string, Spec[]>();
   private baseline: PreparedEstimate | null = null;
+  /** When to stop building structures that a close one can stand for, and whether one did. */
+  private deadline = Infinity;
+  private unfinished = false;
 
   constructor(analysis: Analysis) {
     this.analysis = analysis;
@@ -42,6 +46,14 @@ export class Planner {
       this.structure(level, ratio, {});
       await new Promise((resolve) => setTimeout(resolve, 1));
     }
+  }
+
+  /** Takes what was measured of the damage of pruning; plans after it rest on that. */
+  setCurve(curve: PruneCurve | null): void {
+    if (curve?.points.length === this.analysis.curve?.points.length && curve?.state === this.analysis.curve?.state)
+      return;
+    this.analysis.curve = curve;
+    this.specsByPins.clear();
   }
 
   /** The batch to plan at: the model's own where it is fixed, else the pinned one, else one sample. */
@@ -57,8 +69,9 @@ export class Planner {
     return this.analysis.classes.length > 0 ? ratioGrid : [0];
   }
 
+  /** Repair, on made-up inputs where there are no samples. */
   private method(pins: Pins): PruneMethod {
-    return pins.pruneMethod ?? (this.analysis.hasSamples ? 'repair' : 'magnitude');
+    return pins.pruneMethod ?? 'repair';
   }
 
   /** What may be tried, least expected damage first. Nothing is built for it. */
@@ -93,6 +106,19 @@ export class Planner {
     return structure;
   }
 
+  /** The structure itself where it is built or time allows, else the closest that is built. */
+  private closest(level: Level, ratio: number, pins: Pins): Structure {
+    const known = this.structures.get(this.structureKey(level, ratio, pins));
+    if (known || performance.now() < this.deadline) return known ?? this.structure(level, ratio, pins);
+    const near = [...chartRatios]
+      .sort((a, b) => Math.abs(a - ratio) - Math.abs(b - ratio))
+      .map((other) => this.structures.get(this.structureKey(level, other, { ...pins, classes: undefined })))
+      .find((structure) => structure !== undefined);
+    if (near === undefined) return this.structure(level, ratio, pins);
+    this.unfinished = true;
+    return near;
+  }
+
   private at(structure: Structure, batch: number, pins: Pins, budgetBytes: number): Candidate {
     return candidateAt(this.analysis, structure, batch, pins.dims ?? {}, budgetBytes);
   }
@@ -108,7 +134,9 @@ export class Planner {
   /** The smallest reachable peak: the harshest ratio of every level, and whatever else was built. */
   private smallest(pins: Pins, batch: number, budgetBytes: number): Candidate {
     const harshest = Math.max(...this.ratios(pins));
-    for (const level of levelsFor(this.analysis, pins)) this.structure(level, harshest, pins);
+    const levels = levelsFor(this.analysis, pins);
+    this.structure(levels[levels.length - 1] ?? levelOf('fp32'), harshest, pins);
+    for (const level of levels) this.closest(level, harshest, pins);
     return this.built(pins, batch, budgetBytes).reduce((a, b) => (b.estimate.peakBytes < a.estimate.peakBytes ? b : a));
   }
 
@@ -122,15 +150,18 @@ export class Planner {
    * The one-button solve: least expected damage first, then the largest batch that still fits.
    *
    * @param budgetBytes bytes the model may add
+   * @param patienceMs after this, what is beside the proposal is taken from close structures: see `unfinished`
    */
-  solve(budgetBytes: number, pins: Pins): PlanView {
+  solve(budgetBytes: number, pins: Pins, patienceMs = Infinity): PlanView {
     const started = performance.now();
     const { analysis } = this;
+    this.deadline = started + patienceMs;
+    this.unfinished = false;
     const proposal = this.propose(budgetBytes, pins, new Set());
     const smallest = this.smallest(pins, this.batchOf(pins), budgetBytes);
     const shown = proposal ?? smallest;
     const baseline = this.baselineAt(shown.plan.batch, pins.dims ?? {});
-    return {
+    const view: PlanView = {
       budgetBytes,
       baseline: {
         estimate: baseline,
@@ -146,8 +177,11 @@ export class Planner {
         batches: this.batchChart(shown, pins, budgetBytes),
         tradeoff: tradeoff(this.built(pins, shown.plan.batch, budgetBytes), shown),
       },
+      ...(analysis.classes.length > 0 ? { pruning: pruneView(analysis, shown.plan.pruneMethod) } : {}),
       solveMs: performance.now() - started,
     };
+    this.deadline = Infinity;
+    return this.unfinished ? { ...view, unfinished: true } : view;
   }
 
   /**
@@ -158,6 +192,8 @@ export class Planner {
   propose(budgetBytes: number, pins: Pins, exclude: ReadonlySet<string>): Candidate | null {
     let tight: Candidate | null = null;
     for (const { level, ratio } of this.specs(pins)) {
+      const guess = this.at(this.closest(level, ratio, pins), this.batchOf(pins), pins, budgetBytes);
+      if (guess.verdict === 'does-not-fit') continue;
       const candidate = this.at(this.structure(level, ratio, pins), this.batchOf(pins), pins, budgetBytes);
       if (exclude.has(candidate.id)) continue;
       if (candidate.verdict === 'fits') return this.withLargestBatch(candidate, budgetBytes, pins);
@@ -168,8 +204,9 @@ export class Planner {
 
   /** Where nothing fits on the GPU as a whole: the least damaging candidate that does with some nodes on the CPU. */
   private spilling(budgetBytes: number, pins: Pins, exclude: ReadonlySet<string>): Candidate | null {
+    if (this.analysis.provider !== 'webgpu') return null;
     for (const { level, ratio } of this.specs(pins)) {
-      const structure = this.structure(level, ratio, pins);
+      const structure = this.closest(level, ratio, pins);
       const spilling = candidateSpilling(this.analysis, structure, this.batchOf(pins), pins.dims ?? {}, budgetBytes);
       if (spilling && !exclude.has(spilling.id)) return spilling;
     }
@@ -226,7 +263,7 @@ export class Planner {
     const { level } = this.structureOf(shown, pins);
     const points = [];
     for (const ratio of chartRatios) {
-      const structure = this.structure(level, ratio, pins);
+      const structure = this.closest(level, ratio, pins);
       const c = this.at(structure, shown.plan.batch, pins, budgetBytes);
       points.push({ ratio, peakBytes: c.estimate.peakBytes, fileBytes: c.fileBytes, damage: c.damage });
     }
@@ -237,7 +274,7 @@ export class Planner {
     const rows: PlanView['charts']['dtypes'] = [];
     for (const dtype of dtypes) {
       const level = levelOf(dtype);
-      const structure = this.structure(level, shown.plan.pruneRatio, { ...pins, dtype });
+      const structure = this.closest(level, shown.plan.pruneRatio, { ...pins, dtype });
       const c = this.at(structure, shown.plan.batch, pins, budgetBytes);
       const why = this.analysis.whyNot(dtype);
       rows.push({

@@ -37,6 +37,8 @@ export interface PruneClass {
   producers: string[];
   /** Names of the weights whose input axis holds the units. */
   consumers: string[];
+  /** The same as layers, named for people. */
+  layers: { producing: string[]; consuming: string[] };
   /** Weight bytes that one unit occupies over all members, other widths unchanged. */
   bytesPerUnit: number;
 }
@@ -84,7 +86,7 @@ export function analyse(model: Model, shapes: ShapeTable): Analysis {
   const firstUse = (uses: readonly { node: Node }[]): number =>
     Math.min(...uses.map(({ node }) => graph.position(node)));
   classes.sort((a, b) => firstUse(a.sinks) - firstUse(b.sinks) || firstUse(a.producing) - firstUse(b.producing));
-  describe(graph, classes);
+  describe(classes);
   return { graph, classes };
 }
 
@@ -136,6 +138,7 @@ function buildClasses(graph: AxisGraph): AnalysedClass[] {
       members: own,
       producers,
       consumers: unique(consuming.map((use) => use.weight)),
+      layers: { producing: layersOf(graph, producing), consuming: layersOf(graph, consuming) },
       bytesPerUnit: (bytes as number[]).reduce((sum, value) => sum + value, 0) / leaf.size,
       leaf,
       sinks,
@@ -157,16 +160,20 @@ function repeatedHeads(graph: AxisGraph, marks: ReadonlyMap<Atom, ReadonlySet<Ax
 }
 
 /** Names for people: numbered per kind, and told apart where ids or names would be the same. */
-function describe(graph: AxisGraph, classes: AnalysedClass[]): void {
+function describe(classes: AnalysedClass[]): void {
   const ordinals = new Map<ClassKind, number>();
   for (const one of classes) {
     const ordinal = (ordinals.get(one.kind) ?? 0) + 1;
     ordinals.set(one.kind, ordinal);
-    const paths = unique(one.producing.map((use) => layerName(graph, use)));
+    const paths = one.layers.producing;
     const more = paths.length > 3 ? ` + ${paths.length - 2} more` : '';
     one.name = describeClass(one.kind, ordinal, one.producing, paths.slice(0, more === '' ? 3 : 2).join(' + ') + more);
   }
   nameApart(classes);
+}
+
+function layersOf(graph: AxisGraph, uses: readonly WeightUse[]): string[] {
+  return unique(uses.map((use) => layerName(graph, use)));
 }
 
 const rowsPerUnit = (member: BareMember): number =>

@@ -213,6 +213,8 @@ function handlers({ door, uploads, downloads }: Parts, request: IncomingMessage)
     clearAccuracy: () => door.clearAccuracy(),
     calibrate: (provider) => door.calibrate(provider),
     stopCalibration: () => door.stopCalibration(),
+    measurePruning: (modelId) => door.measurePruning(modelId),
+    stopMeasuringPruning: (modelId) => door.stopMeasuringPruning(modelId),
     startFit: (planRequest) => door.startFit(planRequest),
     cancel: (jobId) => door.cancel(jobId),
     saveOutput: (jobId, what) => downloads.offer(jobId, what),

@@ -21,7 +21,7 @@ test('pruning is set by slider and by number, pinned, and given back', async ({ 
   await page.getByRole('button', { name: 'Pruned: more' }).click();
   await expect(slider).toHaveValue('45');
   await expect(page.getByRole('tab', { name: 'Prune Set by you' })).toBeVisible();
-  await page.getByRole('spinbutton', { name: 'Width of encoder.layer.0.mlp' }).fill('1000');
+  await page.getByRole('spinbutton', { name: 'Hidden width of encoder.layer.0.mlp.fc1', exact: true }).fill('1000');
   await page.keyboard.press('Enter');
   await expect.poll(() => lastPins(snug)).toMatchObject({ pruneRatio: 0.45, classes: { c0: 1000 } });
   await page.getByRole('button', { name: 'Let Snug choose Pruned' }).click();
@@ -30,9 +30,37 @@ test('pruning is set by slider and by number, pinned, and given back', async ({ 
   await expect(page.getByText('Set by you')).toHaveCount(0);
 });
 
-test('repair needs samples and says so', async ({ snug }) => {
+test('one width is pinned by keyboard on its bar, and given back alone', async ({ snug }) => {
+  const { page } = snug;
   await snug.openDrawer('Prune');
-  await expect(snug.page.getByRole('radio', { name: /With repair/ })).toBeDisabled();
+  const name = 'Hidden width of encoder.layer.1.mlp.fc1';
+  const bar = page.getByRole('slider', { name });
+  await bar.focus();
+  await page.keyboard.press('ArrowLeft');
+  await expect.poll(() => lastPins(snug)).toMatchObject({ classes: { c1: 3064 } });
+  await expect(bar).toHaveAttribute('aria-valuetext', '3,064 of 3,072');
+  await page.getByRole('slider', { name: 'Hidden width of encoder.layer.2.mlp.fc1' }).fill('100');
+  await expect.poll(() => lastPins(snug)).toMatchObject({ classes: { c1: 3064, c2: 800 } });
+  await page.getByRole('button', { name: `Let Snug choose ${name}` }).click();
+  await expect.poll(async () => (await lastPins(snug))?.classes).toEqual({ c2: 800 });
+  await page.getByRole('button', { name: 'Let Snug choose Width per group' }).click();
+  await expect.poll(async () => (await lastPins(snug))?.classes).toBeUndefined();
+});
+
+test('widths that the ratio leaves alone are there, with the layers they join', async ({ snug }) => {
+  const { page } = snug;
+  await snug.openDrawer('Prune');
+  await expect(page.getByText('read by encoder.layer.0.mlp.fc2')).toBeVisible();
+  await page.getByText('4 more that only shrink when you set them').click();
+  const heads =
+    'Attention heads of encoder.layer.0.attention.query, encoder.layer.0.attention.key, encoder.layer.0.attention.value';
+  await page.getByRole('slider', { name: heads }).fill('9');
+  await expect.poll(() => lastPins(snug)).toMatchObject({ classes: { h0: 9 } });
+});
+
+test('what needs samples says so', async ({ snug }) => {
+  await snug.openDrawer('Prune');
+  await expect(snug.page.getByRole('radio', { name: /Least active first/ })).toBeDisabled();
   await snug.page.getByRole('radio', { name: /Random/ }).check();
   await expect.poll(() => lastPins(snug)).toMatchObject({ pruneMethod: 'random' });
 });

@@ -1,6 +1,14 @@
 import type { SnugApi } from '../../src/contract/api.js';
 import type { ErrorReport, Result } from '../../src/contract/errors.js';
-import type { AccuracyView, JobEvent, JobPhase, JobProgress, PlanRequest, Provider } from '../../src/contract/types.js';
+import type {
+  AccuracyView,
+  JobEvent,
+  JobPhase,
+  JobProgress,
+  PlanRequest,
+  Provider,
+  PruneCurve,
+} from '../../src/contract/types.js';
 import type { FakeEngine } from './fake-engine.js';
 import type { Scenario } from './scenario.js';
 
@@ -31,6 +39,25 @@ export function installFakeBridge(scenario: Scenario): void {
     accuracy = next;
     controls.emit({ jobId: 'calibration', kind: 'accuracy', accuracy });
   };
+
+  const curveRatios = [0.3, 0.6, 0.1, 0.5, 0.2, 0.4, 0.7, 0.8];
+  let measuring: ReturnType<typeof setTimeout> | undefined;
+  const tellCurve = (modelId: string, curve: PruneCurve): void => {
+    engine.curve = curve;
+    controls.emit({ jobId: modelId, kind: 'pruning', curve });
+  };
+  /** Tells what is measured so far and goes on with the next ratio. */
+  function measureNext(modelId: string, measured = 0): void {
+    const points = curveRatios
+      .slice(0, measured)
+      .map((ratio) => engine.measure(ratio))
+      .sort((a, b) => a.ratio - b.ratio);
+    const state = measured < curveRatios.length ? 'measuring' : 'done';
+    tellCurve(modelId, { points, samples: 20, state, total: curveRatios.length });
+    if (state === 'measuring' && scenario.curveMs >= 0) {
+      measuring = setTimeout(() => measureNext(modelId, measured + 1), scenario.curveMs);
+    }
+  }
 
   async function calibrate(provider: Provider): Promise<Result<AccuracyView>> {
     controls.calls.push({ method: 'calibrate', args: [provider] });
@@ -143,6 +170,17 @@ export function installFakeBridge(scenario: Scenario): void {
     stopCalibration: () =>
       answer('stopCalibration', [], () => {
         stopCalibration();
+        return null;
+      }),
+    measurePruning: (modelId) =>
+      answer('measurePruning', [modelId], () => {
+        measureNext(modelId);
+        return null;
+      }),
+    stopMeasuringPruning: (modelId) =>
+      answer('stopMeasuringPruning', [modelId], () => {
+        clearTimeout(measuring);
+        if (engine.curve !== null) tellCurve(modelId, { ...engine.curve, state: 'stopped' });
         return null;
       }),
     startFit: (request) =>

@@ -8,6 +8,8 @@ import type {
   FitReport,
   PlanRequest,
   PlanView,
+  PruneCurve,
+  PrunePoint,
   Verdict,
   WeightPlan,
 } from '../../src/contract/types.js';
@@ -17,6 +19,10 @@ import type { Scenario } from './scenario.js';
 export interface FakeEngine {
   /** Replaced when samples are attached. */
   model: OpenModel;
+  /** As far as it has been measured. */
+  curve: PruneCurve | null;
+  /** What is measured at a ratio. */
+  measure(ratio: number): PrunePoint;
   solve(request: PlanRequest): PlanView;
   report(request: PlanRequest): FitReport;
 }
@@ -144,7 +150,7 @@ export function installFakeEngine(scenario: Scenario): void {
         batch,
         dims: { batch },
         pruneRatio: ratio,
-        pruneMethod: request.pins.pruneMethod ?? (engine.model.data === null ? 'magnitude' : 'repair'),
+        pruneMethod: request.pins.pruneMethod ?? 'repair',
         classes:
           ratio === 0
             ? []
@@ -165,6 +171,52 @@ export function installFakeEngine(scenario: Scenario): void {
       ),
       damage: damageOf(dtype, ratio),
       verdict,
+    };
+  }
+
+  /** Repair keeps answers close until half is gone. */
+  function measure(ratio: number): PrunePoint {
+    const sqnrDb = 46 - ratio * 30 - Math.max(0, ratio - 0.4) * 40;
+    const band = sqnrDb > 30 ? 'negligible' : sqnrDb > 20 ? 'small' : sqnrDb > 14 ? 'moderate' : 'large';
+    return { ratio, damage: { band, sqnrDb }, top1Agreement: Math.min(1, 1 - 10 ** (-sqnrDb / 20) / 3) };
+  }
+
+  function pruningView(request: PlanRequest): NonNullable<PlanView['pruning']> {
+    const byRepair = (request.pins.pruneMethod ?? 'repair') === 'repair';
+    const curve = engine.model.data === null ? null : engine.curve;
+    const measured = byRepair && curve !== null && curve.points.length > 0;
+    const expected = ratios.map((ratio) => ({ ratio, damage: damageOf('fp32', ratio) }));
+    const points = measured ? curve.points : expected;
+    const tooFar = points.findIndex(({ damage }) => ['moderate', 'large', 'severe'].includes(damage.band));
+    return {
+      classes: [0, 1, 2, 3].flatMap((layer) => [
+        {
+          id: `c${layer}`,
+          name: `hidden width of MLP ${layer + 1}`,
+          unit: 'features' as const,
+          width: 3072,
+          producers: [`encoder.layer.${layer}.mlp.fc1`],
+          consumers: [`encoder.layer.${layer}.mlp.fc2`],
+          others: 1,
+          byDefault: true,
+          bytesPerUnit: 6148,
+        },
+        {
+          id: `h${layer}`,
+          name: `attention heads of layer ${layer + 1}`,
+          unit: 'heads' as const,
+          width: 12,
+          producers: ['query', 'key', 'value'].map((part) => `encoder.layer.${layer}.attention.${part}`),
+          consumers: [`encoder.layer.${layer}.attention.output`],
+          others: 3,
+          byDefault: false,
+          bytesPerUnit: 786_432,
+        },
+      ]),
+      curve,
+      expected,
+      basis: measured ? 'measured' : 'expected',
+      furthestRatio: tooFar === -1 ? null : (points[tooFar - 1]?.ratio ?? 0),
     };
   }
 
@@ -244,6 +296,7 @@ export function installFakeEngine(scenario: Scenario): void {
           chosen: each.id === proposal?.id,
         })),
       },
+      pruning: pruningView(request),
       solveMs: 12,
     };
   }
@@ -320,6 +373,6 @@ export function installFakeEngine(scenario: Scenario): void {
     };
   }
 
-  const engine: FakeEngine = { model: scenario.model, solve, report };
+  const engine: FakeEngine = { model: scenario.model, curve: null, measure, solve, report };
   Object.assign(globalThis, { fakeEngine: engine });
 }

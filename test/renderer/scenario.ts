@@ -40,6 +40,8 @@ export interface Scenario {
   /** What the estimate could not work out, and limits it would hit. */
   unknown: { name: string; reason: string }[];
   limits: string[];
+  /** Milliseconds per ratio while damage is measured; nothing comes by itself while this is negative. */
+  curveMs: number;
   /** Milliseconds a calibration takes; it does not end by itself while this is negative. */
   calibrationMs: number;
   /** What a calibration finds; its provider is the one asked for. */
@@ -216,6 +218,7 @@ export const vit: Scenario = {
   accuracy: { runs: [], summary: null, calibrations: [], calibrating: null },
   unknown: [],
   limits: [],
+  curveMs: 15,
   calibrationMs: 20,
   calibrated: experienced.calibrations,
 };

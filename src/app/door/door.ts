@@ -45,6 +45,8 @@ export interface Door {
   clearAccuracy(): Promise<AccuracyView>;
   calibrate(provider: Provider): Promise<AccuracyView>;
   stopCalibration(): Promise<null>;
+  measurePruning(modelId: string): Promise<null>;
+  stopMeasuringPruning(modelId: string): Promise<null>;
   startFit(request: PlanRequest): Promise<{ jobId: string }>;
   cancel(jobId: string): Promise<{ kept: FitReport | null }>;
   diagnostics(error: ErrorReport | null): Promise<string>;
@@ -107,6 +109,14 @@ export function createDoor({ service, recents, info, outputDirectory }: DoorOpti
     calibrate: (provider) => service.calibrate(provider),
     async stopCalibration() {
       await service.stopCalibration();
+      return null;
+    },
+    async measurePruning(modelId) {
+      await service.measurePruning(modelId);
+      return null;
+    },
+    async stopMeasuringPruning(modelId) {
+      await service.stopMeasuringPruning(modelId);
       return null;
     },
     async startFit(request) {

@@ -84,6 +84,8 @@ export function fakeService(files: Record<string, string> = { 'net.snug.onnx': '
       calls.push('stop calibration');
       return Promise.resolve();
     },
+    measurePruning: () => Promise.resolve(),
+    stopMeasuringPruning: () => Promise.resolve(),
     plan: () => Promise.resolve({ baseline: { verdict: 'tight' } } as PlanView),
     async startFit(_request, directory) {
       calls.push(`fit ${directory ?? 'beside'}`);
