@@ -107,6 +107,14 @@ describe('every failure has its own error, leaves the original alone and no part
     expect((await snug(['prune', model])).code).toBe(2);
   });
 
+  it('refuses ways to prune that would be ignored', async () => {
+    const prune = ['prune', model, '-o', path.join(folder, 'o.onnx')];
+    await expectError([...prune, '--ratio', '0.5', '--sparsity', '2:4'], 'E_USAGE', 2);
+    await expectError([...prune, '--ratio', '0.5', '--method', 'magnitude', '--allocate', 'measured'], 'E_USAGE', 2);
+    await expectError([...prune, '--sparsity', '2:4', '--allocate', 'measured'], 'E_USAGE', 2);
+    await expectError([...prune, '--sparsity', '2:4', '--method', 'repair'], 'E_USAGE', 2);
+  });
+
   it('a full disk', async ({ skip }) => {
     const small = mount('size=24k');
     if (small === null) skip('needs the right to mount a tmpfs');

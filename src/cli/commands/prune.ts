@@ -34,8 +34,7 @@ export function addPrune(program: Command): void {
     .option('--method <name>', `${pruneMethods.join(', ')} (default: repair)`)
     .option(
       '--allocate <how>',
-      'uniform: every width by the ratio; measured: the same bytes where it costs least',
-      'uniform',
+      'uniform: every width by the ratio; measured: the same bytes where it costs least, with repair (default: uniform)',
     )
     .option('--calibrate <data>', 'unlabelled samples for the repair (.npy, .npz, .txt); made-up inputs otherwise')
     .option('--dim <name=n>', 'value of a named dimension; may be repeated', collect)
@@ -85,9 +84,21 @@ function parseWhat(options: PruneOptions): What {
       action: 'Use --ratio 0.3 for a smaller model, or --sparsity 2:4 for zeros.',
     });
   }
-  if (options.sparsity !== undefined) return { kind: 'sparsity', pattern: parsePattern(options.sparsity) };
+  if (options.sparsity !== undefined) {
+    if (options.method !== undefined || options.allocate !== undefined) {
+      throw new SnugError('E_USAGE', '--method and --allocate choose which widths to cut; --sparsity cuts none.', {
+        action: 'Leave them out, or prune by --ratio.',
+      });
+    }
+    return { kind: 'sparsity', pattern: parsePattern(options.sparsity) };
+  }
   const method = oneOf(pruneMethods, options.method ?? 'repair', 'pruning method');
   const allocation = oneOf(allocations, options.allocate ?? 'uniform', 'way to allocate');
+  if (allocation === 'measured' && method !== 'repair') {
+    throw new SnugError('E_USAGE', `What each width costs is measured with repair, not by ${method}.`, {
+      action: 'Leave out --method, or use --allocate uniform.',
+    });
+  }
   return { kind: 'ratio', ratio: parseNumber(options.ratio!, '--ratio', 0, 0.95), method, allocation };
 }
 
