@@ -46,7 +46,7 @@ export const adjustEn = ({ bytes, bytesExact, count, percent }: Formats) => ({
     peak: 'Peak memory',
     file: 'File',
     damage: 'Damage',
-    saves: (size: number): string => `${bytes(size)} less`,
+    saves: (size: number): string => `${bytes(size)} saved`,
     savesNothing: 'nothing saved',
     measured: 'measured',
     expected: 'expected',

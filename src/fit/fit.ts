@@ -10,6 +10,7 @@ import { Analysis } from './analysis.js';
 import type { Attempt, OnProgress } from './attempt.js';
 import { attempt } from './attempt.js';
 import type { Candidate } from '../contract/types.js';
+import { adviseMeasuring, measuredWidths } from './measured-widths.js';
 import type { Allocation } from './prune-candidate.js';
 import { feedsForBatch, Reference, splitDataset } from './reference.js';
 import { Planner } from './solve.js';
@@ -56,26 +57,6 @@ const survivable = new Set([
   'E_RUN_FAILED',
   'E_UNKNOWN_OPERATOR',
 ]);
-
-/** How much longer pruning takes when the loss of every class is measured first (2 to 6 times on the sample models). */
-const measuringTakes = 5;
-
-/** Longer than this, widths stay uniform. */
-const mostMeasuringSeconds = 120;
-
-/** How a candidate with widths from measured losses is named. */
-const measuredWidths = 'widths by measured loss';
-
-/** Whether cutting each class where it costs least may beat cutting all alike. */
-function couldGainByMeasuring({ plan, quality }: Attempt, hasSamples: boolean): boolean {
-  if (!hasSamples || plan.pruneRatio === 0 || plan.pruneMethod !== 'repair') return false;
-  if (plan.classes.filter(({ before, after }) => after < before).length < 2) return false;
-  return bandRank(quality?.damage.band ?? 'none') > goodEnough;
-}
-
-function tooLong(seconds: number): string {
-  return `Every group was cut by the same share: measuring which ones cost least would take about ${Math.ceil(seconds / 60)} minutes.`;
-}
 
 function better(a: Attempt, b: Attempt): boolean {
   if (!a.quality || !b.quality) return a.fileBytes < b.fileBytes;
@@ -215,15 +196,11 @@ export async function fitModel(request: FitRequest): Promise<FitReport> {
       const untried = view.smallest;
       if (!best && !excluded.has(untried.id)) await run(untried);
       const uniform = best as Attempt | null;
-      if (uniform && couldGainByMeasuring(uniform, split !== null)) {
-        const seconds = uniform.pruneSeconds * measuringTakes;
-        if (seconds > mostMeasuringSeconds) {
-          reasons.push({ kind: 'note', text: tooLong(seconds) });
-        } else {
-          signal?.throwIfAborted();
-          await run({ ...uniform.candidate, id: `${uniform.candidate.id}+measured` }, 'measured');
-        }
-      }
+      const advice = uniform && split ? adviseMeasuring(uniform) : 'needless';
+      if (uniform && advice === 'worthwhile') {
+        signal?.throwIfAborted();
+        await run({ ...uniform.candidate, id: `${uniform.candidate.id}+measured` }, 'measured');
+      } else if (typeof advice !== 'string') reasons.push({ kind: 'note', text: advice.tooLong });
     } catch (error) {
       const failure = signal?.aborted ? cancelled() : SnugError.from(error);
       if (!best) throw failure;

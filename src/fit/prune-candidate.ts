@@ -1,4 +1,6 @@
-import type { ClassPlan, JobProgress, Pins, Plan, PruneMethod } from '../contract/types.js';
+import { mkdtempSync, rmSync } from 'node:fs';
+import path from 'node:path';
+import type { ClassPlan, JobProgress, Pins, Plan, PruneMethod, Quality } from '../contract/types.js';
 import { SnugError } from '../contract/errors.js';
 import { estimateMemory } from '../memory/estimate.js';
 import type { Model } from '../onnx/model.js';
@@ -107,7 +109,23 @@ async function outputSqnr(
   model: Model,
   folder: string,
 ): Promise<number> {
-  const modelPath = `${folder}/unquantized.onnx`;
-  await writeModelInSteps(model, modelPath, {});
-  return (await reference.compare(runtime, { modelPath, provider: 'cpu' }, signal)).sqnrDb;
+  return (await compareWritten(runtime, reference, model, folder, signal)).sqnrDb;
+}
+
+/** Writes a model for one comparison and takes it away again. */
+export async function compareWritten(
+  runtime: Runtime,
+  reference: Reference,
+  model: Model,
+  folder: string,
+  signal?: AbortSignal,
+): Promise<Quality> {
+  const trial = mkdtempSync(path.join(folder, 'trial-'));
+  try {
+    const modelPath = path.join(trial, 'model.onnx');
+    await writeModelInSteps(model, modelPath, {});
+    return await reference.compare(runtime, { modelPath, provider: 'cpu' }, signal);
+  } finally {
+    rmSync(trial, { recursive: true, force: true });
+  }
 }

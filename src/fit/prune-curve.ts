@@ -4,10 +4,10 @@ import path from 'node:path';
 import type { PruneCurve, PrunePoint } from '../contract/types.js';
 import { inferShapes } from '../onnx/shape.js';
 import type { Model } from '../onnx/model.js';
-import { writeModelInSteps } from '../onnx/write.js';
 import { analysisDims, findClasses, planWidths, pruneModel } from '../prune/index.js';
 import type { Dataset } from '../runtime/dataset-types.js';
 import type { Runtime, RuntimeValue } from '../runtime/types.js';
+import { compareWritten } from './prune-candidate.js';
 import { Reference, splitDataset } from './reference.js';
 
 /** Coarse first, so that the shape of the curve shows early. */
@@ -67,9 +67,7 @@ export async function measurePruneCurve(request: PruneCurveRequest): Promise<Pru
         samples: { runtime, dataset: calibration, workDirectory: folder, dims: request.dims },
         ...(signal ? { signal } : {}),
       });
-      const modelPath = path.join(folder, 'pruned.onnx');
-      await writeModelInSteps(pruned.model, modelPath, {});
-      const quality = await reference.compare(runtime, { modelPath, provider: 'cpu' }, signal);
+      const quality = await compareWritten(runtime, reference, pruned.model, folder, signal);
       points.set(ratio, { ratio, damage: quality.damage, top1Agreement: quality.top1Agreement });
       request.onCurve(curve('measuring'));
     }
