@@ -95,7 +95,8 @@ function webgpuPhases(request: DeviceRequest): DevicePhases {
     cold: phase(trace.cold, true),
     warm: phase(trace.warm, true),
     live: trace.live.map((bytes) => bytes + trace.weightsBytes),
-    lowBytes: peak * webgpuTrust.low,
+    // Originals of converted filters may be gone before loading ends, and outputs of the run before when it is read.
+    lowBytes: Math.min(peak, trace.cold) * webgpuTrust.low,
     highBytes: Math.max(trace.highest, apart.highest, apart.cold, apart.warm) * webgpuTrust.high,
   };
 }

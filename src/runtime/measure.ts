@@ -55,8 +55,10 @@ export async function measureModel(
     profileFilePrefix: path.join(workDirectory, profilePrefix),
   });
   if (tiny) {
+    // At once, while weights that were converted may still be there, and when all work is done.
+    const atOnce = await levels.level();
     await runTiny(tiny);
-    await levels.read();
+    await levels.read(atOnce);
   }
   const tensors = await toTensors(feeds);
   const times = await timedRuns(profiled, tensors, 1 + warmRuns, () => (onDevice ? levels.read() : Promise.resolve()));
@@ -119,8 +121,14 @@ class DeviceLevels {
     for (let reading = 0; reading < 3; reading += 1) this.#baseline = await this.#meter.level();
   }
 
-  async read(): Promise<void> {
-    this.#above.push(Math.max(0, (await this.#meter.level()) - this.#baseline));
+  /** Bytes above the baseline now. */
+  async level(): Promise<number> {
+    return Math.max(0, (await this.#meter.level()) - this.#baseline);
+  }
+
+  /** Notes the level of a phase. @param least a level seen earlier in it */
+  async read(least = 0): Promise<void> {
+    this.#above.push(Math.max(least, await this.level()));
   }
 
   result(): Memory {
