@@ -18,9 +18,10 @@ test('what pruning does is measured on the samples, while plans go on', async ({
   const slider = app.getByRole('slider', { name: 'Pruned' });
   await slider.fill('30');
   await expect(app.getByText(/of answers the same, measured$/u)).toBeVisible({ timeout: 100_000 });
-  // One ratio is enough to see; the rest need not be waited for.
+  // Two ratios are enough to see; the rest need not be waited for.
+  await expect(app.getByText(/^Measuring on your samples: [2-7] of 8 ratios\.$/u)).toBeVisible({ timeout: 100_000 });
   await app.getByRole('button', { name: 'Stop measuring' }).click();
-  await expect(app.getByText(/^Measured at [1-7] of \d ratios, then stopped\.$/u)).toBeVisible();
+  await expect(app.getByText(/^Measured at [2-7] of \d ratios, then stopped\.$/u)).toBeVisible();
   await expect(app.getByRole('img', { name: /^Measured error of the answers/u })).toHaveAttribute(
     'aria-label',
     /at 30%/u,
