@@ -121,8 +121,9 @@ export function openAccuracy(directory: string | null): AccuracyStore {
     },
     addRuns(runs) {
       const added = runs
-        .filter((run) => run.predictedBytes >= 1 && run.measuredBytes >= 1)
         .map((run) => ({ ...run, model: path.basename(run.model), onnxruntime, snug: version }))
+        // One that could not be read back would cost the whole record.
+        .filter((run) => v.is(runSchema, run))
         .sort((a, b) => b.at - a.at);
       if (added.length === 0) return Promise.resolve();
       return change((content) => ({ ...content, runs: [...added, ...content.runs].slice(0, keptRuns) }));

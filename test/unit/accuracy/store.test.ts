@@ -62,6 +62,14 @@ describe('the record of runs', () => {
     expect(existsSync(file())).toBe(false);
   });
 
+  it('is not lost by a run that could not be read back', async () => {
+    const store = openAccuracy(folder);
+    await store.addRuns([run({ at: 1 })]);
+    await store.addRuns([run({ at: 2, batch: 0 }), run({ at: 3 })]);
+    expect((await openAccuracy(folder).view()).runs.map(({ at }) => at)).toEqual([3, 1]);
+    expect(readdirSync(folder)).toEqual(['accuracy.json']);
+  });
+
   it('is cleared without losing calibrations', async () => {
     const store = openAccuracy(folder);
     await store.addRuns([run()]);
