@@ -73,6 +73,20 @@ export function inputDtype(input: RuntimeValue): RuntimeDtype {
   });
 }
 
+/** Room for the numbers of an input. @throws SnugError E_OUT_OF_MEMORY */
+function zeros(input: RuntimeValue, shape: readonly number[]): Float64Array {
+  const length = shape.reduce((product, dim) => product * dim, 1);
+  try {
+    return new Float64Array(length);
+  } catch (error) {
+    throw new SnugError('E_OUT_OF_MEMORY', `There is no room for the ${length} numbers of the input "${input.name}".`, {
+      action: 'Choose a smaller batch or smaller dimensions.',
+      params: { input: input.name, dims: shape.join(' × ') },
+      cause: error,
+    });
+  }
+}
+
 /**
  * A tensor for an input that needs no data: masks are ones, token types zeros, positions count from the
  * length of the past, and the past itself is zeros (usually of length zero).
@@ -80,13 +94,12 @@ export function inputDtype(input: RuntimeValue): RuntimeDtype {
 export function filledTensor(input: RuntimeValue, role: Exclude<InputRole, 'data'>, dims: Dims): RuntimeTensor {
   const dtype = inputDtype(input);
   const shape = concreteDims(input, dims);
-  const length = shape.reduce((product, dim) => product * dim, 1);
-  const values = new Float64Array(length);
+  const values = zeros(input, shape);
   if (role === 'mask') values.fill(1);
   if (role === 'positions') {
     const columns = shape.at(-1) ?? 1;
     const past = pastOf(dims) ?? 0;
-    for (let i = 0; i < length; i += 1) values[i] = past + (i % columns);
+    for (let i = 0; i < values.length; i += 1) values[i] = past + (i % columns);
   }
   return { dtype, dims: shape, data: castArray(values, 'float64', dtype) };
 }
@@ -122,10 +135,9 @@ export function syntheticFeeds(inputs: readonly RuntimeValue[], dims: Dims, seed
 function randomTensor(input: RuntimeValue, dims: Dims, random: () => number): RuntimeTensor {
   const dtype = inputDtype(input);
   const shape = concreteDims(input, dims);
-  const length = shape.reduce((product, dim) => product * dim, 1);
-  if (dtype === 'bool') return { dtype, dims: shape, data: newArray(dtype, length).fill(1 as never) };
-  const values = new Float64Array(length);
-  for (let i = 0; i < length; i += 1) {
+  const values = zeros(input, shape);
+  if (dtype === 'bool') return { dtype, dims: shape, data: newArray(dtype, values.length).fill(1 as never) };
+  for (let i = 0; i < values.length; i += 1) {
     values[i] = isFloatType(dtype)
       ? 0.5 + 0.5 * Math.sqrt(-2 * Math.log(1 - random())) * Math.cos(2 * Math.PI * random())
       : Math.floor(random() * idRange);

@@ -192,6 +192,11 @@ describe('openDataset', () => {
 });
 
 describe('syntheticFeeds', () => {
+  it.each(['x', 'attention_mask'])('says that an input is too large for any computer (%s)', (name) => {
+    const inputs = [{ name, dtype: 'float32', dims: [2 ** 40, 2 ** 20] }];
+    expect(() => syntheticFeeds(inputs, {}, 1)).toThrow(expect.objectContaining({ code: 'E_OUT_OF_MEMORY' }));
+  });
+
   it('depends on the seed only', () => {
     const inputs = [image, ids, mask, past];
     const dims = { batch: 2, sequence: 5 };
