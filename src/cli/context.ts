@@ -6,7 +6,7 @@ import { createRuntime } from '../runtime/client.js';
 import type { TrainingRuntime } from '../runtime/training-types.js';
 import type { Runtime } from '../runtime/types.js';
 import type { OpenedModel } from '../app/open.js';
-import { formatBytes, parseDims, parseNumber } from './format.js';
+import { formatBytes, parseDims, parseNumber, printable } from './format.js';
 
 /** Work of the command line that no screen shows has phases of its own. */
 export type CommandPhase = JobProgress['phase'] | 'running' | 'training';
@@ -44,7 +44,7 @@ function progressLine({ phase, done, total, unit, item }: CommandProgress): stri
       : unit === 'bytes'
         ? ` ${formatBytes(done)} of ${formatBytes(total)}`
         : ` ${done} of ${total} ${unit}`;
-  return `${phaseWords[phase]}${amount}${item ? ` (${item})` : ''}`;
+  return printable(`${phaseWords[phase]}${amount}${item ? ` (${item})` : ''}`);
 }
 
 /** Progress goes to stderr: one rewritten line on a terminal, one line per phase elsewhere. */
@@ -58,7 +58,7 @@ function progressPrinter(quiet: boolean): { show(progress: CommandProgress): voi
       if (!terminal) {
         const word =
           phaseWords[progress.phase] + (progress.item && progress.total === null ? ` (${progress.item})` : '');
-        if (word !== last) process.stderr.write(`${word}\n`);
+        if (word !== last) process.stderr.write(`${printable(word)}\n`);
         last = word;
         return;
       }
@@ -91,7 +91,7 @@ export async function withContext(command: Command, body: (context: CommandConte
       progress: (progress) => printer.show(progress),
       print(value, text) {
         printer.clear();
-        process.stdout.write(json ? `${JSON.stringify(value, null, 2)}\n` : `${text}\n`);
+        process.stdout.write(json ? `${JSON.stringify(value, null, 2)}\n` : `${printable(text)}\n`);
       },
     });
   } catch (error) {

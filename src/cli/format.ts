@@ -53,7 +53,8 @@ export function parseBytes(text: string): number {
  * @throws SnugError `E_USAGE`
  */
 export function parseDims(settings: string[]): Record<string, number> {
-  const dims: Record<string, number> = {};
+  // Names come from the model: `constructor` is one like any other.
+  const dims = Object.create(null) as Record<string, number>;
   for (const setting of settings) {
     const match = /^(.+)=(\d+)$/.exec(setting);
     if (!match) {
@@ -83,6 +84,12 @@ export function parseNumber(text: string, name: string, low: number, high: numbe
     );
   }
   return value;
+}
+
+/** Text without the control characters by which a name in a foreign file could steer a terminal. */
+export function printable(text: string): string {
+  // eslint-disable-next-line no-control-regex -- those are what is looked for
+  return text.replace(/[\u0000-\u0009\u000b-\u001f\u007f-\u009f]/g, '\ufffd');
 }
 
 export function percent(share: number, digits = 1): string {
@@ -120,7 +127,8 @@ export function table(header: string[], rows: string[][], right: number[] = []):
       middle: ' ',
     },
   });
-  grid.push(...rows);
+  // A line break in a name would break the row.
+  grid.push(...rows.map((cells) => cells.map((cell) => printable(cell).replaceAll('\n', '\ufffd'))));
   return grid
     .toString()
     .split('\n')

@@ -41,7 +41,11 @@ export function calibrationLine({ device, provider, percent, at, probes }: Calib
 }
 
 /** How sure an estimate is, and why. */
-export function intervalLine({ lowBytes, highBytes, interval }: Estimate): string {
+export function intervalLine({ lowBytes, highBytes, interval, unknown }: Estimate): string {
+  if (unknown.length > 0) {
+    const sizes = unknown.length === 1 ? 'The size of 1 tensor is' : `The sizes of ${unknown.length} tensors are`;
+    return `${sizes} unknown and not counted: it may need more.`;
+  }
   const range = `Sure of ${formatBytes(lowBytes)} to ${formatBytes(highBytes)}`;
   const runs = interval?.runs ?? 0;
   switch (interval?.source ?? 'rule') {

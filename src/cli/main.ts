@@ -13,6 +13,7 @@ import { addPrune } from './commands/prune.js';
 import { addQuantize } from './commands/quantize.js';
 import { addServe } from './commands/serve.js';
 import { addTrain } from './commands/train.js';
+import { printable } from './format.js';
 import { NothingFits } from './outcome.js';
 
 function version(): string {
@@ -35,9 +36,9 @@ function reportError(error: unknown, json: boolean): number {
   const failure = SnugError.from(error);
   const report = failure.toReport();
   if (json) process.stdout.write(`${JSON.stringify({ error: report }, null, 2)}\n`);
-  process.stderr.write(`snug: ${failure.code}: ${failure.message}\n`);
-  if (failure.action) process.stderr.write(`      ${failure.action}\n`);
-  if (process.env.SNUG_DETAILS && failure.details) process.stderr.write(`${failure.details}\n`);
+  process.stderr.write(`snug: ${failure.code}: ${printable(failure.message)}\n`);
+  if (failure.action) process.stderr.write(`      ${printable(failure.action)}\n`);
+  if (process.env.SNUG_DETAILS && failure.details) process.stderr.write(`${printable(failure.details)}\n`);
   return failure.code === 'E_USAGE' ? 2 : 1;
 }
 

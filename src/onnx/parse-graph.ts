@@ -30,6 +30,7 @@ export function canonicalDomain(domain: string): string {
   return domain === 'ai.onnx' ? '' : domain;
 }
 
+/** A negative size says that the size is open, as older exporters write it and the runtime reads it. */
 function parseDim(cursor: Cursor, context: ParseContext): Dim {
   let dim: Dim = null;
   while (cursor.next()) {
@@ -37,7 +38,7 @@ function parseDim(cursor: Cursor, context: ParseContext): Dim {
     else if (cursor.field === 2) dim = readName(cursor, context) || null;
     else cursor.skip();
   }
-  return dim;
+  return typeof dim === 'number' && dim < 0 ? null : dim;
 }
 
 /** Reads a TypeProto as far as it is a dense tensor; anything else stays in `rawType`. */

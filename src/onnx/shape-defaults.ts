@@ -43,7 +43,8 @@ function bindingsByName(
   const assumed: string[] = [];
   const late: string[] = [];
   for (const name of open) {
-    const value = given[name];
+    // Names come from the file: `constructor` is one like any other.
+    const value = Object.hasOwn(given, name) ? given[name] : undefined;
     if (value !== undefined) dims[name] = value;
     else if (name === batchName || unnamedBatch.has(name)) dims[name] = batch;
     else if (name.includes('+') || /total|^kv_?(seq|len)/i.test(name)) late.push(name);

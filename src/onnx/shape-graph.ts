@@ -112,7 +112,7 @@ function constantOutput(node: Node): InferredValue {
 /** What the file itself says of a dimension; null when it says nothing usable. */
 function declaredDim(said: number | string | null, bindings: Readonly<Record<string, number>>): ShapeDim | null {
   if (typeof said === 'number') return fixed(said);
-  const size = said === null ? undefined : bindings[said];
+  const size = said !== null && Object.hasOwn(bindings, said) ? bindings[said] : undefined;
   return said === null || size === undefined ? null : { size, symbol: said, expression: named(said) };
 }
 

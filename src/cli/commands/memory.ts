@@ -1,6 +1,7 @@
 import type { Command } from 'commander';
 import { runOf } from '../../app/accuracy/runs.js';
-import { openData, openModel, requireProvider } from '../../app/open.js';
+import { openData, openModel, requireProvider, type OpenedModel } from '../../app/open.js';
+import { SnugError } from '../../contract/errors.js';
 import type { Dtype, Measurement, MemoryParts, SessionLevers } from '../../contract/types.js';
 import { sessionMetadataKey } from '../../fit/attempt.js';
 import { feedsForBatch } from '../../fit/reference.js';
@@ -31,6 +32,9 @@ function partsLine(parts: MemoryParts): string {
     .join(', ');
 }
 
+/** The runtime has fewer optimizers; a foreign file may name any number. */
+const mostDisabled = 100;
+
 /** The session options a model written by `snug fit` counts on; onnxruntime's defaults otherwise. */
 function wantedLevers(metadata: Map<string, string>): SessionLevers {
   const levers: SessionLevers = { memoryPattern: true };
@@ -39,7 +43,9 @@ function wantedLevers(metadata: Map<string, string>): SessionLevers {
     levers.memoryPattern = session.memoryPattern !== false;
     const names = (list: unknown): string[] =>
       (Array.isArray(list) ? list : []).filter((name): name is string => typeof name === 'string');
-    const disabled = names(session.disabledOptimizers).filter((name) => /^\w+$/.test(name));
+    const disabled = names(session.disabledOptimizers)
+      .filter((name) => /^\w{1,64}$/.test(name))
+      .slice(0, mostDisabled);
     if (disabled.length > 0) levers.disabledOptimizers = disabled;
     const left = names(session.cpuNodes);
     if (left.length > 0) levers.cpuNodes = left;
@@ -47,6 +53,23 @@ function wantedLevers(metadata: Map<string, string>): SessionLevers {
     // Not what Snug writes.
   }
   return levers;
+}
+
+/** The batch to work with: the model's own where the file fixes it. @throws SnugError `E_USAGE` when asked for another */
+function batchOf({ summary, inputs }: OpenedModel, asked: number | undefined): number {
+  const first = inputs[0]?.dims[0];
+  if (summary.batchDimension !== null || typeof first !== 'number' || first < 1) return asked ?? 1;
+  if (asked === undefined || asked === first) return first;
+  throw new SnugError('E_USAGE', `The batch of ${summary.name} is fixed at ${first} in the file.`, {
+    action: 'Leave out --batch, or export the model with an open batch.',
+  });
+}
+
+/** How far an estimate was off; null where the device showed nothing to compare with. */
+function offLine(estimated: number, measured: number): string | null {
+  if (measured === 0) return null;
+  const off = estimated / measured - 1;
+  return `the estimate is ${percent(Math.abs(off))} ${off >= 0 ? 'above' : 'below'}`;
 }
 
 /** The number format most of the weight bytes of a file are stored in. */
@@ -86,7 +109,8 @@ export function addMemory(program: Command): void {
       withContext(command, async ({ runtime, print, progress }) => {
         const provider = parseProvider(options.provider);
         const opened = openModel(target);
-        const { batch = 1, dims } = parseShape(options, opened);
+        const { batch: asked, dims } = parseShape(options, opened);
+        const batch = batchOf(opened, asked);
         const dataset = options.data ? await openData(options.data, opened, dims) : null;
         const levers = wantedLevers(opened.model.metadata);
         const allDims = { ...dataset?.dims, ...dims };
@@ -132,10 +156,10 @@ export function addMemory(program: Command): void {
           ...estimate.limits,
         ];
         if (measured) {
-          const off = estimate.peakBytes / measured.peakBytes - 1;
+          const off = offLine(estimate.peakBytes, measured.peakBytes);
           lines.push(
             '',
-            `Measured ${formatBytes(measured.peakBytes)} (${measured.method}); the estimate is ${percent(Math.abs(off))} ${off >= 0 ? 'above' : 'below'}.`,
+            `Measured ${formatBytes(measured.peakBytes)} (${measured.method})${off === null ? '' : `; ${off}`}.`,
             `Latency ${milliseconds(measured.latencyMs)}, ${measured.samplesPerSecond.toFixed(0)} samples per second.`,
             ...measured.fallbacks.map((f) => `${f.operator} (${f.node}) ran on ${f.provider}.`),
             ...(summary ? [summaryLine(summary)] : []),
