@@ -163,6 +163,8 @@ function nvidiaSource(device: Device): SampleSource {
             command,
             ['--query-gpu=memory.total,memory.used', ...options],
             (line) => {
+              // What was printed before the end may still arrive, and must start nothing that no one would stop.
+              if (over) return;
               if (!answered) {
                 answered = true;
                 tools.push(

@@ -203,6 +203,22 @@ describe('NVIDIA', () => {
     expect(lines.tools).toHaveLength(2);
   });
 
+  it('starts nothing more when the first answer comes after the end', async () => {
+    const lines = fakeLines();
+    const sampler = sampleDevice({
+      gpu: card,
+      provider: 'cuda',
+      pids: () => [7],
+      onSample: () => undefined,
+      world: world({ platform: 'linux' }, lines),
+    });
+    await settle();
+    sampler.stop();
+    lines.tools[0]?.print('10240, 512');
+    expect(lines.tools).toHaveLength(1);
+    expect(lines.tools[0]?.stopped).toBe(true);
+  });
+
   it('finds the tool of WSL, and says when the driver went away', async () => {
     const lines = fakeLines(['nvidia-smi']);
     const sampler = sampleDevice({
