@@ -105,6 +105,7 @@ describe('every failure has its own error, leaves the original alone and no part
     expect(await expectError(['fit', model, '--budget', 'lots'], 'E_USAGE', 2)).toContain('4GB');
     expect((await snug(['no-such-command'])).code).toBe(2);
     expect((await snug(['prune', model])).code).toBe(2);
+    expect(await expectError(['gpu', '--provider', 'cpu'], 'E_USAGE', 2)).toContain('--calibrate');
   });
 
   it('refuses ways to prune that would be ignored', async () => {

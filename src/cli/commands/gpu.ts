@@ -2,6 +2,7 @@ import type { Command } from 'commander';
 import { calibrate } from '../../app/accuracy/calibrate.js';
 import { deviceKey } from '../../app/accuracy/device.js';
 import { defaultProvider, requireProvider } from '../../app/open.js';
+import { SnugError } from '../../contract/errors.js';
 import type { HardwareReading } from '../../contract/types.js';
 import { budgetFor } from '../../hardware/budget.js';
 import { readHardware } from '../../hardware/read.js';
@@ -40,6 +41,9 @@ export function addGpu(program: Command): void {
     .action((options: GpuOptions, command: Command) =>
       withContext(command, async (context) => {
         const { runtime, print } = context;
+        if (options.provider !== undefined && !options.calibrate) {
+          throw new SnugError('E_USAGE', '--provider says what to calibrate.', { action: 'Add --calibrate.' });
+        }
         const reading = await readHardware({ providers: await runtime.providers() });
         const record = machineRecord();
         if (options.clearRecord) await record.clearRuns();
