@@ -85,19 +85,23 @@ const onnxruntime = dependencies['onnxruntime-node'];
 export function openAccuracy(directory: string | null): AccuracyStore {
   const file = directory === null ? null : path.join(directory, 'accuracy.json');
   let current: Content = { version: 1, runs: [], calibrations: [] };
+  let replaceable = true;
   let turn: Promise<void> = Promise.resolve();
 
   /** What is on disk now; what this process knows where there is no disk. */
   async function read(): Promise<Content> {
-    const { content } = file === null ? { content: null } : await readOwnFile(file, (it) => v.parse(fileSchema, it));
-    if (content !== null) current = content;
+    if (file === null) return current;
+    const found = await readOwnFile(file, (it) => v.parse(fileSchema, it));
+    replaceable = found.replaceable;
+    if (found.content !== null) current = found.content;
     return current;
   }
 
   function change(edit: (content: Content) => Content): Promise<void> {
     turn = turn.then(async () => {
       current = edit(await read());
-      if (file !== null) await writeAtomically(file, JSON.stringify(current, null, 2)).catch(() => undefined);
+      if (file !== null && replaceable)
+        await writeAtomically(file, JSON.stringify(current, null, 2)).catch(() => undefined);
     });
     return turn;
   }

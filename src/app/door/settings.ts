@@ -59,7 +59,7 @@ export interface SettingsStore {
  */
 export async function openSettings(directory: string): Promise<SettingsStore> {
   const file = path.join(directory, 'settings.json');
-  const { content, setAside } = await readOwnFile(file, (value) => v.parse(settingsSchema, value));
+  const { content, setAside, replaceable } = await readOwnFile(file, (value) => v.parse(settingsSchema, value));
   let current = content ?? defaults();
   let writing: Promise<void> = Promise.resolve();
   return {
@@ -67,6 +67,7 @@ export async function openSettings(directory: string): Promise<SettingsStore> {
     read: () => current,
     update(change) {
       current = change(current);
+      if (!replaceable) return Promise.resolve();
       // One write after the other: two renames at once could leave the older state.
       writing = writing.then(() => writeAtomically(file, JSON.stringify(current, null, 2))).catch(() => undefined);
       return writing;

@@ -1,6 +1,8 @@
 import { randomBytes } from 'node:crypto';
+import { existsSync } from 'node:fs';
 import { mkdir, open, readFile, rename, rm } from 'node:fs/promises';
 import path from 'node:path';
+import { errnoOf } from '../../onnx/failures.js';
 
 /** Writes beside the target, flushes, then renames, so that a reader sees the old or the new file only. */
 export async function writeAtomically(file: string, text: string): Promise<void> {
@@ -21,22 +23,38 @@ export async function writeAtomically(file: string, text: string): Promise<void>
   }
 }
 
+/** What a file of Snug's own held. */
+export interface OwnFile<T> {
+  /** Null when there was no file, or none that could be used. */
+  content: T | null;
+  /** The name it was put aside under. */
+  setAside: string | null;
+  /** False when it is there but cannot be read now (rights, too many open files): it must not be written over. */
+  replaceable: boolean;
+}
+
 /**
- * Reads a file that Snug wrote. One that `parse` does not understand is renamed to `<file>.bad`, so that a damaged or
- * newer file never stops anything and nothing of it is lost.
- *
- * @returns the content, or null with the name it was put aside under (null when there was no file)
+ * Reads a file that Snug wrote. One that `parse` does not understand is renamed to `<file>.bad` (`.bad-2` and so on
+ * where that is taken), so that a damaged or newer file never stops anything and nothing of it is lost.
  */
-export async function readOwnFile<T>(
-  file: string,
-  parse: (value: unknown) => T,
-): Promise<{ content: T; setAside: null } | { content: null; setAside: string | null }> {
+export async function readOwnFile<T>(file: string, parse: (value: unknown) => T): Promise<OwnFile<T>> {
+  let text: string;
   try {
-    return { content: parse(JSON.parse(await readFile(file, 'utf8'))), setAside: null };
+    text = await readFile(file, 'utf8');
   } catch (error) {
-    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return { content: null, setAside: null };
-    const setAside = `${file}.bad`;
-    await rename(file, setAside).catch(() => undefined);
-    return { content: null, setAside };
+    return { content: null, setAside: null, replaceable: errnoOf(error) === 'ENOENT' };
   }
+  try {
+    return { content: parse(JSON.parse(text)), setAside: null, replaceable: true };
+  } catch {
+    const setAside = freeName(`${file}.bad`);
+    await rename(file, setAside).catch(() => undefined);
+    return { content: null, setAside, replaceable: true };
+  }
+}
+
+function freeName(wanted: string): string {
+  let name = wanted;
+  for (let i = 2; existsSync(name); i += 1) name = `${wanted}-${i}`;
+  return name;
 }

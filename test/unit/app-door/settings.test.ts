@@ -27,6 +27,21 @@ describe('settings', () => {
     },
   );
 
+  it('puts a second one aside under another name, and leaves alone what cannot be read now', async () => {
+    for (const content of ['{', '[']) {
+      writeFileSync(path.join(folder, 'settings.json'), content);
+      await openSettings(folder);
+    }
+    expect(readFileSync(path.join(folder, 'settings.json.bad'), 'utf8')).toBe('{');
+    expect(readFileSync(path.join(folder, 'settings.json.bad-2'), 'utf8')).toBe('[');
+    // A folder of that name stands for any error but "not there".
+    mkdirSync(path.join(folder, 'busy/settings.json'), { recursive: true });
+    const settings = await openSettings(path.join(folder, 'busy'));
+    expect(settings.setAside).toBeNull();
+    await settings.update((before) => ({ ...before }));
+    expect(readdirSync(path.join(folder, 'busy'))).toEqual(['settings.json']);
+  });
+
   it('writes whole files and leaves no parts, however many writes come at once', async () => {
     const settings = await openSettings(path.join(folder, 'deep/er'));
     const recents = createRecents(settings);
