@@ -3,7 +3,7 @@ import * as v from 'valibot';
 import { dependencies, version } from '../../../package.json';
 import type { AccuracyRun, AccuracyView, Calibration, KnownError, Provider } from '../../contract/types.js';
 import { dtypes, providers } from '../../contract/types.js';
-import { readOwnFile, writeAtomically } from '../door/whole-file.js';
+import { readOwnFile, withLock, writeAtomically } from '../door/whole-file.js';
 import { calibrationRange, recordRange, summarize } from './summary.js';
 
 const keptRuns = 200;
@@ -98,11 +98,12 @@ export function openAccuracy(directory: string | null): AccuracyStore {
   }
 
   function change(edit: (content: Content) => Content): Promise<void> {
-    turn = turn.then(async () => {
+    const replace = async () => {
       current = edit(await read());
       if (file !== null && replaceable)
         await writeAtomically(file, JSON.stringify(current, null, 2)).catch(() => undefined);
-    });
+    };
+    turn = turn.then(() => (file === null ? replace() : withLock(file, replace)));
     return turn;
   }
 

@@ -1,7 +1,8 @@
 import { randomBytes } from 'node:crypto';
 import { existsSync } from 'node:fs';
-import { mkdir, open, readFile, rename, rm } from 'node:fs/promises';
+import { mkdir, open, readFile, rename, rm, stat } from 'node:fs/promises';
 import path from 'node:path';
+import { setTimeout as pause } from 'node:timers/promises';
 import { errnoOf } from '../../onnx/failures.js';
 
 /** Writes beside the target, flushes, then renames, so that a reader sees the old or the new file only. */
@@ -21,6 +22,44 @@ export async function writeAtomically(file: string, text: string): Promise<void>
     await rm(partial, { force: true });
     throw error;
   }
+}
+
+/** A change takes milliseconds; a lock this old was left by a process that died. */
+const staleLockMs = 5_000;
+
+/**
+ * Runs `work` while no other process of Snug changes `file`, so that reading, editing and replacing it is one step.
+ * The lock is `<file>.lock`. Where none can be had (read-only folder), or another holds on to it, `work` runs without:
+ * a change that may be lost is better than a program that stops.
+ */
+export async function withLock<T>(file: string, work: () => Promise<T>): Promise<T> {
+  const lock = `${file}.lock`;
+  await mkdir(path.dirname(file), { recursive: true }).catch(() => undefined);
+  const held = await takeLock(lock);
+  try {
+    return await work();
+  } finally {
+    if (held) await rm(lock, { force: true }).catch(() => undefined);
+  }
+}
+
+async function takeLock(lock: string): Promise<boolean> {
+  const until = Date.now() + 2 * staleLockMs;
+  while (Date.now() < until) {
+    try {
+      await (await open(lock, 'wx', 0o600)).close();
+      return true;
+    } catch (error) {
+      if (errnoOf(error) !== 'EEXIST') return false;
+    }
+    const since = await stat(lock).then(
+      ({ mtimeMs }) => mtimeMs,
+      () => null, // Given back in the meantime.
+    );
+    if (since !== null && Date.now() - since > staleLockMs) await rm(lock, { force: true }).catch(() => undefined);
+    else await pause(5 + Math.random() * 20);
+  }
+  return false;
 }
 
 /** What a file of Snug's own held. */

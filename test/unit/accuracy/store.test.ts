@@ -1,4 +1,4 @@
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -67,6 +67,26 @@ describe('the record of runs', () => {
     await store.addRuns([run({ at: 1 })]);
     await store.addRuns([run({ at: 2, batch: 0 }), run({ at: 3 })]);
     expect((await openAccuracy(folder).view()).runs.map(({ at }) => at)).toEqual([3, 1]);
+    expect(readdirSync(folder)).toEqual(['accuracy.json']);
+  });
+
+  it('loses no run when several programs write at once', async () => {
+    const stores = Array.from({ length: 6 }, () => openAccuracy(folder));
+    await Promise.all(
+      Array.from({ length: 5 }, (_, round) =>
+        stores.map((store, i) => store.addRuns([run({ at: round * 10 + i })])),
+      ).flat(),
+    );
+    expect((await openAccuracy(folder).view()).runs).toHaveLength(30);
+    expect(readdirSync(folder)).toEqual(['accuracy.json']);
+  });
+
+  it('goes on after a program that died while it wrote', async () => {
+    const lock = `${file()}.lock`;
+    writeFileSync(lock, '');
+    const old = new Date(Date.now() - 60_000);
+    utimesSync(lock, old, old);
+    await openAccuracy(folder).addRuns([run()]);
     expect(readdirSync(folder)).toEqual(['accuracy.json']);
   });
 
