@@ -1,6 +1,8 @@
+import { createHash } from 'node:crypto';
 import { statSync } from 'node:fs';
 import path from 'node:path';
 import type { Provider } from '../contract/types.js';
+import { sessionLevers } from '../fit/session-levers.js';
 import { prepareEstimate } from '../memory/estimate.js';
 import type { Dataset } from '../runtime/dataset-types.js';
 import { streamBatches, type StreamOptions, type StreamResult } from '../runtime/stream.js';
@@ -49,7 +51,8 @@ export async function streamDataset(
   options: StreamDatasetOptions,
 ): Promise<StreamResult> {
   const { provider, batch, budgetBytes } = options;
-  const levers = { memoryPattern: false };
+  // A whole data set of one shape: a pattern would hold its block on top of what the first run left.
+  const levers = { ...sessionLevers(opened.model.metadata), memoryPattern: false };
   const budget = budgetBytes ?? (await freeBudget(runtime, provider));
   const hasBatch = opened.summary.batchDimension !== null;
   const limit = hasBatch ? Math.min(dataset.samples, largestBatch) : 1;
@@ -107,7 +110,9 @@ function resumeKey(opened: OpenedModel, dataset: Dataset, options: StreamDataset
     model: stamp(opened.path),
     data: stamp(options.data),
     samples: dataset.samples,
-    names: dataset.sampleNames?.length ?? 0,
+    names: createHash('sha256')
+      .update((dataset.sampleNames ?? []).join('\n'))
+      .digest('hex'),
     provider: options.provider,
     dims: options.dims,
     batch: options.batch ?? null,

@@ -397,16 +397,27 @@ export interface PlanView {
 
 /** What one removable unit of a width is. */
 export type PruneUnit =
+  /** Output channels of convolutions. */
   | 'channels'
+  /** Hidden units of an MLP (or of any pair of matrices). */
   | 'features'
+  /** Whole attention heads: rows of query, key, value and output projections. */
   | 'heads'
+  /** Key/value heads with all the query heads that share them (grouped-query attention). */
   | 'kv-groups'
+  /** The same query head of every group (grouped-query attention). */
   | 'query-heads'
+  /** Width of queries and keys within every head. */
   | 'query-key-width'
+  /** Width of values within every head. */
   | 'value-width'
+  /** Width of queries, keys and values where the model ties them. */
   | 'head-width'
+  /** Whole groups of a grouped convolution or of a group norm. */
   | 'groups'
+  /** Hidden units of an LSTM, GRU or RNN. */
   | 'recurrent'
+  /** A stream that layers read and add to: channels of a stage, the hidden size of a transformer. */
   | 'stream';
 
 /** A width that can shrink, for people to see and to set. */

@@ -10,6 +10,7 @@ import { assignDtypes } from './levels.js';
 import { withFewestLiveBytes } from './node-order.js';
 import { type Allocation, pruneCandidate, type PruneContext } from './prune-candidate.js';
 import { relaxDims } from './relax.js';
+import { sessionMetadataKey } from './session-levers.js';
 import type { Workspace } from './workspace.js';
 
 export type OnProgress = (progress: JobProgress) => void;
@@ -36,9 +37,6 @@ export interface BuildContext extends PruneContext {
   /** Default uniform. */
   allocation?: Allocation;
 }
-
-/** Metadata key under which a written model carries the session options its plan counts on. */
-export const sessionMetadataKey = 'snug.session';
 
 /**
  * Prunes, quantizes and writes one candidate into its own folder of the workspace.

@@ -181,10 +181,7 @@ export async function fitModel(request: FitRequest): Promise<FitReport> {
         record.outcome = failure.message;
         reasons.push({ kind: 'candidate-failed', id: label, why: failure.message });
         // What the device cannot run (float16 without shader-f16) it cannot run at other widths either.
-        if (failure.code === 'E_RUN_FAILED' || failure.code === 'E_MODEL_REJECTED') {
-          const [level] = candidate.id.split('@');
-          for (let percent = 0; percent < 100; percent += 1) excluded.add(`${level}@${percent}`);
-        }
+        if (failure.code === 'E_RUN_FAILED' || failure.code === 'E_MODEL_REJECTED') excluded.add(structure.level.id);
       }
     };
 

@@ -187,11 +187,12 @@ export class Planner {
   /**
    * The candidate of least expected damage that fits, with the largest batch at which it keeps its verdict.
    *
-   * @param exclude ids not to propose again (tried and failed)
+   * @param exclude ids of candidates, or of whole levels, not to propose again (tried, or known not to run)
    */
   propose(budgetBytes: number, pins: Pins, exclude: ReadonlySet<string>): Candidate | null {
     let tight: Candidate | null = null;
     for (const { level, ratio } of this.specs(pins)) {
+      if (exclude.has(level.id)) continue;
       const guess = this.at(this.closest(level, ratio, pins), this.batchOf(pins), pins, budgetBytes);
       if (guess.verdict === 'does-not-fit') continue;
       const candidate = this.at(this.structure(level, ratio, pins), this.batchOf(pins), pins, budgetBytes);
@@ -206,6 +207,7 @@ export class Planner {
   private spilling(budgetBytes: number, pins: Pins, exclude: ReadonlySet<string>): Candidate | null {
     if (this.analysis.provider !== 'webgpu') return null;
     for (const { level, ratio } of this.specs(pins)) {
+      if (exclude.has(level.id)) continue;
       const structure = this.closest(level, ratio, pins);
       const spilling = candidateSpilling(this.analysis, structure, this.batchOf(pins), pins.dims ?? {}, budgetBytes);
       if (spilling && !exclude.has(spilling.id)) return spilling;

@@ -1,33 +1,9 @@
+import type { PruneUnit } from '../contract/types.js';
 import { leavesOf, type Atom } from './axis-atoms.js';
 import type { AxisGraph, AxisMark, WeightUse } from './axis-graph.js';
 
-/** What one removable unit of a class is. */
-export type ClassKind =
-  /** Output channels of convolutions. */
-  | 'channels'
-  /** Hidden units of an MLP (or of any pair of matrices). */
-  | 'features'
-  /** Whole attention heads: rows of query, key, value and output projections. */
-  | 'heads'
-  /** Key/value heads with all the query heads that share them (grouped-query attention). */
-  | 'kv-groups'
-  /** The same query head of every group (grouped-query attention). */
-  | 'query-heads'
-  /** Width of queries and keys within every head. */
-  | 'query-key-width'
-  /** Width of values within every head. */
-  | 'value-width'
-  /** Width of queries, keys and values where the model ties them. */
-  | 'head-width'
-  /** Whole groups of a grouped convolution or of a group norm. */
-  | 'groups'
-  /** Hidden units of an LSTM, GRU or RNN. */
-  | 'recurrent'
-  /** A stream that layers read and add to: channels of a stage, the hidden size of a transformer. */
-  | 'stream';
-
 /** Kinds that a ratio for the whole model leaves alone: they multiply with another class or reach every layer. */
-const onlyWhenAsked: ReadonlySet<ClassKind> = new Set<ClassKind>([
+const onlyWhenAsked: ReadonlySet<PruneUnit> = new Set<PruneUnit>([
   'heads',
   'kv-groups',
   'query-heads',
@@ -63,7 +39,7 @@ export function kindOf(
     unitSize: number;
     producing: readonly WeightUse[];
   },
-): ClassKind {
+): PruneUnit {
   if (marks.has('recurrent')) return 'recurrent';
   if (stream) return 'stream';
   if (marks.has('heads') && marks.has('head repeats')) return 'query-heads';
@@ -77,13 +53,13 @@ export function kindOf(
 }
 
 /** Whole groups are cut by default only where nothing inside them can be. */
-export function cutByDefault(kind: ClassKind, marks: ReadonlySet<AxisMark>, approximate: string | null): boolean {
+export function cutByDefault(kind: PruneUnit, marks: ReadonlySet<AxisMark>, approximate: string | null): boolean {
   if (approximate !== null) return false;
   if (kind === 'groups') return marks.has('norm groups');
   return !onlyWhenAsked.has(kind);
 }
 
-const words: Record<ClassKind, string> = {
+const words: Record<PruneUnit, string> = {
   channels: 'channels of convolution',
   features: 'hidden width of MLP',
   heads: 'attention heads of layer',
@@ -99,7 +75,7 @@ const words: Record<ClassKind, string> = {
 
 /** Words for a person: "attention heads of layer 3 (blocks.2.attn)". */
 export function describeClass(
-  kind: ClassKind,
+  kind: PruneUnit,
   ordinal: number,
   producing: readonly WeightUse[],
   paths: string,

@@ -1,9 +1,10 @@
+import type { PruneUnit } from '../contract/types.js';
 import type { Model, Node } from '../onnx/model.js';
 import { dataTypeBits } from '../onnx/tensor.js';
 import { leavesOf, segmentsOf, type Atom, type AxisSegment } from './axis-atoms.js';
 import { AxisGraph, type AxisMark, type ShapeTable, type Sink, type WeightUse } from './axis-graph.js';
 import { applyNode } from './axis-rules.js';
-import { cutByDefault, describeClass, kindOf, marksByLeaf, type ClassKind } from './class-kinds.js';
+import { cutByDefault, describeClass, kindOf, marksByLeaf } from './class-kinds.js';
 import { layerName } from './names.js';
 import { isStream } from './streams.js';
 
@@ -22,7 +23,7 @@ export interface PruneClass {
   /** For people: what the units are and the layers that make them. */
   name: string;
   /** What one unit is. */
-  kind: ClassKind;
+  kind: PruneUnit;
   /** Rows of the widest member that one unit stands for: the head width for heads, 1 for channels. */
   unitSize: number;
   /** Whether a ratio for the whole model applies to it; others shrink only when asked for by id. */
@@ -58,7 +59,7 @@ export interface Analysis {
 }
 
 /**
- * Finds the widths that can shrink (see {@link ClassKind}), each with every weight axis that has to shrink with
+ * Finds the widths that can shrink (see {@link PruneUnit}), each with every weight axis that has to shrink with
  * them. Inputs and outputs of the model, softmax axes and whatever touches an operator without a rule are left out.
  * @param shapes sizes of all values with every named dimension bound (any small positive values do).
  */
@@ -161,7 +162,7 @@ function repeatedHeads(graph: AxisGraph, marks: ReadonlyMap<Atom, ReadonlySet<Ax
 
 /** Names for people: numbered per kind, and told apart where ids or names would be the same. */
 function describe(classes: AnalysedClass[]): void {
-  const ordinals = new Map<ClassKind, number>();
+  const ordinals = new Map<PruneUnit, number>();
   for (const one of classes) {
     const ordinal = (ordinals.get(one.kind) ?? 0) + 1;
     ordinals.set(one.kind, ordinal);

@@ -27,7 +27,7 @@ export class Spool {
       if (process.platform !== 'win32') await rm(folder, { recursive: true, force: true });
       return new Spool(file, folder);
     } catch (cause) {
-      throw writeError(cause, tmpdir());
+      throw writeError(cause, path.join(tmpdir(), 'snug-spool'));
     }
   }
 
@@ -42,7 +42,7 @@ export class Spool {
         done += bytesWritten;
       }
     } catch (cause) {
-      throw writeError(cause, tmpdir());
+      throw writeError(cause, path.join(tmpdir(), 'snug-spool'));
     }
     this.#size += bytes.length;
   }

@@ -1,7 +1,9 @@
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import sharp from 'sharp';
 import { afterEach, beforeEach, expect, it, vi } from 'vitest';
+import { bundledSamples } from '../../src/app/samples.js';
 import { writeModel } from '../../src/onnx/write.js';
 import { npyHeader } from '../../src/runtime/npy.js';
 import { matMulChain } from './models.js';
@@ -54,4 +56,19 @@ it.each([
   const { code, stderr } = await snug(['batch', ...files, '-o', path.join(folder, 'o.npy'), ...extra]);
   expect(stderr).toContain(text);
   expect(code).toBe(2);
+});
+
+it('replaces no list of images unasked', async () => {
+  const images = path.join(folder, 'images');
+  mkdirSync(images);
+  const grey = sharp({ create: { width: 8, height: 8, channels: 3, background: '#808080' } });
+  await grey.png().toFile(path.join(images, '0.png'));
+  const [sample] = bundledSamples();
+  const names = path.join(folder, 'o.npy.names.txt');
+  writeFileSync(names, 'mine');
+  const args = ['batch', sample.modelPath, images, '-o', path.join(folder, 'o.npy')];
+  expect((await snug(args)).stderr).toContain('E_EXISTS');
+  expect(readFileSync(names, 'utf8')).toBe('mine');
+  expect((await snug([...args, '--force'])).code).toBe(0);
+  expect(readFileSync(names, 'utf8')).toBe('0.png\n');
 });

@@ -55,6 +55,8 @@ export function addBatch(program: Command): void {
         await requireProvider(runtime, provider);
         const dataset = await openData(data, opened, dims, images);
         try {
+          const namesFile = `${options.out}.names.txt`;
+          if (dataset.sampleNames !== undefined) checkOutput(namesFile, [opened.path], options.force ?? false);
           const result = await streamDataset(runtime, opened, dataset, {
             provider,
             data,
@@ -77,7 +79,7 @@ export function addBatch(program: Command): void {
             signal,
           });
           if (dataset.sampleNames !== undefined) {
-            writeFileSync(`${options.out}.names.txt`, `${dataset.sampleNames.join('\n')}\n`);
+            writeFileSync(namesFile, `${dataset.sampleNames.join('\n')}\n`);
           }
           const { resumedAt, halvings } = result;
           print(
@@ -86,7 +88,7 @@ export function addBatch(program: Command): void {
               ...(resumedAt > 0 ? [`Went on at sample ${resumedAt}.`] : []),
               `${result.samples} samples in batches of ${result.batch}: ${result.samplesPerSecond.toFixed(0)} per second, peak ${formatBytes(result.peakBytes)}${halvings > 0 ? `, batch halved ${halvings} times` : ''}`,
               `Written: ${options.out}`,
-              ...(dataset.sampleNames === undefined ? [] : [`The order of the images: ${options.out}.names.txt`]),
+              ...(dataset.sampleNames === undefined ? [] : [`The order of the images: ${namesFile}`]),
             ].join('\n'),
           );
         } finally {

@@ -2,9 +2,9 @@ import type { Command } from 'commander';
 import { runOf } from '../../app/accuracy/runs.js';
 import { openData, openModel, requireProvider, type OpenedModel } from '../../app/open.js';
 import { SnugError } from '../../contract/errors.js';
-import type { Dtype, Measurement, MemoryParts, SessionLevers } from '../../contract/types.js';
-import { sessionMetadataKey } from '../../fit/attempt.js';
+import type { Dtype, Measurement, MemoryParts } from '../../contract/types.js';
 import { feedsForBatch } from '../../fit/reference.js';
+import { sessionLevers } from '../../fit/session-levers.js';
 import { estimateMemory } from '../../memory/estimate.js';
 import { DataType, type Model } from '../../onnx/model.js';
 import { withKnownError } from '../../memory/interval.js';
@@ -30,29 +30,6 @@ function partsLine(parts: MemoryParts): string {
     .filter(([, bytes]) => bytes !== 0)
     .map(([name, bytes]) => `${name} ${formatBytes(bytes as number)}`)
     .join(', ');
-}
-
-/** The runtime has fewer optimizers; a foreign file may name any number. */
-const mostDisabled = 100;
-
-/** The session options a model written by `snug fit` counts on; onnxruntime's defaults otherwise. */
-function wantedLevers(metadata: Map<string, string>): SessionLevers {
-  const levers: SessionLevers = { memoryPattern: true };
-  try {
-    const session = JSON.parse(metadata.get(sessionMetadataKey) ?? '{}') as Record<keyof SessionLevers, unknown>;
-    levers.memoryPattern = session.memoryPattern !== false;
-    const names = (list: unknown): string[] =>
-      (Array.isArray(list) ? list : []).filter((name): name is string => typeof name === 'string');
-    const disabled = names(session.disabledOptimizers)
-      .filter((name) => /^\w{1,64}$/.test(name))
-      .slice(0, mostDisabled);
-    if (disabled.length > 0) levers.disabledOptimizers = disabled;
-    const left = names(session.cpuNodes);
-    if (left.length > 0) levers.cpuNodes = left;
-  } catch {
-    // Not what Snug writes.
-  }
-  return levers;
 }
 
 /** The batch to work with: the model's own where the file fixes it. @throws SnugError `E_USAGE` when asked for another */
@@ -112,7 +89,7 @@ export function addMemory(program: Command): void {
         const { batch: asked, dims } = parseShape(options, opened);
         const batch = batchOf(opened, asked);
         const dataset = options.data ? await openData(options.data, opened, dims) : null;
-        const levers = wantedLevers(opened.model.metadata);
+        const levers = sessionLevers(opened.model.metadata);
         const allDims = { ...dataset?.dims, ...dims };
         const record = machineRecord();
         const estimate = withKnownError(

@@ -4,6 +4,7 @@ import { openModel } from '../../../src/app/open.js';
 import type { Provider } from '../../../src/contract/types.js';
 import { Analysis } from '../../../src/fit/analysis.js';
 import { assignDtypes, levelOf, levelsFor } from '../../../src/fit/levels.js';
+import { Planner } from '../../../src/fit/solve.js';
 import type { WeightInfo } from '../../../src/quantize/index.js';
 
 const [sample] = bundledSamples();
@@ -57,4 +58,17 @@ describe('assignDtypes', () => {
     expect(ids(false)).not.toContain('int8-static');
     expect(ids(true)).toContain('int8-static');
   });
+});
+
+it('proposes nothing more of a level that cannot run', () => {
+  const planner = new Planner(analysis('webgpu'));
+  const pins = { batch: 4 };
+  const first = planner.propose(Number.MAX_SAFE_INTEGER, pins, new Set());
+  const smaller = planner.propose(150_000, pins, new Set());
+  for (const candidate of [first, smaller]) {
+    if (candidate === null) throw new Error('nothing was proposed');
+    const [level] = candidate.id.split('@');
+    const next = planner.propose(candidate === first ? Number.MAX_SAFE_INTEGER : 150_000, pins, new Set([level]));
+    expect(next?.id.startsWith(`${level}@`) ?? false).toBe(false);
+  }
 });
