@@ -91,6 +91,13 @@ export function reasonText(reason: Reason, t: Messages): string {
       return t.reason.blocked(t.reason.blockedWhat[reason.what], reason.name, reason.bytes);
     case 'less-free':
       return t.reason.lessFree(reason.freeBytes, reason.neededBytes);
+    case 'mixed': {
+      const shares = dtypes.flatMap((dtype) => {
+        const share = reason.shares[dtype];
+        return share === undefined ? [] : [t.plan.sentenceDtype(t.dtype[dtype], share)];
+      });
+      return t.reason.mixed(t.app.clauses(shares), reason.basis === 'measured', reason.kept);
+    }
     case 'note':
       return t.engine.sentence(reason.text);
   }

@@ -37,6 +37,12 @@ export function reasonText(reason: Reason): string {
       return `Held up by ${reason.what}; the largest is ${reason.name} (${size(reason.bytes)}).`;
     case 'less-free':
       return `Only ${size(reason.freeBytes)} were free on the device when the result was run; it needs ${size(reason.neededBytes)}.`;
+    case 'mixed': {
+      const shares = Object.entries(reason.shares).map(([dtype, share]) => `${dtype} for ${(share * 100).toFixed(0)}%`);
+      const basis = reason.basis === 'measured' ? 'by runs with one of them changed' : 'by their values';
+      const kept = reason.kept.length > 0 ? ` The answers hang most on ${reason.kept.join(', ')}.` : '';
+      return `The weights were weighed against each other ${basis}: ${shares.join(', ')} of them.${kept}`;
+    }
     case 'note':
       return reason.text;
   }

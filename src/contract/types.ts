@@ -15,6 +15,15 @@ export type Provider = (typeof providers)[number];
 export const dtypes = ['fp32', 'fp16', 'int8', 'int8-dynamic', 'int8-static', 'int4'] as const;
 export type Dtype = (typeof dtypes)[number];
 
+/** A number format with what block formats leave open; what is absent is chosen as for the format alone. */
+export interface WeightFormat {
+  dtype: Dtype;
+  /** Weights that share a scale: 16, 32, 64, 128 or 256. */
+  blockSize?: number;
+  /** Whether each block of 4-bit codes has its own zero point, where the provider takes one. */
+  zeroPoints?: boolean;
+}
+
 export const pruneMethods = ['random', 'magnitude', 'activation', 'repair'] as const;
 /**
  * How units are chosen and what makes up for them. `random` and `magnitude` (smallest L2 norm first): nothing does.
@@ -277,6 +286,29 @@ export interface WeightPlan {
   bytesAfter: number;
   /** Why this weight stayed large or got a wider dtype than asked. */
   reason?: string;
+  /** Weights that share a scale, where a mix chose it; see {@link WeightFormat}. */
+  blockSize?: number;
+  zeroPoints?: boolean;
+  /**
+   * Error this format of this weight alone adds to the answers, as a share of their power; where a mix of formats was
+   * weighed. Comparable between the weights of one plan.
+   */
+  noise?: number;
+}
+
+/** Where the sensitivity of the weights comes from: their own values, or runs with one weight changed at a time. */
+export type SensitivityBasis = 'weights' | 'measured';
+
+/** Share of the weights in each format, 0 to 1, counted in bytes before. */
+export type MixShares = Partial<Record<Dtype, number>>;
+
+/** A mix of number formats that was chosen weight by weight for a number of bytes. */
+export interface MixPlan {
+  /** Bytes of all weights in this mix. */
+  weightBytes: number;
+  basis: SensitivityBasis;
+  /** What the single noises add up to. */
+  expected: Damage;
 }
 
 export interface ClassPlan {
@@ -295,6 +327,8 @@ export interface Plan {
   pruneMethod: PruneMethod;
   classes: ClassPlan[];
   weights: WeightPlan[];
+  /** Set where the formats were weighed against each other weight by weight. */
+  mix?: MixPlan;
   session: SessionLevers;
   /**
    * Whether a zero-copy Reshape hides the batch symbol from onnxruntime's static planner, which otherwise
@@ -339,6 +373,8 @@ export interface Pins {
   weights?: Record<string, Dtype>;
   /** Class id → kept width. */
   classes?: Record<string, number>;
+  /** Bytes that all weights may take: the best mix of formats of that size. Ignored where `dtype` is set. */
+  weightBytes?: number;
 }
 
 export interface PlanRequest {
@@ -358,6 +394,8 @@ export type Reason =
   | { kind: 'candidate-failed'; id: string; why: string }
   | { kind: 'blocked-by'; what: 'weights' | 'activations' | 'cache'; name: string; bytes: number }
   | { kind: 'less-free'; freeBytes: number; neededBytes: number }
+  /** Which formats a mix gives to which share of the weights, and the weights it keeps widest because they matter most. */
+  | { kind: 'mixed'; basis: SensitivityBasis; shares: MixShares; kept: string[] }
   | { kind: 'note'; text: string };
 
 export interface PlanView {
@@ -379,6 +417,8 @@ export interface PlanView {
       allowed: boolean;
       /** Why this dtype is not offered on this provider (when not allowed) or what it leaves large. */
       note: string | null;
+      /** Time per run against fp32 on this provider, as far as known for its operators; null where nothing is known. */
+      speed?: 'faster' | 'same' | 'slower' | null;
     }[];
     batches: { batch: number; peakBytes: number; fits: boolean }[];
     /** Pareto front over all candidates plus the chosen point. */
@@ -386,6 +426,8 @@ export interface PlanView {
   };
   /** What can be pruned and what that costs; absent where nothing can be. */
   pruning?: PruneView;
+  /** Mixes of formats between the smallest and the widest, unpruned; absent where no weight has a choice. */
+  mixes?: MixView;
   /**
    * True when there was no time for all of it: some figures of charts are those of a close neighbour. Asking again goes
    * on from here.
@@ -393,6 +435,25 @@ export interface PlanView {
   unfinished?: boolean;
   /** How long the solve took. */
   solveMs: number;
+}
+
+/** One mix of number formats of the Pareto front: no other of as few bytes is expected to do less damage. */
+export interface MixPoint {
+  /** Bytes of all weights; `Pins.weightBytes` picks the point. */
+  weightBytes: number;
+  fileBytes: number;
+  /** At the shown plan's batch. */
+  peakBytes: number;
+  damage: Damage;
+  shares: MixShares;
+  /** Whether the shown plan is this mix. */
+  chosen: boolean;
+}
+
+export interface MixView {
+  basis: SensitivityBasis;
+  /** By rising bytes; at most 60 points, evenly spread. */
+  front: MixPoint[];
 }
 
 /** What one removable unit of a width is. */
@@ -475,6 +536,50 @@ export interface PruneView {
 
 // ---------------------------------------------------------------- results
 
+/** How far one value of the result is from the original's. */
+export interface ValueDamage {
+  /** Name of the value in the graph. */
+  value: string;
+  sqnrDb: number;
+  cosine: number;
+  damage: Damage;
+}
+
+/** Damage at one answer of the model. */
+export interface OutputDamage extends ValueDamage {
+  /** Null when the output is no distribution. */
+  top1Agreement: number | null;
+  klNats: number | null;
+}
+
+/**
+ * Damage at the output of one layer that holds weights, everything before it changed as well: it grows along the
+ * network, and a step shows a layer that does harm.
+ */
+export interface LayerDamage extends ValueDamage {
+  /** Name of the node in the original. */
+  layer: string;
+  operator: string;
+  /** Its weights, as in `Plan.weights`. */
+  weights: string[];
+  /** Format of most of their bytes. */
+  dtype: Dtype;
+}
+
+/** How likely the original and the result hold the true next tokens: e to the mean negative log-likelihood. */
+export interface Perplexity {
+  before: number;
+  after: number;
+  tokens: number;
+}
+
+/** Share of right answers on labelled samples. */
+export interface Accuracy {
+  before: number;
+  after: number;
+  samples: number;
+}
+
 export interface Quality {
   /** Where the compared inputs came from. */
   source: 'samples' | 'random';
@@ -486,6 +591,14 @@ export interface Quality {
   /** Mean KL(original ‖ result) in nats, null when the output is no distribution. */
   klNats: number | null;
   damage: Damage;
+  /** Absent in reports of earlier versions. */
+  outputs?: OutputDamage[];
+  /** In the order of the graph; absent where nothing was changed or the original could not be run beside the result. */
+  layers?: LayerDamage[];
+  /** For decoders of text whose samples hold the next tokens. */
+  perplexity?: Perplexity;
+  /** Where labels were given. */
+  accuracy?: Accuracy;
 }
 
 export interface FitReport {

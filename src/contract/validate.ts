@@ -32,6 +32,7 @@ const pins = v.strictObject({
   dtype: v.optional(v.picklist(dtypes)),
   weights: v.optional(table(v.picklist(dtypes))),
   classes: v.optional(table(extent)),
+  weightBytes: v.optional(bytes),
 });
 
 const planRequest = v.strictObject({ modelId: id, budgetBytes: bytes, pins });

@@ -82,7 +82,7 @@ function activationsToObserve(model: Model): string[] {
   const sites = collectSites(model);
   const nodes = new Set(
     sites.flatMap((site) => {
-      const plan = planEncoding(model, site, 'int8-static', 'cpu', undefined);
+      const plan = planEncoding(model, site, { dtype: 'int8-static' }, 'cpu');
       return plan.allowed ? site.uses.filter((_, use) => plan.encodings[use] === 'QDQ').map((use) => use.node) : [];
     }),
   );

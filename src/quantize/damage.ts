@@ -1,5 +1,5 @@
 import { SnugError } from '../contract/errors.js';
-import type { Dtype } from '../contract/types.js';
+import type { Dtype, WeightFormat } from '../contract/types.js';
 import { float16BitsToFloat32, float32ToFloat16Bits } from '../onnx/half.js';
 import type { Model } from '../onnx/model.js';
 import { elementCount } from '../onnx/tensor.js';
@@ -20,24 +20,25 @@ const activationDb: Partial<Record<Dtype, number>> = { 'int8-dynamic': 38, 'int8
  * values (deterministic). For formats that quantize activations too, their noise is added. fp32 gives 150.
  * @throws SnugError E_BAD_REQUEST when the model has no such weight.
  */
-export function estimateSqnr(model: Model, weight: string | { name: string }, dtype: Dtype): number {
+export function estimateSqnr(model: Model, weight: string | { name: string }, asked: Dtype | WeightFormat): number {
+  const format = typeof asked === 'string' ? { dtype: asked } : asked;
   const name = typeof weight === 'string' ? weight : weight.name;
   const site = prepared(model).sites.find((candidate) => candidate.name === name);
   if (site === undefined) {
     throw new SnugError('E_BAD_REQUEST', `The model has no weight named "${name}".`, { params: { weight: name } });
   }
-  const weightDb = weightSqnr(site, dtype, undefined);
-  const other = activationDb[dtype];
+  const weightDb = weightSqnr(site, format);
+  const other = activationDb[format.dtype];
   return other === undefined ? weightDb : -10 * Math.log10(10 ** (-weightDb / 10) + 10 ** (-other / 10));
 }
 
 /** Signal-to-noise ratio of the weight alone, in dB, from the same sample. */
-export function weightSqnr(site: WeightSite, dtype: Dtype, blockSize: number | undefined): number {
+export function weightSqnr(site: WeightSite, { dtype, blockSize, zeroPoints: asked }: WeightFormat): number {
   if (dtype === 'fp32') return 150;
   const matrix = sampledMatrix(site);
   const integers = dtype === 'int8-dynamic' || dtype === 'int8-static';
   const kind = integers ? 'channels' : dtype;
-  return remembered(site.tensor.data, `sqnr ${kind} ${matrix.order} ${blockSize ?? ''}`, () => {
+  return remembered(site.tensor.data, `sqnr ${kind} ${matrix.order} ${blockSize ?? ''} ${asked ?? ''}`, () => {
     const sample = sampleMatrix(matrix);
     if (dtype === 'fp16') {
       const halves = float16BitsToFloat32(float32ToFloat16Bits(sample.values));
@@ -58,7 +59,7 @@ export function weightSqnr(site: WeightSite, dtype: Dtype, blockSize: number | u
     if (integers) return blockSqnr(sample, { bits: 8, zeroPoints: false }, null);
     if (role === 'matmul' || role === 'gemm') {
       const format = matrixFormat(matrix, bits, blockSize);
-      const zeroPoints = bits === 4 && zeroPointsPay(matrix, format);
+      const zeroPoints = bits === 4 && (asked ?? zeroPointsPay(matrix, format));
       return blockSqnr(sample, { bits, zeroPoints }, format.blockSize);
     }
     const block = bits === 4 ? axisBlock(site.tensor.dims[1] ?? 1, blockSize) : null;

@@ -23,6 +23,9 @@ export class Editor {
   readonly activationParameters = new Map<string, [string, string]>();
   /** Graph → value → its codes, scale and zero point quantized at run time. */
   readonly dynamicInputs = new Map<Graph, Map<string, { codes: string; scale: string; zeroPoint: string }>>();
+  /** As asked for the weight being written; undefined: as its format has it. */
+  blockSize: number | undefined;
+  zeroPoints: boolean | undefined;
   private lastKey: object | null = null;
   private lastParts: Record<string, Uint8Array> | null = null;
 
@@ -30,7 +33,6 @@ export class Editor {
     /** A clone: it is edited in place. */
     readonly model: Model,
     readonly provider: Provider,
-    readonly blockSize: number | undefined,
     readonly ranges: ActivationRanges | null,
   ) {}
 

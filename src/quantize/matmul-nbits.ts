@@ -4,7 +4,7 @@ import { computedData, elementCount } from '../onnx/tensor.js';
 import { blockMatrixSize, blocksPerRow, quantizeMatrix, type BlockFormat } from './block-matrix.js';
 import { scaleBytes, type Editor } from './editor.js';
 import { readFloatRange } from './floats.js';
-import { matrixFormat, matrixOf } from './plan.js';
+import { matrixFormat, matrixOf, takesZeroPoints } from './plan.js';
 import { zeroPointsPay } from './sample.js';
 import type { WeightSite, WeightUse } from './sites.js';
 
@@ -40,9 +40,8 @@ function addBlockTensors(editor: Editor, site: WeightSite, use: WeightUse, bits:
   const { tensor, owner } = site;
   const matrix = matrixOf(site, use);
   const plain = matrixFormat(matrix, bits, editor.blockSize);
-  // WebGPU fuses gate/up and q/k/v only without zero points, so they are kept for the CPU and CUDA.
-  const mayHaveZeroPoints = bits === 4 && (editor.provider === 'cpu' || editor.provider === 'cuda');
-  const format = { ...plain, zeroPoints: mayHaveZeroPoints && zeroPointsPay(matrix, plain) };
+  const zeroPoints = takesZeroPoints(editor.provider, bits) && (editor.zeroPoints ?? zeroPointsPay(matrix, plain));
+  const format = { ...plain, zeroPoints };
   const { rows, columns } = matrix;
   const blocks = blocksPerRow(columns, format.blockSize);
   const size = blockMatrixSize(rows, columns, format);

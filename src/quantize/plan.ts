@@ -1,4 +1,4 @@
-import type { Dtype, Provider } from '../contract/types.js';
+import type { Provider, WeightFormat } from '../contract/types.js';
 import { getFloat, getInt } from '../onnx/graph.js';
 import { DataType, type Model } from '../onnx/model.js';
 import { elementCount } from '../onnx/tensor.js';
@@ -36,13 +36,8 @@ const notAllowed = (bytes: number, reason: string): EncodingPlan => ({
 });
 
 /** Decides whether and how a weight can be held in a number format; the single place that knows. */
-export function planEncoding(
-  model: Model,
-  site: WeightSite,
-  dtype: Dtype,
-  provider: Provider,
-  blockSize: number | undefined,
-): EncodingPlan {
+export function planEncoding(model: Model, site: WeightSite, format: WeightFormat, provider: Provider): EncodingPlan {
+  const { dtype } = format;
   const before = site.tensor.data.byteLength;
   if (dtype === 'fp32') {
     return { ...notAllowed(before, ''), allowed: true, encodings: site.uses.map(() => 'none'), reason: '' };
@@ -61,7 +56,7 @@ export function planEncoding(
     if (row.note !== undefined) notes.add(row.note);
     needsSamples ||= row.needsSamples === true;
     encodings.push(row.encoding);
-    const size = sizeOf(site, use, row.encoding, dtype, provider, blockSize);
+    const size = sizeOf(site, use, row.encoding, format, provider);
     sizes.set(size.shares, size);
   }
   const total = { bytesAfter: 0, residentBytes: 0, transientBytes: 0 };
@@ -143,9 +138,8 @@ function sizeOf(
   site: WeightSite,
   use: WeightUse,
   encoding: Encoding,
-  dtype: Dtype,
+  { dtype, blockSize, zeroPoints }: WeightFormat,
   provider: Provider,
-  blockSize: number | undefined,
 ): Size {
   const { tensor } = site;
   const elements = elementCount(tensor.dims);
@@ -153,10 +147,11 @@ function sizeOf(
   switch (encoding) {
     case 'MatMulNBits': {
       const matrix = matrixOf(site, use);
-      const format = matrixFormat(matrix, dtype === 'int4' ? 4 : 8, blockSize);
+      const plain = matrixFormat(matrix, dtype === 'int4' ? 4 : 8, blockSize);
+      const format = { ...plain, zeroPoints: zeroPoints === true && takesZeroPoints(provider, plain.bits) };
       const size = blockMatrixSize(matrix.rows, matrix.columns, format);
       const scales = size.scales * scaleBytes;
-      const stored = size.codes + scales;
+      const stored = size.codes + scales + size.zeroPoints;
       // The CPU packs 8-bit codes with two more float32 copies of the scales (level 4), 4-bit codes alone (level 0).
       const packed = provider === 'cpu' && format.bits === 8 ? 2 * size.scales * 4 : 0;
       return { shares: `nbits ${matrix.order}`, stored, resident: stored + packed, transient: 0 };
@@ -238,6 +233,11 @@ export function matrixFormat(matrix: WeightMatrix, bits: 4 | 8, blockSize: numbe
   return { bits, blockSize: best, zeroPoints: false };
 }
 
+/** WebGPU fuses gate/up and q/k/v only without zero points, so they are kept for the CPU and CUDA. */
+export function takesZeroPoints(provider: Provider, bits: 4 | 8): boolean {
+  return bits === 4 && (provider === 'cpu' || provider === 'cuda');
+}
+
 /** Largest power of two ≥ 16, ≤ `most`, that divides the row; 0 when there is none. */
 export function gatherBlock(columns: number, most: number): number {
   for (let block = most; block >= 16; block /= 2) if (columns % block === 0) return block;
@@ -246,5 +246,5 @@ export function gatherBlock(columns: number, most: number): number {
 
 /** Block along the input channels of a Conv weight. */
 export function axisBlock(depth: number, blockSize: number | undefined): number {
-  return Math.min(blockSize ?? 32, depth < 32 ? 16 : 32);
+  return Math.min(blockSize ?? 32, Math.max(16, 2 ** Math.floor(Math.log2(depth))));
 }

@@ -1,5 +1,5 @@
 import { SnugError } from '../contract/errors.js';
-import type { Dtype, Provider } from '../contract/types.js';
+import type { Dtype, Provider, WeightFormat } from '../contract/types.js';
 import { cloneModel, removeDeadNodesAndInitializers, walkGraphs } from '../onnx/graph.js';
 import type { Model } from '../onnx/model.js';
 import { weightSqnr } from './damage.js';
@@ -33,6 +33,9 @@ export interface QuantizedWeight {
   encoding: string;
   bytesBefore: number;
   bytesAfter: number;
+  /** As asked for this weight. */
+  blockSize?: number;
+  zeroPoints?: boolean;
   /** Signal-to-noise ratio of the weight on a sample of its values; null when it was not changed. Computed when read. */
   readonly sqnrDb: number | null;
   /** Why it stayed as it was or got a wider format than asked. */
@@ -43,21 +46,22 @@ export interface QuantizedWeight {
  * A new model with weights in the number formats asked for. Nothing is quantized yet: the new tensors compute
  * their bytes when a writer asks, one weight at a time. What a weight cannot have on the provider falls back to
  * the next wider format, or stays as it is, with the reason.
- * @param assignment weight name ({@link quantizableWeights}) → format; weights not named stay as they are. With any fp16, the
- *   whole model computes in float16, except around weights that are named fp32.
+ * @param assignment weight name ({@link quantizableWeights}) → format; weights not named stay as they are. A format's
+ *   own block size goes before `options.blockSize`. With any fp16, the whole model computes in float16, except around weights that are named fp32.
  * @throws SnugError E_BAD_REQUEST for a name the model has no weight for, or a block size that is no power of two.
  */
 export function quantizeModel(
   model: Model,
-  assignment: ReadonlyMap<string, Dtype>,
+  assignment: ReadonlyMap<string, Dtype | WeightFormat>,
   options: QuantizeOptions,
 ): { model: Model; weights: QuantizedWeight[] } {
-  const { blockSize } = options;
-  if (blockSize !== undefined && (blockSize < 16 || blockSize > 256 || !Number.isInteger(Math.log2(blockSize)))) {
-    throw new SnugError('E_BAD_REQUEST', `The block size must be 16, 32, 64, 128 or 256, not ${blockSize}.`, {
-      params: { blockSize },
-    });
-  }
+  const formatOf = (name: string): WeightFormat => {
+    const asked = assignment.get(name) ?? 'fp32';
+    const format = typeof asked === 'string' ? { dtype: asked } : asked;
+    return { ...(options.blockSize === undefined ? {} : { blockSize: options.blockSize }), ...format };
+  };
+  requireBlockSize(options.blockSize);
+  for (const format of assignment.values()) requireBlockSize(typeof format === 'string' ? undefined : format.blockSize);
   const clone = cloneModel(model);
   hoistConstants(clone);
   const sites = collectSites(clone);
@@ -67,12 +71,15 @@ export function quantizeModel(
       throw new SnugError('E_BAD_REQUEST', `The model has no weight named "${name}".`, { params: { weight: name } });
     }
   }
-  const editor = new Editor(clone, options.provider, blockSize, options.ranges ?? null);
+  const editor = new Editor(clone, options.provider, options.ranges ?? null);
   const weights: QuantizedWeight[] = [];
-  const chosen = sites.map((site) => settle(editor, site, assignment.get(site.name) ?? 'fp32'));
+  const chosen = sites.map((site) => settle(editor, site, formatOf(site.name)));
   sites.forEach((site, index) => {
     const { dtype, plan, reason } = chosen[index]!;
+    const { blockSize, zeroPoints } = formatOf(site.name);
     options.onProgress?.(index, sites.length, site.name);
+    editor.blockSize = blockSize;
+    editor.zeroPoints = zeroPoints;
     if (dtype !== 'fp32') applyEncodings(editor, site, dtype, plan.encodings);
     weights.push({
       name: site.name,
@@ -81,8 +88,10 @@ export function quantizeModel(
       encoding: plan.encodings.length === 0 ? 'none' : [...new Set(plan.encodings)].join(' + '),
       bytesBefore: site.tensor.data.byteLength,
       bytesAfter: plan.bytesAfter,
+      ...(blockSize === undefined ? {} : { blockSize }),
+      ...(zeroPoints === undefined ? {} : { zeroPoints }),
       get sqnrDb() {
-        return dtype === 'fp32' ? null : weightSqnr(site, dtype, blockSize);
+        return dtype === 'fp32' ? null : weightSqnr(site, { dtype, blockSize, zeroPoints });
       },
       ...(reason === undefined ? {} : { reason }),
     });
@@ -98,13 +107,22 @@ export function quantizeModel(
   }
   if (chosen.some(({ dtype }) => dtype === 'fp16')) {
     const pinned = sites.filter(
-      (site, index) => chosen[index]!.dtype === 'fp32' && assignment.get(site.name) === 'fp32',
+      (site, index) =>
+        chosen[index]!.dtype === 'fp32' && assignment.has(site.name) && formatOf(site.name).dtype === 'fp32',
     );
     convertToFloat16(editor, new Set(pinned.map((site) => site.tensor.name)));
   }
   removeDeadNodesAndInitializers(clone.graph);
   options.onProgress?.(sites.length, sites.length);
   return { model: clone, weights };
+}
+
+function requireBlockSize(blockSize: number | undefined): void {
+  if (blockSize === undefined) return;
+  if (blockSize >= 16 && blockSize <= 256 && Number.isInteger(Math.log2(blockSize))) return;
+  throw new SnugError('E_BAD_REQUEST', `The block size must be 16, 32, 64, 128 or 256, not ${blockSize}.`, {
+    params: { blockSize },
+  });
 }
 
 interface Settled {
@@ -114,12 +132,13 @@ interface Settled {
 }
 
 /** The format asked for, or the next wider one that is possible, and why. */
-function settle(editor: Editor, site: WeightSite, wanted: Dtype): Settled {
-  const stays = planEncoding(editor.model, site, 'fp32', editor.provider, editor.blockSize);
+function settle(editor: Editor, site: WeightSite, format: WeightFormat): Settled {
+  const wanted = format.dtype;
+  const stays = planEncoding(editor.model, site, { dtype: 'fp32' }, editor.provider);
   if (wanted === 'fp32') return { dtype: 'fp32', plan: stays };
   const reasons: string[] = [];
   for (const dtype of fallbacks[wanted]) {
-    const plan = planEncoding(editor.model, site, dtype, editor.provider, editor.blockSize);
+    const plan = planEncoding(editor.model, site, { ...format, dtype }, editor.provider);
     const missing = plan.allowed && plan.needsSamples ? missingRange(editor, site) : null;
     if (plan.allowed && missing === null) {
       const reason = reasons.length > 0 ? `not ${wanted}: ${reasons[0]!}` : undefined;

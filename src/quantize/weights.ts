@@ -73,7 +73,7 @@ export function quantizableWeights(
     dims: [...site.tensor.dims],
     bytesBefore: site.tensor.data.byteLength,
     options: dtypes.map((dtype) => {
-      const plan = planEncoding(clone, site, dtype, provider, options.blockSize);
+      const plan = planEncoding(clone, site, { dtype, ...options }, provider);
       return {
         dtype,
         encoding: plan.encodings.length === 0 ? 'none' : [...new Set(plan.encodings)].join(' + '),

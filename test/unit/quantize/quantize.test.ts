@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { dtypes, providers } from '../../../src/contract/types.js';
+import { dtypes, providers, type WeightFormat } from '../../../src/contract/types.js';
 import { intAttribute, tensorAttribute } from '../../../src/onnx/graph.js';
 import type { Model } from '../../../src/onnx/model.js';
 import { estimateSqnr, quantizableWeights, quantizeModel } from '../../../src/quantize/index.js';
@@ -162,6 +162,26 @@ describe('quantizeModel', () => {
       /no weight named/,
     );
     expect(() => quantizeModel(mixed(), new Map(), { provider: 'cpu', blockSize: 48 })).toThrow(/block size/);
+  });
+
+  it('gives each weight the block size and zero points asked for it', () => {
+    const formats = new Map<string, WeightFormat>([
+      ['held', { dtype: 'int4', blockSize: 64, zeroPoints: false }],
+      ['shared', { dtype: 'int4', blockSize: 16, zeroPoints: true }],
+    ]);
+    const { model, weights } = quantizeModel(mixed(), formats, { provider: 'cpu', blockSize: 32 });
+    const blocks = model.graph.nodes
+      .filter(({ opType }) => opType === 'MatMulNBits')
+      .map(({ attributes, inputs }) => [attributes.get('block_size'), (inputs[3] ?? '') !== '']);
+    expect(blocks).toEqual([
+      [intAttribute(64), false],
+      [intAttribute(16), true],
+      [intAttribute(16), true],
+    ]);
+    const bytes = (name: string): number | undefined => weights.find((row) => row.name === name)?.bytesAfter;
+    expect(bytes('held')).toBe((64 * 64) / 2 + 64 * 4);
+    // Four blocks in a row: four scales and two bytes of zero points.
+    expect(bytes('shared')).toBe((64 * 64) / 2 + 64 * 4 * 4 + 64 * 2);
   });
 
   it('changes nothing when nothing is asked', () => {
