@@ -19,6 +19,7 @@ import { writeTrainingState } from '../../src/runtime/training-state.js';
 import type { Feeds, RuntimeTensor } from '../../src/runtime/types.js';
 import { initialValues, prepareTraining } from '../../src/train/prepare.js';
 import { SampleSource, takeRows } from '../../src/train/samples.js';
+import { npy } from './npy.js';
 
 const models = path.resolve('../shared/models');
 const reference = path.join(path.dirname(fileURLToPath(import.meta.url)), 'train-reference.py');
@@ -34,16 +35,6 @@ function hasTorch(): boolean {
   } catch {
     return false;
   }
-}
-
-/** Bytes of a version 1 .npy file. */
-function npy(dtype: string, dims: readonly number[], data: ArrayBufferView): Uint8Array {
-  const shape = dims.length === 1 ? `${dims[0]},` : dims.join(', ');
-  const text = `{'descr': '${dtype}', 'fortran_order': False, 'shape': (${shape}), }`;
-  const header = text.padEnd(Math.ceil((text.length + 11) / 64) * 64 - 11) + '\n';
-  const start = Buffer.from(`\x93NUMPY\x01\x00..${header}`, 'latin1');
-  start.writeUInt16LE(header.length, 8);
-  return Buffer.concat([start, Buffer.from(data.buffer, data.byteOffset, data.byteLength)]);
 }
 
 function floats(bytes: Uint8Array): Float32Array | Float64Array {

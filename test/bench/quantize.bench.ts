@@ -1,0 +1,156 @@
+/**
+ * `npm run bench:quantize`: Snug beside onnxruntime's Python quantizers in one run on the same inputs. For each model
+ * and method: bytes, time, peak memory of the tool, and what the answers lost on held-out samples, judged by
+ * onnxruntime-node; whether the file loads, runs and agrees on the CPU and on WebGPU.
+ *
+ * SNUG_PYTHON names a Python with onnx, onnxruntime (and torch for HQQ); without it only Snug's rows are printed.
+ * BENCH_ONLY=vit-b,kjv-gpt and BENCH_METHODS=int4,gptq limit the run; BENCH_WEBGPU=0 leaves WebGPU out.
+ */
+import { existsSync, mkdtempSync, rmSync, statSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { writeModel } from '../../src/onnx/write.js';
+import { createRuntime } from '../../src/runtime/client.js';
+import { matMulChain } from '../cli/models.js';
+import { cases, writeFeeds, type Case } from './quantize/cases.js';
+import { Judge } from './quantize/judge.js';
+import { hasPeers, runPeer, runSnug, type ToolRun } from './quantize/tools.js';
+
+const chosen = (variable: string, all: readonly string[]): readonly string[] => {
+  const wanted = process.env[variable]?.split(',');
+  return wanted === undefined ? all : all.filter((name) => wanted.includes(name));
+};
+
+/** Blocks of the 4-bit and 8-bit weight formats, alike for all tools. */
+const block = Number(process.env.BENCH_BLOCK ?? 32);
+const calibrationSamples = 100;
+
+/** Arguments of `snug quantize`; `calibrated` adds the samples. */
+const own: Record<string, { args: string[]; calibrated: boolean }> = {
+  'snug int8': { args: ['--dtype', 'int8'], calibrated: false },
+  'snug int8-dynamic': { args: ['--dtype', 'int8-dynamic'], calibrated: false },
+  'snug int8-static': { args: ['--dtype', 'int8-static'], calibrated: true },
+  'snug int4': { args: ['--dtype', 'int4'], calibrated: false },
+  'snug int4 +samples': { args: ['--dtype', 'int4'], calibrated: true },
+};
+const peers = [
+  ...['dynamic', 'static', 'default-8bit', 'default-sym', 'default-asym', 'default-sym-gather', 'default-asym-gather'],
+  ...['rtn', 'hqq', 'k-quant', 'gptq'],
+];
+
+interface Row {
+  method: string;
+  run: ToolRun;
+  bytes: number;
+  sqnr: string;
+  kl: string;
+  top1: string;
+  score: string;
+  cpu: string;
+  webgpu: string;
+}
+
+const folder = mkdtempSync(path.join(process.env.SNUG_BENCH_DIR ?? tmpdir(), 'snug-bench-'));
+const python = hasPeers();
+const methods = chosen('BENCH_METHODS', [...Object.keys(own), ...(python ? peers : [])]);
+const runtime = createRuntime();
+const tables: string[] = [];
+
+async function judged(subject: Case, judge: Judge, method: string, run: ToolRun, target: string): Promise<Row> {
+  const row: Row = {
+    ...{ method, run, bytes: NaN, sqnr: '–', kl: '–', top1: '–', score: '–' },
+    ...{ cpu: run.ok ? 'yes' : `not made: ${run.error.slice(0, 90)}`, webgpu: '–' },
+  };
+  if (!run.ok || !existsSync(target)) return row;
+  row.bytes = statSync(target).size + (existsSync(`${target}.data`) ? statSync(`${target}.data`).size : 0);
+  try {
+    const quality = await judge.compare(target);
+    row.sqnr = quality.sqnrDb.toFixed(2);
+    row.kl = quality.klNats === null ? '–' : quality.klNats.toExponential(2);
+    row.top1 = quality.top1Agreement === null ? '–' : (100 * quality.top1Agreement).toFixed(1);
+    if (subject.score !== null) row.score = await subject.score(target);
+  } catch (error) {
+    row.cpu = `no: ${String(error).slice(0, 90)}`;
+  }
+  if (process.env.BENCH_WEBGPU !== '0') {
+    try {
+      const agreement = await judge.agreement(target, 'webgpu');
+      row.webgpu = agreement > 25 ? 'yes' : `wrong, ${agreement.toFixed(1)} dB from the CPU`;
+    } catch (error) {
+      row.webgpu = `no: ${String(error).slice(0, 60)}`;
+    }
+  }
+  return row;
+}
+
+describe('quantizers side by side', () => {
+  let starts = { snug: 0, python: 0 };
+  beforeAll(async () => {
+    const tiny = path.join(folder, 'tiny.onnx');
+    writeModel(matMulChain(2, 64), tiny);
+    const target = path.join(folder, 'tiny4.onnx');
+    const snug = await runSnug(tiny, target, ['--dtype', 'int4']);
+    expect(snug.error).toBe('');
+    const peer = python ? await runPeer('default-sym', tiny, target, '', block) : null;
+    starts = { snug: snug.seconds, python: peer?.seconds ?? 0 };
+  });
+  afterAll(async () => {
+    await runtime.close();
+    rmSync(folder, { recursive: true, force: true });
+    console.log(
+      python
+        ? `start of the tools, left out of "seconds": Snug ${starts.snug.toFixed(2)} s, Python ${starts.python.toFixed(2)} s`
+        : 'Python with onnx and onnxruntime was not found (SNUG_PYTHON): only Snug is shown.',
+    );
+    for (const table of tables) console.log(table);
+  });
+
+  for (const name of chosen('BENCH_ONLY', Object.keys(cases))) {
+    it(name, async () => {
+      const subject = cases[name]!(folder);
+      const before = statSync(subject.file).size;
+      const feeds = python ? await writeFeeds(subject, folder, calibrationSamples) : '';
+      const judge = await Judge.of(runtime, subject);
+      const rows: Row[] = [];
+      for (const method of methods) {
+        const target = path.join(folder, 'result.onnx');
+        rmSync(target, { force: true });
+        rmSync(`${target}.data`, { force: true });
+        const mine = own[method];
+        const dims = Object.entries(subject.dims).flatMap(([dim, size]) => ['--dim', `${dim}=${size}`]);
+        const run = mine
+          ? await runSnug(subject.file, target, [
+              ...mine.args,
+              ...(mine.calibrated ? ['--calibrate', subject.calibration, ...dims] : []),
+            ])
+          : await runPeer(method, subject.file, target, feeds, block);
+        run.seconds -= mine ? starts.snug : starts.python;
+        rows.push(await judged(subject, judge, method, run, target));
+      }
+      const float = subject.score === null ? '' : `, float model ${await subject.score(subject.file)}`;
+      tables.push(
+        [
+          `\n${name}, ${(before / 1e6).toFixed(2)} MB${float}`,
+          'method | MB | ratio | seconds | tool peak / file | SQNR dB | KL nats | same top-1 % | score | cpu | webgpu',
+          ...rows.map((row) =>
+            [
+              ...[
+                row.method,
+                (row.bytes / 1e6).toFixed(2),
+                (before / row.bytes).toFixed(2),
+                row.run.seconds.toFixed(1),
+              ],
+              `${(row.run.peakBytes / 1e6).toFixed(0)} MB, ${(row.run.peakBytes / before).toFixed(1)}×`,
+              ...[row.sqnr, row.kl, row.top1, row.score, row.cpu, row.webgpu],
+            ].join(' | '),
+          ),
+        ].join('\n'),
+      );
+      console.log(tables.at(-1));
+      for (const row of rows.filter(({ method }) => method in own)) {
+        expect(row.cpu, row.method).toBe('yes');
+      }
+    });
+  }
+});
