@@ -13,7 +13,7 @@ import { writeModelInSteps } from '../onnx/write.js';
 import type { PruneDamage, SparseWeight, SparsityPattern } from '../prune/index.js';
 import { pruneModel, sparsifyModel } from '../prune/index.js';
 import type { QuantizedWeight } from '../quantize/index.js';
-import { collectRanges, quantizeModel } from '../quantize/index.js';
+import { collectRanges, quantizeModel, refineWeights } from '../quantize/index.js';
 import type { Dataset } from '../runtime/dataset-types.js';
 import type { Runtime } from '../runtime/types.js';
 import type { OpenedModel } from './open.js';
@@ -161,11 +161,21 @@ export async function quantizeFile(
             provider: 'cpu',
           })
         : undefined;
+    const progress = (done: number, total: number, item?: string): void =>
+      onProgress({ phase: 'quantizing', done, total, unit: 'weights', ...(item === undefined ? {} : { item }) });
+    const refined = dataset
+      ? await refineWeights(runtime, opened.model, dataset, dtypes, {
+          provider,
+          workDirectory: workspace.directory,
+          signal: request.signal,
+          onProgress: progress,
+        })
+      : undefined;
     const quantized = quantizeModel(opened.model, dtypes, {
       provider,
       ...(ranges ? { ranges } : {}),
-      onProgress: (done: number, total: number, item?: string) =>
-        onProgress({ phase: 'quantizing', done, total, unit: 'weights', ...(item === undefined ? {} : { item }) }),
+      ...(refined ? { refined } : {}),
+      onProgress: progress,
     });
     const output = await publish(quantized.model, request, workspace);
     const weights = quantized.weights.map((w) => {

@@ -2,7 +2,7 @@ import type { Candidate, JobProgress, Measurement, Plan, Quality } from '../cont
 import type { Model } from '../onnx/model.js';
 import { listConstantNodesFirst } from '../onnx/topology.js';
 import { writeModelInSteps } from '../onnx/write.js';
-import { collectRanges, quantizableWeights, quantizeModel } from '../quantize/index.js';
+import { collectRanges, quantizableWeights, quantizeModel, refineWeights } from '../quantize/index.js';
 import type { Feeds } from '../runtime/types.js';
 import type { Analysis } from './analysis.js';
 import { layoutBatch, type Structure } from './candidate.js';
@@ -83,11 +83,21 @@ export async function buildCandidate(
       ? await collectRanges(runtime, model, calibration, { workDirectory: folder, dims: plan.dims, provider: 'cpu' })
       : undefined;
   signal?.throwIfAborted();
+  const quantizing = (done: number, total: number, item?: string): void =>
+    onProgress({ phase: 'quantizing', done, total, unit: 'weights', ...(item === undefined ? {} : { item }) });
+  const refined = calibration
+    ? await refineWeights(runtime, model, calibration, dtypes, {
+        provider: analysis.provider,
+        workDirectory: folder,
+        ...(signal ? { signal } : {}),
+        onProgress: quantizing,
+      })
+    : undefined;
   const quantized = quantizeModel(model, dtypes, {
     provider: analysis.provider,
     ...(ranges ? { ranges } : {}),
-    onProgress: (done: number, total: number, item?: string) =>
-      onProgress({ phase: 'quantizing', done, total, unit: 'weights', ...(item === undefined ? {} : { item }) }),
+    ...(refined ? { refined } : {}),
+    onProgress: quantizing,
   });
   let finished = (plan.relaxDims && relaxDims(quantized.model)) || quantized.model;
   if (plan.reorderNodes) {

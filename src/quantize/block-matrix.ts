@@ -60,54 +60,73 @@ export function quantizeMatrix(
   const codes = new Uint8Array(size.codes);
   const scales = new Float32Array(size.scales);
   const zeroPoints = format.zeroPoints ? new Uint8Array(size.zeroPoints) : null;
-  const blobBytes = (blockSize * bits) / 8;
-  const zeroPointBytes = Math.ceil((blocks * bits) / 8);
-  // The trailing nibble of an odd row is the neutral zero point, as onnxruntime's own tools write it.
-  if (zeroPoints !== null && bits === 4 && blocks % 2 === 1) {
-    for (let row = 0; row < rows; row++) zeroPoints[(row + 1) * zeroPointBytes - 1] = 0x80;
-  }
+  const result: BlockMatrix = { format, rows, columns, codes, scales, zeroPoints };
   const search = new BlockSearch(bits, blockSize, format.zeroPoints);
   forEachBlock(matrix, blockSize, (row, block, values, start, count) => {
     search.run(values, start, count, importance, block * blockSize);
     const index = row * blocks + block;
     scales[index] = search.scale;
-    if (bits === 8) {
-      codes.set(search.codes, index * blobBytes);
-      if (zeroPoints !== null) zeroPoints[index] = search.zeroPoint;
-      return;
-    }
-    for (let i = 0, byte = index * blobBytes; i < blockSize; i += 2, byte++) {
-      codes[byte] = search.codes[i]! | (search.codes[i + 1]! << 4);
-    }
-    if (zeroPoints !== null) {
-      const byte = row * zeroPointBytes + (block >> 1);
-      zeroPoints[byte] = zeroPoints[byte]! & (block % 2 === 0 ? 0xf0 : 0x0f);
-      zeroPoints[byte]! |= search.zeroPoint << (block % 2 === 0 ? 0 : 4);
-    }
+    packBlock(result, index, search.codes);
+    packZeroPoint(result, row, block, search.zeroPoint);
   });
-  return { format, rows, columns, codes, scales, zeroPoints };
+  return result;
+}
+
+/** Writes the unsigned codes of one block, of which there are `blocksPerRow` in each row. */
+export function packBlock({ format, codes }: BlockMatrix, index: number, unsigned: Uint8Array): void {
+  const { bits, blockSize } = format;
+  const start = (index * blockSize * bits) / 8;
+  if (bits === 8) {
+    codes.set(unsigned, start);
+    return;
+  }
+  for (let i = 0, byte = start; i < blockSize; i += 2, byte++) codes[byte] = unsigned[i]! | (unsigned[i + 1]! << 4);
+}
+
+/** Writes the zero point of one block, where the format has them; blocks of a row come in order. */
+export function packZeroPoint(
+  { format, columns, zeroPoints }: BlockMatrix,
+  row: number,
+  block: number,
+  value: number,
+): void {
+  if (zeroPoints === null) return;
+  const { bits, blockSize } = format;
+  const blocks = blocksPerRow(columns, blockSize);
+  if (bits === 8) {
+    zeroPoints[row * blocks + block] = value;
+    return;
+  }
+  const byte = row * Math.ceil(blocks / 2) + (block >> 1);
+  // The trailing nibble of an odd row is the neutral zero point, as onnxruntime's own tools write it.
+  zeroPoints[byte] = block % 2 === 0 ? value | 0x80 : (zeroPoints[byte]! & 0x0f) | (value << 4);
 }
 
 /** The values a runtime sees, `[rows, columns]` row-major: `(code − zero point) · scale`. */
-export function dequantizeMatrix({ format, rows, columns, codes, scales, zeroPoints }: BlockMatrix): Float32Array {
+export function dequantizeMatrix(matrix: BlockMatrix): Float32Array {
+  const { rows, columns } = matrix;
+  const values = new Float32Array(rows * columns);
+  for (let row = 0; row < rows; row++) dequantizeRow(matrix, row, values.subarray(row * columns, (row + 1) * columns));
+  return values;
+}
+
+/** One row of {@link dequantizeMatrix}. */
+export function dequantizeRow(matrix: BlockMatrix, row: number, values: Float32Array): void {
+  const { format, columns, codes, scales, zeroPoints } = matrix;
   const { bits, blockSize } = format;
   const blocks = blocksPerRow(columns, blockSize);
   const perByte = 8 / bits;
   const mask = 2 ** bits - 1;
   const zeroPointBytes = Math.ceil((blocks * bits) / 8);
-  const values = new Float32Array(rows * columns);
-  for (let row = 0; row < rows; row++) {
-    for (let column = 0; column < columns; column++) {
-      const block = Math.floor(column / blockSize);
-      const inBlock = column % blockSize;
-      const byte = codes[((row * blocks + block) * blockSize + inBlock - (inBlock % perByte)) / perByte]!;
-      const code = (byte >> (bits * (inBlock % perByte))) & mask;
-      const zeroPoint =
-        zeroPoints === null
-          ? 2 ** (bits - 1)
-          : (zeroPoints[row * zeroPointBytes + Math.floor(block / perByte)]! >> (bits * (block % perByte))) & mask;
-      values[row * columns + column] = (code - zeroPoint) * scales[row * blocks + block]!;
-    }
+  for (let column = 0; column < columns; column++) {
+    const block = Math.floor(column / blockSize);
+    const inBlock = column % blockSize;
+    const byte = codes[((row * blocks + block) * blockSize + inBlock - (inBlock % perByte)) / perByte]!;
+    const code = (byte >> (bits * (inBlock % perByte))) & mask;
+    const zeroPoint =
+      zeroPoints === null
+        ? 2 ** (bits - 1)
+        : (zeroPoints[row * zeroPointBytes + Math.floor(block / perByte)]! >> (bits * (block % perByte))) & mask;
+    values[column] = (code - zeroPoint) * scales[row * blocks + block]!;
   }
-  return values;
 }

@@ -4,6 +4,7 @@ import { freshName } from '../onnx/graph.js';
 import { DataType, type Graph, type Model, type Node } from '../onnx/model.js';
 import { computedData, float32Tensor, memoryData } from '../onnx/tensor.js';
 import type { ActivationRanges } from './ranges.js';
+import type { RefinedWeight } from './refine.js';
 
 /** Results up to this size are kept; a writer may ask for them long after their weight's other tensors. */
 const keptBytes = 64 * 1024;
@@ -34,6 +35,8 @@ export class Editor {
     readonly model: Model,
     readonly provider: Provider,
     readonly ranges: ActivationRanges | null,
+    /** Weight name → codes chosen on samples. */
+    readonly refined: ReadonlyMap<string, RefinedWeight> = new Map(),
   ) {}
 
   /** Bytes of several tensors that one computation yields; nothing is computed until a writer asks. */

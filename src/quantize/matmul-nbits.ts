@@ -4,9 +4,20 @@ import { computedData, elementCount } from '../onnx/tensor.js';
 import { blockMatrixSize, blocksPerRow, quantizeMatrix, type BlockFormat } from './block-matrix.js';
 import { scaleBytes, type Editor } from './editor.js';
 import { readFloatRange } from './floats.js';
+import type { Provider, WeightFormat } from '../contract/types.js';
 import { matrixFormat, matrixOf, takesZeroPoints } from './plan.js';
+import type { WeightMatrix } from './matrix.js';
+import type { RefinedWeight } from './refine.js';
 import { zeroPointsPay } from './sample.js';
 import type { WeightSite, WeightUse } from './sites.js';
+
+/** The block format a matrix gets: what was asked for, zero points only where the provider takes them and they pay. */
+export function blockFormatOf(matrix: WeightMatrix, asked: WeightFormat, provider: Provider): BlockFormat {
+  const bits = asked.dtype === 'int4' ? 4 : 8;
+  const plain = matrixFormat(matrix, bits, asked.blockSize);
+  const zeroPoints = takesZeroPoints(provider, bits) && (asked.zeroPoints ?? zeroPointsPay(matrix, plain));
+  return { ...plain, zeroPoints };
+}
 
 interface BlockTensors {
   codes: string;
@@ -30,27 +41,37 @@ export function encodeMatMulNBits(editor: Editor, site: WeightSite, uses: readon
     const key = `${matrix.order} ${alpha}`;
     let tensors = made.get(key);
     if (tensors === undefined) made.set(key, (tensors = addBlockTensors(editor, site, use, bits, alpha)));
-    if (use.role === 'gemm') replaceGemm(editor, use, tensors);
-    else replaceMatMul(editor, use, tensors);
+    const shift = refinedFor(editor, site, matrix.order)?.biasShift ?? null;
+    if (use.role === 'gemm') replaceGemm(editor, use, tensors, shift?.map((value) => value * alpha) ?? null);
+    else replaceMatMul(editor, use, tensors, shift);
   }
   editor.require('com.microsoft', 1);
+}
+
+function refinedFor(editor: Editor, site: WeightSite, order: WeightMatrix['order']): RefinedWeight | null {
+  const refined = editor.refined.get(site.name);
+  return refined?.order === order ? refined : null;
 }
 
 function addBlockTensors(editor: Editor, site: WeightSite, use: WeightUse, bits: 4 | 8, alpha: number): BlockTensors {
   const { tensor, owner } = site;
   const matrix = matrixOf(site, use);
-  const plain = matrixFormat(matrix, bits, editor.blockSize);
-  const zeroPoints = takesZeroPoints(editor.provider, bits) && (editor.zeroPoints ?? zeroPointsPay(matrix, plain));
-  const format = { ...plain, zeroPoints };
+  const refined = refinedFor(editor, site, matrix.order);
+  const asked = {
+    dtype: bits === 4 ? 'int4' : 'int8',
+    blockSize: editor.blockSize,
+    zeroPoints: editor.zeroPoints,
+  } as const;
+  const format = refined?.matrix.format ?? blockFormatOf(matrix, asked, editor.provider);
   const { rows, columns } = matrix;
   const blocks = blocksPerRow(columns, format.blockSize);
   const size = blockMatrixSize(rows, columns, format);
   const parts = editor.lazyParts<'codes' | 'scales' | 'zeroPoints'>(() => {
-    const result = quantizeMatrix(matrix, format);
-    if (alpha !== 1) result.scales.forEach((scale, i) => (result.scales[i] = scale * alpha));
+    const result = refined?.matrix ?? quantizeMatrix(matrix, format);
+    const scales = alpha === 1 ? result.scales : result.scales.map((scale) => scale * alpha);
     return {
       codes: result.codes,
-      scales: scaleBytes(result.scales, tensor.dataType),
+      scales: scaleBytes(scales, tensor.dataType),
       zeroPoints: result.zeroPoints ?? new Uint8Array(0),
     };
   });
@@ -105,14 +126,26 @@ function blockNode(editor: Editor, label: string, a: string, tensors: BlockTenso
   );
 }
 
-const takesBias = (editor: Editor): boolean => editor.provider === 'cpu' || editor.provider === 'webgpu';
+const takesBias = (provider: Provider): boolean => provider === 'cpu' || provider === 'webgpu';
 
-function replaceMatMul(editor: Editor, use: WeightUse, tensors: BlockTensors): void {
+/**
+ * The constant `[N]` that an operator's product is followed by and that the block operator takes in: an Add after a
+ * MatMul, or a Gemm's C. Null when there is none or the provider's kernel takes none.
+ */
+export function biasOf(graph: Graph, use: WeightUse, width: number, provider: Provider): string | null {
+  if (!takesBias(provider)) return null;
+  if (use.role !== 'gemm') return followingBias(graph, use.node, width)?.bias ?? null;
+  const c = use.node.inputs[2] ?? '';
+  return c !== '' && getFloat(use.node, 'beta', 1) !== 0 && isBiasVector(graph, c, width) ? c : null;
+}
+
+function replaceMatMul(editor: Editor, use: WeightUse, tensors: BlockTensors, shift: Float32Array | null): void {
   const { graph, node } = use;
   const label = node.name || node.outputs[0]!;
-  const added = takesBias(editor) ? followingBias(graph, node, tensors.rows) : null;
+  const added = takesBias(editor.provider) ? followingBias(graph, node, tensors.rows) : null;
   const y = added === null ? node.outputs[0]! : added.node.outputs[0]!;
-  editor.replace(graph, node, [blockNode(editor, label, node.inputs[0]!, tensors, added?.bias ?? '', y)]);
+  const bias = added === null ? '' : biasVector(editor, graph, added.bias, 1, shift, tensors.rows);
+  editor.replace(graph, node, [blockNode(editor, label, node.inputs[0]!, tensors, bias, y)]);
   if (added === null) return;
   graph.nodes.splice(graph.nodes.indexOf(added.node), 1);
   graph.valueInfo.delete(node.outputs[0]!);
@@ -135,7 +168,7 @@ function followingBias(graph: Graph, node: Node, width: number): { node: Node; b
   return fits && tensor.dims[0] === width ? { node: only.node, bias } : null;
 }
 
-function replaceGemm(editor: Editor, use: WeightUse, tensors: BlockTensors): void {
+function replaceGemm(editor: Editor, use: WeightUse, tensors: BlockTensors, shift: Float32Array | null): void {
   const { graph, node } = use;
   const label = node.name || node.outputs[0]!;
   const nodes: Node[] = [];
@@ -148,14 +181,16 @@ function replaceGemm(editor: Editor, use: WeightUse, tensors: BlockTensors): voi
   const output = node.outputs[0]!;
   const c = node.inputs[2] ?? '';
   const beta = getFloat(node, 'beta', 1);
-  const bias = c === '' || beta === 0 ? '' : biasVector(editor, graph, c, beta, tensors.rows);
-  if (bias !== null && (bias === '' || takesBias(editor))) {
+  const none = c === '' || beta === 0;
+  const vector = !none && isBiasVector(graph, c, tensors.rows);
+  if (none || (vector && takesBias(editor.provider))) {
+    const bias = none ? '' : biasVector(editor, graph, c, beta, shift, tensors.rows);
     nodes.push(blockNode(editor, label, a, tensors, bias, output));
   } else {
     const product = editor.name(`${label}_product`);
     nodes.push(blockNode(editor, label, a, tensors, '', product));
-    let addend = bias ?? c;
-    if (bias === null && beta !== 1) {
+    let addend = vector ? biasVector(editor, graph, c, beta, shift, tensors.rows) : c;
+    if (!vector && beta !== 1) {
       const factor = editor.addFloats(graph, `${label}_beta`, [], Float32Array.of(beta));
       addend = editor.name(`${label}_c_scaled`);
       nodes.push(makeNode('Mul', [c, factor], [addend], {}, { name: addend }));
@@ -165,16 +200,27 @@ function replaceGemm(editor: Editor, use: WeightUse, tensors: BlockTensors): voi
   editor.replace(graph, node, nodes);
 }
 
-/** Gemm's C as a `[N]` initializer already multiplied by beta, or null when it is no such constant. */
-function biasVector(editor: Editor, graph: Graph, c: string, beta: number, width: number): string | null {
-  const tensor = graph.initializers.get(c);
-  if (tensor === undefined || tensor.dataType !== DataType.FLOAT || elementCount(tensor.dims) !== width) return null;
-  const flat = tensor.dims.length === 1 || (tensor.dims.length === 2 && tensor.dims[0] === 1);
-  if (!flat) return null;
-  if (beta === 1 && tensor.dims.length === 1) return c;
+/** Whether a value is a FLOAT initializer of `width` elements, `[N]` or `[1, N]`. */
+function isBiasVector(graph: Graph, name: string, width: number): boolean {
+  const tensor = graph.initializers.get(name);
+  if (tensor === undefined || tensor.dataType !== DataType.FLOAT || elementCount(tensor.dims) !== width) return false;
+  return tensor.dims.length === 1 || (tensor.dims.length === 2 && tensor.dims[0] === 1);
+}
+
+/** A bias as `[N]`, times beta and moved by a shift; the same initializer where nothing changes. */
+function biasVector(
+  editor: Editor,
+  graph: Graph,
+  name: string,
+  beta: number,
+  shift: Float32Array | null,
+  width: number,
+): string {
+  const tensor = graph.initializers.get(name)!;
+  if (beta === 1 && shift === null && tensor.dims.length === 1) return name;
   const data = computedData(width * 4, () => {
-    const values = readFloatRange(tensor, 0, width).map((value) => value * beta);
+    const values = readFloatRange(tensor, 0, width).map((value, i) => value * beta + (shift?.[i] ?? 0));
     return new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
   });
-  return editor.add(graph, `${c}_bias`, DataType.FLOAT, [width], data);
+  return editor.add(graph, `${name}_bias`, DataType.FLOAT, [width], data);
 }

@@ -66,3 +66,18 @@ function visitColumns({ tensor, rows, columns }: WeightMatrix, blockSize: number
     }
   }
 }
+
+/** Rows `[first, first + count)` as `[count, columns]` in a new array, read in bounded panels. */
+export function readRows({ tensor, rows, columns, order }: WeightMatrix, first: number, count: number): Float32Array {
+  if (order === 'row-major') return readFloatRange(tensor, first * columns, count * columns).slice();
+  const result = new Float32Array(count * columns);
+  const panelColumns = Math.max(1, Math.floor(panelValues / rows));
+  for (let start = 0; start < columns; start += panelColumns) {
+    const width = Math.min(panelColumns, columns - start);
+    const values = readFloatRange(tensor, start * rows, width * rows);
+    for (let row = 0; row < count; row++) {
+      for (let i = 0; i < width; i++) result[row * columns + start + i] = values[i * rows + first + row]!;
+    }
+  }
+  return result;
+}

@@ -11,6 +11,7 @@ import { encodeGather } from './gather.js';
 import { encodeMatMulNBits } from './matmul-nbits.js';
 import { planEncoding, type EncodingPlan } from './plan.js';
 import type { ActivationRanges } from './ranges.js';
+import type { RefinedWeight } from './refine.js';
 import { collectSites, hoistConstants, type WeightSite, type WeightUse } from './sites.js';
 import { applyStatic } from './static.js';
 import { fallbacks, type Encoding } from './truth.js';
@@ -20,6 +21,8 @@ export interface QuantizeOptions {
   provider: Provider;
   /** Needed for int8-static. */
   ranges?: ActivationRanges;
+  /** Codes chosen on samples ({@link refineWeights}). */
+  refined?: ReadonlyMap<string, RefinedWeight>;
   /** Power of two ≥ 16 for block formats; default 32 for 4-bit, the smallest result for 8-bit. */
   blockSize?: number;
   onProgress?: (done: number, total: number, item?: string) => void;
@@ -71,7 +74,7 @@ export function quantizeModel(
       throw new SnugError('E_BAD_REQUEST', `The model has no weight named "${name}".`, { params: { weight: name } });
     }
   }
-  const editor = new Editor(clone, options.provider, options.ranges ?? null);
+  const editor = new Editor(clone, options.provider, options.ranges ?? null, options.refined);
   const weights: QuantizedWeight[] = [];
   const chosen = sites.map((site) => settle(editor, site, formatOf(site.name)));
   sites.forEach((site, index) => {

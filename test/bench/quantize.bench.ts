@@ -6,7 +6,7 @@
  * SNUG_PYTHON names a Python with onnx, onnxruntime (and torch for HQQ); without it only Snug's rows are printed.
  * BENCH_ONLY=vit-b,kjv-gpt and BENCH_METHODS=int4,gptq limit the run; BENCH_WEBGPU=0 leaves WebGPU out.
  */
-import { existsSync, mkdtempSync, rmSync, statSync } from 'node:fs';
+import { copyFileSync, existsSync, mkdtempSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -111,6 +111,9 @@ describe('quantizers side by side', () => {
       const subject = cases[name]!(folder);
       const before = statSync(subject.file).size;
       const feeds = python ? await writeFeeds(subject, folder, calibrationSamples) : '';
+      const alone = path.join(folder, `${name}-copy.onnx`);
+      if (subject.alone === true) copyFileSync(subject.file, alone);
+      const given = subject.alone === true ? alone : subject.file;
       const judge = await Judge.of(runtime, subject);
       const rows: Row[] = [];
       for (const method of methods) {
@@ -124,7 +127,7 @@ describe('quantizers side by side', () => {
               ...mine.args,
               ...(mine.calibrated ? ['--calibrate', subject.calibration, ...dims] : []),
             ])
-          : await runPeer(method, subject.file, target, feeds, block);
+          : await runPeer(method, given, target, feeds, block);
         run.seconds -= mine ? starts.snug : starts.python;
         rows.push(await judged(subject, judge, method, run, target));
       }

@@ -28,7 +28,10 @@ export function addQuantize(program: Command): void {
     .description('give the weights a smaller number format; what cannot have it is listed with its reason')
     .requiredOption('-o, --out <file>', 'where to write the result')
     .requiredOption('--dtype <format>', smaller.join(', '))
-    .option('--calibrate <data>', 'unlabelled samples; int8-static needs them (.npy, .npz, .txt)')
+    .option(
+      '--calibrate <data>',
+      'unlabelled samples; int8-static needs them, int4 loses less with them (.npy, .npz, .txt)',
+    )
     .option('--provider <name>', 'execution provider the result is for', 'cpu')
     .option('--dim <name=n>', 'value of a named dimension; may be repeated', collect)
     .option('--force', 'replace the output file if it exists')

@@ -12,6 +12,8 @@ import { images, makeRealistic, words } from './realistic.js';
 export interface Case {
   name: string;
   file: string;
+  /** The Python tools get a copy in an empty folder: they would take the config.json beside it for a Hugging Face model. */
+  alone?: boolean;
   /** As `snug quantize --calibrate` takes them. */
   calibration: string;
   heldOut: string;
@@ -39,6 +41,7 @@ const digits = (name: string): Case => ({
 const gpt: Case = {
   name: 'kjv-gpt',
   file: shared('kjv-gpt/model.onnx'),
+  alone: true,
   calibration: shared('kjv-calibration.txt'),
   heldOut: shared('kjv-test.txt'),
   dims: { sequence: 128 },

@@ -1,0 +1,217 @@
+import { axpyMemory, type Axpy } from './axpy.js';
+import {
+  blockMatrixSize,
+  blocksPerRow,
+  packBlock,
+  packZeroPoint,
+  type BlockFormat,
+  type BlockMatrix,
+} from './block-matrix.js';
+import { BlockSearch } from './block-search.js';
+import { readRows, type WeightMatrix } from './matrix.js';
+
+/** Second moments of what a matrix multiplies: `moments[i, j] = mean of xᵢxⱼ`, row-major, columns × columns. */
+export interface Moments {
+  columns: number;
+  /** Symmetric, not negative definite; changed by {@link descend} (damping). */
+  values: Float32Array;
+}
+
+export interface DescentOptions {
+  /** Passes over all codes after the first; the scales are fitted anew before the last. */
+  passes: number;
+  /** Added to the diagonal, times its mean: what the samples do not show is not free. */
+  damping: number;
+}
+
+export const defaultDescent: DescentOptions = { passes: 3, damping: 0.01 };
+
+/** Floats of working rows held at once. */
+const panelFloats = 2 ** 24;
+
+/** Columns go by in groups, so that the rows of the moments they touch stay in the second-level cache. */
+const groupColumns = 32;
+
+/**
+ * Codes and scales of a matrix that lose least in its products, `‖X(W − Ŵ)ᵀ‖²`, given the second moments of X
+ * (columns × columns), one row of W after the other.
+ *
+ * Scale and zero point of each block come from a search weighted by the diagonal. Then coordinate descent: with
+ * Δ = ŵ − w and g = HΔ, the best value of coordinate k given all others is `ŵₖ − gₖ / Hₖₖ`; the nearest code is
+ * taken, and g follows. The first pass starts from the float weights, so that each code makes up for the rounding
+ * of those before it. Before the last pass each block's scale is fitted again: with codes p in the block,
+ * `δs = −pᵀg / pᵀHp`. Every step lowers the loss; no matrix is inverted.
+ */
+export function descend(
+  matrix: WeightMatrix,
+  format: BlockFormat,
+  moments: Moments,
+  options: DescentOptions = defaultDescent,
+): BlockMatrix {
+  const { rows, columns } = matrix;
+  const { bits, blockSize } = format;
+  const blocks = blocksPerRow(columns, blockSize);
+  const stride = Math.ceil(columns / 16) * 16;
+  const panelRows = Math.max(1, Math.min(rows, Math.floor(panelFloats / stride)));
+  const { values, axpy } = axpyMemory(columns * stride + panelRows * stride);
+  const diagonal = loadMoments(values, moments, stride, options.damping);
+  const inverse = diagonal.map((value) => 1 / value);
+  const size = blockMatrixSize(rows, columns, format);
+  const result: BlockMatrix = {
+    format,
+    rows,
+    columns,
+    codes: new Uint8Array(size.codes),
+    scales: new Float32Array(size.scales),
+    zeroPoints: format.zeroPoints ? new Uint8Array(size.zeroPoints) : null,
+  };
+  const search = new BlockSearch(bits, blockSize, format.zeroPoints);
+  const importance = Float32Array.from(diagonal);
+  const gradients = columns * stride;
+  for (let first = 0; first < rows; first += panelRows) {
+    const count = Math.min(panelRows, rows - first);
+    const current = readRows(matrix, first, count);
+    const scales = new Float32Array(count * blocks);
+    const zeros = new Float32Array(count * blocks);
+    for (let row = 0; row < count; row++) {
+      for (let block = 0; block < blocks; block++) {
+        const start = block * blockSize;
+        search.run(current, row * columns + start, Math.min(blockSize, columns - start), importance, start);
+        scales[row * blocks + block] = search.scale;
+        zeros[row * blocks + block] = search.zeroPoint;
+      }
+    }
+    values.fill(0, gradients, gradients + count * stride);
+    const panel = { rows: count, columns, stride, blocks, blockSize, current, scales, zeros };
+    const work = { values, axpy, gradients, inverse, largest: 2 ** bits - 1 };
+    for (let pass = 0; pass <= options.passes; pass++) {
+      if (pass === options.passes && pass > 0) refitScales(panel, work);
+      roundPass(panel, work);
+    }
+    store(result, panel, first, search.codes);
+  }
+  return result;
+}
+
+interface Panel {
+  rows: number;
+  columns: number;
+  stride: number;
+  blocks: number;
+  blockSize: number;
+  /** ŵ, `[rows, columns]`; float weights before the first pass. */
+  current: Float32Array;
+  scales: Float32Array;
+  zeros: Float32Array;
+}
+
+interface Work {
+  /** Moments `[columns, stride]`, then g `[rows, stride]`. */
+  values: Float32Array;
+  axpy: Axpy;
+  /** Where g starts. */
+  gradients: number;
+  /** 1 / Hₖₖ. */
+  inverse: Float64Array;
+  largest: number;
+}
+
+/** Copies the moments with padded rows, adds the damping, and returns the diagonal. */
+function loadMoments(to: Float32Array, { columns, values }: Moments, stride: number, damping: number): Float64Array {
+  let sum = 0;
+  for (let k = 0; k < columns; k++) sum += values[k * columns + k]!;
+  // Inputs that are always zero cost nothing and must not divide by zero.
+  const added = sum > 0 ? (damping * sum) / columns : 1;
+  const diagonal = new Float64Array(columns);
+  for (let k = 0; k < columns; k++) {
+    to.set(values.subarray(k * columns, (k + 1) * columns), k * stride);
+    to[k * stride + k]! += added;
+    diagonal[k] = to[k * stride + k]!;
+  }
+  return diagonal;
+}
+
+/** Adding and subtracting 1.5 · 2⁵² rounds a double to the nearest integer, ties to even. */
+const roundingMagic = 6755399441055744;
+
+function roundPass(panel: Panel, { values, axpy, gradients, inverse, largest }: Work): void {
+  const { rows, columns, stride, blocks, blockSize, current, scales, zeros } = panel;
+  for (let start = 0; start < columns; start += groupColumns) {
+    const end = Math.min(columns, start + groupColumns);
+    for (let row = 0; row < rows; row++) {
+      const g = gradients + row * stride;
+      for (let k = start; k < end; k++) {
+        const block = row * blocks + Math.floor(k / blockSize);
+        const scale = scales[block]!;
+        if (scale === 0) continue;
+        const zero = zeros[block]!;
+        const at = row * columns + k;
+        const before = current[at]!;
+        const wanted = (before - values[g + k]! * inverse[k]!) / scale;
+        let p = wanted + roundingMagic - roundingMagic;
+        p = p < -zero ? -zero : p > largest - zero ? largest - zero : p;
+        const after = Math.fround(p * scale);
+        if (after === before) continue;
+        current[at] = after;
+        axpy(g * 4, k * stride * 4, stride, after - before);
+      }
+    }
+  }
+}
+
+function refitScales(panel: Panel, { values, axpy, gradients }: Work): void {
+  const { rows, columns, stride, blocks, blockSize, current, scales } = panel;
+  for (let block = 0; block < blocks; block++) {
+    const start = block * blockSize;
+    const end = Math.min(columns, start + blockSize);
+    for (let row = 0; row < rows; row++) {
+      const g = gradients + row * stride;
+      const scale = scales[row * blocks + block]!;
+      if (scale === 0) continue;
+      const base = row * columns;
+      let slope = 0;
+      let curvature = 0;
+      for (let i = start; i < end; i++) {
+        const p = current[base + i]!;
+        if (p === 0) continue;
+        slope += p * values[g + i]!;
+        const h = i * stride;
+        let sum = 0;
+        for (let j = start; j < end; j++) sum += current[base + j]! * values[h + j]!;
+        curvature += p * sum;
+      }
+      if (!(curvature > 0)) continue;
+      // ŵ = s·p, so a relative change of the scale is the same relative change of the values.
+      const factor = Math.fround(scale * (1 - slope / curvature)) / scale;
+      if (!(factor > 0.5 && factor < 2)) continue;
+      scales[row * blocks + block] = scale * factor;
+      for (let i = start; i < end; i++) {
+        const before = current[base + i]!;
+        if (before === 0) continue;
+        const after = Math.fround(Math.round(before / scale) * scales[row * blocks + block]!);
+        current[base + i] = after;
+        axpy(g * 4, i * stride * 4, stride, after - before);
+      }
+    }
+  }
+}
+
+function store(result: BlockMatrix, panel: Panel, first: number, codes: Uint8Array): void {
+  const { rows, columns, blocks, blockSize, current, scales, zeros } = panel;
+  for (let row = 0; row < rows; row++) {
+    for (let block = 0; block < blocks; block++) {
+      const index = row * blocks + block;
+      const [scale, zero] = [scales[index]!, zeros[index]!];
+      const start = block * blockSize;
+      const count = Math.min(blockSize, columns - start);
+      codes.fill(zero);
+      for (let i = 0; scale !== 0 && i < count; i++) {
+        codes[i] = Math.round(current[row * columns + start + i]! / scale) + zero;
+      }
+      const target = (first + row) * blocks + block;
+      result.scales[target] = scale;
+      packBlock(result, target, codes);
+      packZeroPoint(result, first + row, block, zero);
+    }
+  }
+}

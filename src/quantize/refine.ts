@@ -1,0 +1,187 @@
+import type { Dtype, Provider, WeightFormat } from '../contract/types.js';
+import { cloneModel } from '../onnx/graph.js';
+import type { Model } from '../onnx/model.js';
+import type { Dataset } from '../runtime/dataset-types.js';
+import type { Runtime } from '../runtime/types.js';
+import { dequantizeRow, type BlockFormat, type BlockMatrix } from './block-matrix.js';
+import { descend } from './descent.js';
+import { biasOf, blockFormatOf } from './matmul-nbits.js';
+import { readRows, type WeightMatrix } from './matrix.js';
+import { collectMoments, readsTransposed, type ActivationMoments, type TappedActivation } from './moments.js';
+import { matrixOf, planEncoding } from './plan.js';
+import { collectSites, hoistConstants, type WeightSite, type WeightUse } from './sites.js';
+
+/** Codes of a weight chosen by what its operator computes on samples. */
+export interface RefinedWeight {
+  matrix: BlockMatrix;
+  order: WeightMatrix['order'];
+  /** To be added to the bias that follows, one for each row: what the rounding changes on average. */
+  biasShift: Float32Array | null;
+}
+
+export interface RefineOptions {
+  provider: Provider;
+  /** Power of two ≥ 16 where a format names none. */
+  blockSize?: number;
+  /** Folder for temporary models; it must exist. */
+  workDirectory: string;
+  /** Samples used at most; default 128. */
+  samples?: number;
+  signal?: AbortSignal;
+  onProgress?: (done: number, total: number, item?: string) => void;
+}
+
+/** Wider inputs keep the search without samples: their moments alone would take more than 64 MB. */
+const widestColumns = 4096;
+/** Bytes of moments collected in one go. */
+const momentBytes = 192 * 2 ** 20;
+
+interface Task {
+  site: WeightSite;
+  matrix: WeightMatrix;
+  format: BlockFormat;
+  activations: TappedActivation[];
+  /** Every use is followed by a bias that can take what rounding changes on average. */
+  hasBias: boolean;
+}
+
+/**
+ * Chooses codes and scales of 4-bit weights by what their operators compute on samples ({@link descend}), and how
+ * their biases make up for the mean of the rounding error. Weights it says nothing about (other formats, bodies of If
+ * and Loop, inputs wider than 4096) are left to the search without samples. Codes are kept in memory; the moments of
+ * a few activations at a time.
+ * @param assignment as for quantizeModel; pass the result to it as `refined`.
+ * @throws SnugError of the runtime and of the data set.
+ */
+export async function refineWeights(
+  runtime: Runtime,
+  model: Model,
+  dataset: Dataset,
+  assignment: ReadonlyMap<string, Dtype | WeightFormat>,
+  options: RefineOptions,
+): Promise<Map<string, RefinedWeight>> {
+  const clone = cloneModel(model);
+  hoistConstants(clone);
+  const tasks = collectSites(clone).flatMap((site) => taskFor(clone, site, assignment.get(site.name), options));
+  const refined = new Map<string, RefinedWeight>();
+  let done = 0;
+  for (const group of groups(tasks)) {
+    const activations = [
+      ...new Map(group.flatMap((task) => task.activations).map((tap) => [keyOf(tap), tap])).values(),
+    ];
+    const moments = await collectMoments(runtime, clone, dataset, activations, options);
+    const byKey = new Map(activations.map((tap, at) => [keyOf(tap), moments[at]!]));
+    for (const task of group) {
+      options.signal?.throwIfAborted();
+      options.onProgress?.(done++, tasks.length, task.site.name);
+      // Gives the process's messages (cancel among them) a turn between two weights.
+      await new Promise((resolve) => setImmediate(resolve));
+      refined.set(task.site.name, refine(task, byKey));
+    }
+  }
+  options.onProgress?.(tasks.length, tasks.length);
+  return refined;
+}
+
+const keyOf = (tap: TappedActivation): string => `${tap.transposed} ${tap.name}`;
+
+function taskFor(
+  model: Model,
+  site: WeightSite,
+  asked: Dtype | WeightFormat | undefined,
+  { provider, blockSize }: RefineOptions,
+): Task[] {
+  if (asked === undefined) return [];
+  const format = {
+    ...(blockSize === undefined ? {} : { blockSize }),
+    ...(typeof asked === 'string' ? { dtype: asked } : asked),
+  };
+  if (format.dtype !== 'int4') return [];
+  const plan = planEncoding(model, site, format, provider);
+  if (!plan.allowed) return [];
+  const uses = site.uses.filter((_, at) => plan.encodings[at] === 'MatMulNBits');
+  const [first] = uses;
+  if (first === undefined || uses.some((use) => use.graph !== model.graph)) return [];
+  const matrix = matrixOf(site, first);
+  if (matrix.columns > widestColumns || uses.some((use) => matrixOf(site, use).order !== matrix.order)) return [];
+  const activations = uses.map((use) => ({
+    name: use.node.inputs[0]!,
+    columns: matrix.columns,
+    transposed: readsTransposed(use.node),
+  }));
+  // A constant activation is no input to learn from.
+  if (activations.some(({ name }) => model.graph.initializers.has(name))) return [];
+  const hasBias = uses.every((use: WeightUse) => biasOf(model.graph, use, matrix.rows, provider) !== null);
+  return [{ site, matrix, format: blockFormatOf(matrix, format, provider), activations, hasBias }];
+}
+
+/** Tasks in order, cut where their moments would take too much memory. */
+function groups(tasks: readonly Task[]): Task[][] {
+  const result: Task[][] = [];
+  let known = new Set<string>();
+  let bytes = 0;
+  for (const task of tasks) {
+    const fresh = task.activations.filter((tap) => !known.has(keyOf(tap)));
+    const needed = fresh.reduce((sum, { columns }) => sum + columns * columns * 4, 0);
+    if (result.length === 0 || bytes + needed > momentBytes) {
+      result.push([]);
+      known = new Set();
+      bytes = 0;
+    }
+    result.at(-1)!.push(task);
+    for (const tap of task.activations) {
+      if (!known.has(keyOf(tap))) bytes += tap.columns * tap.columns * 4;
+      known.add(keyOf(tap));
+    }
+  }
+  return result;
+}
+
+function refine(
+  { matrix, format, activations, hasBias }: Task,
+  known: ReadonlyMap<string, ActivationMoments>,
+): RefinedWeight {
+  const moments = pooled(
+    activations.map((tap) => known.get(keyOf(tap))!),
+    hasBias,
+  );
+  const result = descend(matrix, format, moments);
+  return { matrix: result, order: matrix.order, biasShift: hasBias ? meanError(matrix, result, moments.mean) : null };
+}
+
+/** Moments over all places a weight is used; about the mean where a bias takes the mean. */
+function pooled(parts: readonly ActivationMoments[], centred: boolean): ActivationMoments {
+  const { columns } = parts[0]!;
+  const rows = parts.reduce((sum, part) => sum + part.rows, 0);
+  const values = new Float32Array(columns * columns);
+  const mean = new Float32Array(columns);
+  for (const part of parts) {
+    const share = part.rows / Math.max(1, rows);
+    for (let i = 0; i < values.length; i++) values[i]! += share * part.values[i]!;
+    for (let i = 0; i < columns; i++) mean[i]! += share * part.mean[i]!;
+  }
+  if (centred) {
+    for (let i = 0; i < columns; i++) {
+      for (let j = 0; j < columns; j++) values[i * columns + j]! -= mean[i]! * mean[j]!;
+    }
+  }
+  return { columns, values, mean, rows };
+}
+
+/** `(W − Ŵ) · mean`, one for each row. */
+function meanError(matrix: WeightMatrix, result: BlockMatrix, mean: Float32Array): Float32Array {
+  const shift = new Float32Array(matrix.rows);
+  const panelRows = Math.max(1, Math.floor(2 ** 22 / matrix.columns));
+  const approximate = new Float32Array(matrix.columns);
+  for (let first = 0; first < matrix.rows; first += panelRows) {
+    const count = Math.min(panelRows, matrix.rows - first);
+    const exact = readRows(matrix, first, count);
+    for (let row = 0; row < count; row++) {
+      dequantizeRow(result, first + row, approximate);
+      let sum = 0;
+      for (let i = 0; i < matrix.columns; i++) sum += (exact[row * matrix.columns + i]! - approximate[i]!) * mean[i]!;
+      shift[first + row] = sum;
+    }
+  }
+  return shift;
+}
