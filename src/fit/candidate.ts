@@ -79,6 +79,7 @@ export function buildStructure(
   if (prunes) {
     const pruned = previewPrune(model, {
       ratio,
+      provider: analysis.provider,
       ...(pins.classes ? { perClass: pins.classes } : {}),
     });
     model = pruned.model;

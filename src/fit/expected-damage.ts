@@ -64,7 +64,8 @@ function leftBy(analysis: Analysis, method: PruneMethod): number {
 
 function energyLost(analysis: Analysis, ratio: number, perClass: Record<string, number>): number {
   if (analysis.classes.length === 0) return 0;
-  return 10 ** (-expectedPruneDamage(analysis.model, analysis.classes, ratio, perClass) / 10);
+  const { model, classes, provider } = analysis;
+  return 10 ** (-expectedPruneDamage(model, classes, { ratio, perClass, provider }) / 10);
 }
 
 /** Noise-to-signal power that pruning adds at the output: by the measured curve where there is one, else expected. */

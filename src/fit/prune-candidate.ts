@@ -92,6 +92,7 @@ function requestOf(
   const { provider, batch, dims } = plan;
   return {
     ratio: plan.pruneRatio,
+    provider,
     method,
     allocation,
     bytesOf: (pruned) => estimateMemory(pruned, { provider, batch, dims, levers: plan.session }).peakBytes,

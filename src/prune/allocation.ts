@@ -29,7 +29,7 @@ export function allocate(
   const choosable = classes.map((one, at) => {
     const start = uniform[at]!.after;
     const ends = classes.length > fewClasses && (at === 0 || at === classes.length - 1);
-    const levels = curves.has(one.id) ? widthLevels(one, request.roundTo) : [];
+    const levels = curves.has(one.id) ? widthLevels(one, request) : [];
     const widths = [...new Set([...levels, start])].filter((width) => !ends || width >= start).sort((a, b) => b - a);
     return { id: one.id, width: one.width, widths };
   });
@@ -66,7 +66,7 @@ export function damageOf(
   plans: readonly ClassPlan[],
   outputError: number,
   curves: ReadonlyMap<string, LossCurve>,
-  roundTo?: number,
+  { roundTo, provider }: Pick<PruneRequest, 'roundTo' | 'provider'> = {},
 ): PruneDamage {
   const decibels = (error: number): number => (error > 0 ? -10 * Math.log10(error) : Infinity);
   const expected = (widths: readonly ClassPlan[]): number =>
@@ -76,11 +76,10 @@ export function damageOf(
     }, 0);
   const here = expected(plans);
   if (!(here > 0)) return { sqnrDb: decibels(outputError), byRatio: [], furthestRatio: null };
+  const rounding = { ...(roundTo === undefined ? {} : { roundTo }), ...(provider === undefined ? {} : { provider }) };
   const byRatio = ratios.map((ratio) => ({
     ratio,
-    sqnrDb: decibels(
-      (expected(planWidths(classes, { ratio, ...(roundTo === undefined ? {} : { roundTo }) })) * outputError) / here,
-    ),
+    sqnrDb: decibels((expected(planWidths(classes, { ratio, ...rounding })) * outputError) / here),
   }));
   const within = byRatio.filter(({ sqnrDb }) => sqnrDb >= leastSqnrDb);
   return { sqnrDb: decibels(outputError), byRatio, furthestRatio: within[within.length - 1]?.ratio ?? 0 };

@@ -4,7 +4,7 @@ import { leavesOf, type Atom } from './axis-atoms.js';
 import { analyse, type AnalysedClass, type PruneClass } from './classes.js';
 import { analysisDims } from './request.js';
 import { sampledUnitEnergies } from './scores.js';
-import { planWidths } from './widths.js';
+import { planWidths, type WidthRequest } from './widths.js';
 
 /**
  * Share of a layer's error that reaches the output when the layer adds to a stream that is normalized later
@@ -59,20 +59,13 @@ function feedsStream(one: AnalysedClass, normalized: ReadonlySet<Atom>): boolean
 }
 
 /**
- * Output signal-to-noise in dB to expect after pruning every class by `ratio` (rounded as {@link planWidths} does)
+ * Output signal-to-noise in dB to expect after pruning to the widths of {@link planWidths}
  * without repair: the mean share of energy lost over all classes. A guess to rank plans with, made without running
  * the model; correlated units and what later layers make of the error are left out. `Infinity` when nothing shrinks.
  */
-export function expectedPruneDamage(
-  model: Model,
-  classes: readonly PruneClass[],
-  ratio: number,
-  perClass: Record<string, number> = {},
-): number {
+export function expectedPruneDamage(model: Model, classes: readonly PruneClass[], request: WidthRequest): number {
   const { lost } = pruneCurve(model);
-  const shares = planWidths(classes, { ratio, perClass }).map(
-    ({ id, before, after }) => lost.get(id)?.[before - after] ?? 0,
-  );
+  const shares = planWidths(classes, request).map(({ id, before, after }) => lost.get(id)?.[before - after] ?? 0);
   const mean = shares.length === 0 ? 0 : shares.reduce((sum, share) => sum + share, 0) / shares.length;
   return mean > 0 ? -10 * Math.log10(mean) : Infinity;
 }

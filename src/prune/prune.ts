@@ -103,8 +103,7 @@ async function repairBest(
     const shrinking = shrinkingOf(analysis, plans);
     const repaired = await repairClasses(model, analysis.graph, shrinking, kept, samples, request);
     const { edits, repair, outputError } = repaired;
-    const damage =
-      outputError === null ? undefined : damageOf(analysis.classes, plans, outputError, curves, request.roundTo);
+    const damage = outputError === null ? undefined : damageOf(analysis.classes, plans, outputError, curves, request);
     const error = outputError ?? Infinity;
     if (winner !== null && error >= winner.error) continue;
     winner = { outcome: { plans, kept, edits, repair, ...(damage === undefined ? {} : { damage }) }, error };

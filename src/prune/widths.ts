@@ -1,5 +1,5 @@
 import { SnugError } from '../contract/errors.js';
-import type { ClassPlan } from '../contract/types.js';
+import type { ClassPlan, Provider } from '../contract/types.js';
 import type { PruneClass } from './classes.js';
 
 export interface WidthRequest {
@@ -7,8 +7,26 @@ export interface WidthRequest {
   ratio: number;
   /** Class id → kept width; wins over `ratio`. */
   perClass?: Record<string, number>;
-  /** Kept widths are multiples of this (default 8: kernels waste less). */
+  /** Kept widths are multiples of this (default: what the kernels of the provider hold, see {@link multipleOf}). */
   roundTo?: number;
+  /** Execution provider the result is meant for (default cpu). */
+  provider?: Provider;
+}
+
+/**
+ * Rows that kernels take at once. On the cpu onnxruntime holds convolutions' channels in blocks of 16 (AVX-512; 8 with
+ * AVX2), so that 17 channels take the memory of 32; WebGPU shaders work on vectors of 4.
+ */
+const channelMultiples: Partial<Record<Provider, number>> = { cpu: 16, webgpu: 4 };
+const usualMultiple = 8;
+
+type Rounded = Pick<PruneClass, 'kind' | 'width' | 'unitSize'>;
+
+/** Rows that the kept width of a class is a multiple of; convolutions no wider than one block only shrink on disk. */
+function multipleOf({ kind, width }: Rounded, { roundTo, provider = 'cpu' }: Omit<WidthRequest, 'ratio'>): number {
+  if (roundTo !== undefined) return roundTo;
+  const multiple = kind === 'channels' ? (channelMultiples[provider] ?? usualMultiple) : usualMultiple;
+  return width <= multiple ? Math.min(multiple, usualMultiple) : multiple;
 }
 
 /** Share of a class that always stays. */
@@ -20,14 +38,14 @@ export const minimumKept = 0.25;
  * @throws SnugError E_BAD_REQUEST for a ratio outside 0 … 1, an unknown class, or an impossible width.
  */
 export function planWidths(classes: readonly PruneClass[], request: WidthRequest): ClassPlan[] {
-  const { ratio, perClass = {}, roundTo = 8 } = request;
+  const { ratio, perClass = {}, roundTo } = request;
   if (!(ratio >= 0 && ratio < 1)) {
     throw new SnugError('E_BAD_REQUEST', `The prune ratio ${ratio} is not between 0 and 1.`, {
       action: 'Give a share to remove, for example 0.3.',
       params: { ratio },
     });
   }
-  if (!Number.isInteger(roundTo) || roundTo < 1) {
+  if (roundTo !== undefined && (!Number.isInteger(roundTo) || roundTo < 1)) {
     throw new SnugError('E_BAD_REQUEST', `Widths cannot be rounded to ${roundTo}.`, { action: 'Give a whole number.' });
   }
   const known = new Map(classes.map((one) => [one.id, one]));
@@ -40,12 +58,11 @@ export function planWidths(classes: readonly PruneClass[], request: WidthRequest
       });
     }
   }
-  return classes.map(({ id, name, width, unitSize, byDefault }) => ({
-    id,
-    name,
-    before: width,
-    after: perClass[id] ?? (byDefault ? keptWidth(width, ratio, unitsPerMultiple(roundTo, unitSize)) : width),
-  }));
+  return classes.map((one) => {
+    const { id, name, width, unitSize, byDefault } = one;
+    const units = unitsPerMultiple(multipleOf(one, request), unitSize);
+    return { id, name, before: width, after: perClass[id] ?? (byDefault ? keptWidth(width, ratio, units) : width) };
+  });
 }
 
 /** How many units make a multiple of `roundTo` rows. */
@@ -59,9 +76,13 @@ export function unitsPerMultiple(roundTo: number, unitSize: number): number {
  * Widths of a class to choose from, widest first: multiples that suit kernels, coarser for wide classes, down to the
  * share that always stays.
  */
-export function widthLevels({ width, unitSize }: Pick<PruneClass, 'width' | 'unitSize'>, roundTo = 8): number[] {
+export function widthLevels(one: Rounded, request: Omit<WidthRequest, 'ratio'> = {}): number[] {
+  const { width, unitSize } = one;
   const rows = width * unitSize;
-  const step = unitsPerMultiple(rows >= 1024 ? 4 * roundTo : rows >= 256 ? 2 * roundTo : roundTo, unitSize);
+  const multiple = multipleOf(one, request);
+  const coarse = rows >= 1024 ? 4 : rows >= 256 ? 2 : 1;
+  // A step of 32 rows is coarse enough whatever the multiple.
+  const step = unitsPerMultiple(Math.max(multiple, Math.min(coarse * multiple, 32)), unitSize);
   const levels = [width];
   for (let level = Math.floor((width - 1) / step) * step; level >= width * minimumKept && level > 0; level -= step) {
     levels.push(level);

@@ -1,4 +1,6 @@
 import { describe, expect, it } from 'vitest';
+import type { Provider } from '../../../src/contract/types.js';
+import { estimateMemory } from '../../../src/memory/estimate.js';
 import { intAttribute, intsAttribute } from '../../../src/onnx/graph.js';
 import type { Model } from '../../../src/onnx/model.js';
 import { defaultBindings, inferShapes } from '../../../src/onnx/shape.js';
@@ -153,9 +155,24 @@ describe('pruneModel', () => {
     const widths = async (request: { ratio: number; perClass?: Record<string, number> }) =>
       (await pruneModel(model, { ...request, method: 'magnitude' })).classes.map((one) => one.after);
     const [first] = classesOf(model);
-    expect(await widths({ ratio: 0.3 })).toEqual([24, 8]);
-    expect(await widths({ ratio: 0.95 })).toEqual([8, 8]);
+    expect(await widths({ ratio: 0.3 })).toEqual([16, 8]);
+    expect(await widths({ ratio: 0.95 })).toEqual([16, 8]);
     expect(await widths({ ratio: 0, perClass: { [first!.id]: 5 } })).toEqual([5, 16]);
+  });
+
+  it('keeps whole blocks of channels where the kernels hold them in blocks', () => {
+    const wide = image((g) => head(g, g.op('Relu', [convolution(g, 'x', 3, 128)])[0]!, 128 * 36));
+    const widthOn = (provider: Provider) => previewPrune(wide, { ratio: 0.3, provider }).classes[0]!.after;
+    expect([widthOn('cpu'), widthOn('webgpu'), widthOn('cuda')]).toEqual([96, 88, 88]);
+    // On the cpu 88 channels take the memory of 96.
+    const bytesAt = (width: number) =>
+      estimateMemory(previewPrune(wide, { ratio: 0, perClass: { [classesOf(wide)[0]!.id]: width } }).model, {
+        provider: 'cpu',
+        batch: 64,
+        dims: {},
+      }).topTensors.find(({ kind }) => kind === 'activation')!.bytes;
+    expect(bytesAt(88)).toBe(bytesAt(96));
+    expect(bytesAt(80)).toBeLessThan(bytesAt(96));
   });
 
   it('leaves the given model as it was', async () => {
