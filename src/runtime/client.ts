@@ -80,6 +80,7 @@ class RuntimeClient implements Runtime, TrainingRuntime {
         inputs,
         outputs,
         run: (feeds, fetches) => job.ask({ kind: 'run', feeds, ...(fetches ? { fetches } : {}) }),
+        hold: async (values) => void (await job.ask({ kind: 'hold', values })),
         close: () => job.kill(closed()),
       };
     } catch (error) {

@@ -5,7 +5,7 @@
  */
 import { rmSync } from 'node:fs';
 import path from 'node:path';
-import type { InferenceSession } from 'onnxruntime-node';
+import type { InferenceSession, Tensor } from 'onnxruntime-node';
 import { SnugError } from '../contract/errors.js';
 import { measureModel } from './measure.js';
 import { ownChannel } from './own-channel.js';
@@ -25,6 +25,8 @@ import { Training } from './training-process.js';
 Object.assign(process.env, noTelemetry);
 
 let session: InferenceSession | null = null;
+/** Input values of every run besides those that come with it. */
+let held: Record<string, Tensor> = {};
 /** Whether this process has run a session before. */
 let settled = false;
 let training: Training | null = null;
@@ -47,8 +49,11 @@ async function answer(id: number, request: RuntimeRequest): Promise<RuntimeAnswe
       return { inputs: valuesOf(session.inputMetadata), outputs: valuesOf(session.outputMetadata) };
     case 'run': {
       if (!session) throw new SnugError('E_BAD_REQUEST', 'No model is open in this process.');
-      return takeOutputs(await runSession(session, await toTensors(request.feeds), request.fetches));
+      return takeOutputs(await runSession(session, { ...held, ...(await toTensors(request.feeds)) }, request.fetches));
     }
+    case 'hold':
+      held = { ...held, ...(await toTensors(request.values)) };
+      return null;
     case 'measure':
       await tellBase();
       return measureModel(request, process.cwd(), async () => {
@@ -69,6 +74,7 @@ async function answer(id: number, request: RuntimeRequest): Promise<RuntimeAnswe
     case 'close':
       await session?.release();
       session = null;
+      held = {};
       await training?.release();
       training = null;
       return null;

@@ -9,6 +9,7 @@ export type RuntimeRequest =
   | { kind: 'probe'; provider: Provider }
   | { kind: 'open'; spec: SessionSpec }
   | { kind: 'run'; feeds: Feeds; fetches?: string[] }
+  | { kind: 'hold'; values: Feeds }
   | { kind: 'measure'; spec: SessionSpec; feeds: Feeds; warmRuns: number; batch: number }
   | { kind: 'train-open'; spec: TrainingSpec }
   | { kind: 'train-step'; feeds: Feeds; weight: number; rate: number | null }
@@ -24,6 +25,7 @@ export interface RuntimeAnswers {
   probe: null;
   open: { inputs: RuntimeValue[]; outputs: RuntimeValue[] };
   run: Feeds;
+  hold: null;
   measure: Measurement;
   'train-open': null;
   'train-step': StepResult;

@@ -56,6 +56,11 @@ export interface RuntimeSession {
   readonly outputs: RuntimeValue[];
   /** Runs once. `fetches` limits the outputs. Rejects with SnugError (E_RUN_FAILED, E_OUT_OF_MEMORY, E_ENGINE_KILLED…). */
   run(feeds: Feeds, fetches?: string[]): Promise<Feeds>;
+  /**
+   * Keeps input values in the process, where they are part of every later run until others are held under their
+   * names: large inputs that seldom change cross the boundary once.
+   */
+  hold(values: Feeds): Promise<void>;
   close(): Promise<void>;
 }
 

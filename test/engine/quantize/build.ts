@@ -144,6 +144,7 @@ export function directRuntime(): Runtime {
             ]),
           );
         },
+        hold: unused,
         close: async () => session.release(),
       };
     },

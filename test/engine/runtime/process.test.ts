@@ -71,6 +71,16 @@ const code = (value: string): unknown => expect.objectContaining({ code: value }
 const soon = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, 150));
 
 describe('a session in a process of its own', () => {
+  it('keeps held inputs for every later run, until others are held', async () => {
+    const session = await runtime().open(spec('relu', relu));
+    await session.hold(x(-1, 2));
+    expect((await session.run({})).y?.data).toEqual(Float32Array.of(0, 2));
+    expect((await session.run(x(5, -5))).y?.data).toEqual(Float32Array.of(5, 0));
+    await session.hold(x(3, 4));
+    expect((await session.run({})).y?.data).toEqual(Float32Array.of(3, 4));
+    await session.close();
+  });
+
   it('runs and describes the model', async () => {
     const session = await runtime().open(spec('relu', relu));
     expect(session.inputs).toEqual([{ name: 'x', dtype: 'float32', dims: ['batch', 2] }]);

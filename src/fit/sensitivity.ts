@@ -1,0 +1,182 @@
+import type { Dtype, Provider, SensitivityBasis, WeightFormat } from '../contract/types.js';
+import type { Model } from '../onnx/model.js';
+import { decodeWeight, formatOptions, quantizeModel, type FormatOption } from '../quantize/index.js';
+import type { Dataset } from '../runtime/dataset-types.js';
+import type { Runtime } from '../runtime/types.js';
+import { WeightProbe } from './weight-probe.js';
+
+/**
+ * Share of a weight's noise that reaches the output where nothing was measured. Residual branches and normalisation
+ * spread the noise of one layer thin; the factor was set from measured output SQNR against this sum on the sample
+ * models (docs/decisions/0004) and only ranks candidates; the check after building measures the truth.
+ */
+export const noiseReachingOutput = 0.1;
+
+/** What each format of each weight does to the answers: noise-to-signal power at the output, added up over weights. */
+export class Sensitivity {
+  readonly basis: SensitivityBasis;
+  /** Samples the answers were compared on; 0 where nothing was run. */
+  readonly samples: number;
+
+  /** @param measured weight → format key → noise; empty where nothing was measured. */
+  constructor(
+    readonly options: ReadonlyMap<string, readonly FormatOption[]>,
+    private readonly measured: ReadonlyMap<string, ReadonlyMap<string, number>> = new Map(),
+    samples = 0,
+  ) {
+    this.samples = samples;
+    this.basis = measured.size > 0 ? 'measured' : 'weights';
+  }
+
+  /**
+   * Noise of one option: measured, or in proportion to the nearest measured format of the same weight, or, for weights
+   * that could not be measured, to the middle one of the others.
+   */
+  noise(weight: string, option: FormatOption): number {
+    if (option.weightNoise === 0) return 0;
+    const own = this.measured.get(weight);
+    const known = own?.get(formatKey(option.format));
+    if (known !== undefined) return known;
+    return this.factor(weight, option.weightNoise) * option.weightNoise;
+  }
+
+  /** Noise at the output for each noise of the weight, near a given one. */
+  factor(weight: string, weightNoise: number): number {
+    const own = this.measured.get(weight);
+    let nearest: { distance: number; factor: number } | null = null;
+    for (const { format, weightNoise: at } of this.options.get(weight) ?? []) {
+      const noise = own?.get(formatKey(format));
+      if (noise === undefined || at === 0) continue;
+      const distance = Math.abs(Math.log(at / weightNoise));
+      if (nearest === null || distance < nearest.distance) nearest = { distance, factor: noise / at };
+    }
+    return nearest?.factor ?? this.middle();
+  }
+
+  private middleFactor: number | null = null;
+
+  private middle(): number {
+    if (this.measured.size === 0) return noiseReachingOutput;
+    if (this.middleFactor !== null) return this.middleFactor;
+    const factors: number[] = [];
+    for (const [weight, noises] of this.measured) {
+      for (const { format, weightNoise } of this.options.get(weight) ?? []) {
+        const noise = noises.get(formatKey(format));
+        if (noise !== undefined && weightNoise > 0) factors.push(noise / weightNoise);
+      }
+    }
+    factors.sort((a, b) => a - b);
+    return (this.middleFactor = factors[factors.length >> 1] ?? noiseReachingOutput);
+  }
+
+  /** The same with all noises multiplied: a whole mix was run and did more, or less, than the sum said. */
+  scaled(factor: number): Sensitivity {
+    const measured = new Map(
+      [...this.measured].map(([weight, noises]) => [
+        weight,
+        new Map([...noises].map(([key, noise]) => [key, noise * factor])),
+      ]),
+    );
+    return new Sensitivity(this.options, measured, this.samples);
+  }
+}
+
+/** Two formats with the same key are written alike. */
+export function formatKey({ dtype, blockSize, zeroPoints }: WeightFormat): string {
+  return [dtype, blockSize ?? '', zeroPoints ?? ''].join(' ');
+}
+
+/** What the values of the weights alone let expect. */
+export function expectedSensitivity(model: Model, provider: Provider, wanted?: (dtype: Dtype) => boolean): Sensitivity {
+  return new Sensitivity(formatOptions(model, provider, wanted));
+}
+
+export interface MeasureRequest {
+  model: Model;
+  provider: Provider;
+  options: ReadonlyMap<string, readonly FormatOption[]>;
+  /** Samples, or made-up inputs. */
+  dataset: Dataset;
+  runtime: Runtime;
+  /** After this no further weight is tried; what was not reached follows from what was. */
+  seconds: number;
+  /** Most samples to compare answers on; default 64. */
+  samples?: number;
+  onProgress?: (done: number, total: number, weight: string) => void;
+  signal?: AbortSignal;
+}
+
+/** Samples run at once while answers are compared. */
+const atOnce = 32;
+
+/** Part of the time meant for the first two formats of every weight: it sets how many samples are run. */
+const shareForFirst = 0.5;
+
+/**
+ * Runs the model with one weight at a time in one format and compares the answers. The first formats of every weight
+ * (4-bit in blocks of 32, then 8-bit) come before any third one, so that a short time still tells weights apart.
+ *
+ * @throws SnugError of quantizing and of the runtime; a model whose weights cannot be inputs measures nothing
+ */
+export async function measureSensitivity(request: MeasureRequest): Promise<Sensitivity> {
+  const { model, provider, options, dataset, runtime, signal } = request;
+  const started = performance.now();
+  const names = [...options].filter(([, list]) => list.some((o) => o.weightNoise > 0)).map(([name]) => name);
+  const measured = new Map<string, Map<string, number>>();
+  const probe = await WeightProbe.open({ model, weights: names, dataset, runtime, ...(signal ? { signal } : {}) });
+  try {
+    // The first run also settles buffers; the second tells the time.
+    await probe.takeSamples(0, 1, 1);
+    const milliseconds = await probe.takeSamples(0, 1, 1);
+    const affordable = (request.seconds * 1000 * shareForFirst) / (2 * names.length * milliseconds);
+    await probe.takeSamples(0, Math.max(1, Math.min(request.samples ?? 64, Math.floor(affordable))), atOnce);
+    const trials = trialsOf(options, (name) => probe.has(name));
+    const quantizedBy = new Map<string, Model>();
+    for (const [at, { weight, option }] of trials.entries()) {
+      signal?.throwIfAborted();
+      if (performance.now() - started > request.seconds * 1000) break;
+      request.onProgress?.(at, trials.length, weight);
+      const key = formatKey(option.format);
+      let quantized = quantizedBy.get(key);
+      if (quantized === undefined) {
+        const assignment = new Map(names.map((name) => [name, option.format]));
+        quantizedBy.set(key, (quantized = quantizeModel(model, assignment, { provider }).model));
+      }
+      const values = decodeWeight(model, quantized, weight);
+      if (values === null) continue;
+      await probe.change(weight, values);
+      const { sqnrDb } = await probe.compare();
+      await probe.restore(weight);
+      const noises = measured.get(weight) ?? new Map<string, number>();
+      measured.set(weight, noises.set(key, 10 ** (-sqnrDb / 10)));
+    }
+    return new Sensitivity(options, measured, probe.samples);
+  } finally {
+    await probe.close();
+  }
+}
+
+interface Trial {
+  weight: string;
+  option: FormatOption;
+}
+
+/** What to try, in order: see {@link measureSensitivity}. */
+function trialsOf(
+  options: ReadonlyMap<string, readonly FormatOption[]>,
+  possible: (weight: string) => boolean,
+): Trial[] {
+  const rounds: Trial[][] = [];
+  for (const [weight, list] of options) {
+    if (!possible(weight)) continue;
+    const rank = ({ format }: FormatOption): number => {
+      if (format.dtype === 'int4') return format.blockSize === 32 && format.zeroPoints !== true ? 0 : 2;
+      return 1;
+    };
+    const tried = list.filter(({ weightNoise }) => weightNoise > 0);
+    [...tried]
+      .sort((a, b) => rank(a) - rank(b))
+      .forEach((option, round) => (rounds[round] ??= []).push({ weight, option }));
+  }
+  return rounds.flat();
+}

@@ -1,0 +1,132 @@
+import { constantValue, getFloat, getInt, indexGraph, type GraphIndex } from '../onnx/graph.js';
+import { DataType, type Graph, type Model, type Node, type Tensor } from '../onnx/model.js';
+import { elementCount, readFloat32 } from '../onnx/tensor.js';
+import { dequantizeAxisBlocks } from './block-axis.js';
+import { dequantizeMatrix } from './block-matrix.js';
+import type { CodeBits } from './block-search.js';
+import { dequantizeChannels } from './channels.js';
+import { matrixOf } from './plan.js';
+import type { WeightSite, WeightUse } from './sites.js';
+import { prepared } from './weights.js';
+
+/**
+ * The values a runtime sees of a weight in a quantized model, in the layout of the original tensor, read back from the
+ * nodes that replaced its first reader. Bytes that are computed when asked for are computed here.
+ *
+ * @param original the model that was quantized, unedited since
+ * @param quantized result of quantizing it
+ * @returns null for weights that were not changed, are held in a body of If or Loop, or have a form not known here
+ */
+export function decodeWeight(original: Model, quantized: Model, weight: string): Float32Array | null {
+  const { model, sites } = prepared(original);
+  const site = sites.find(({ name }) => name === weight);
+  const use = site?.uses.find(({ graph }) => graph === model.graph);
+  if (site === undefined || use === undefined || site.owner !== model.graph) return null;
+  if (quantized.graph.initializers.has(site.tensor.name)) return null;
+  const { graph } = quantized;
+  const index = indexGraph(graph);
+  switch (use.role) {
+    case 'matmul':
+    case 'gemm':
+      return decodeMatrix(site, use, blockNodeOf(model.graph, use.node, index), graph, index);
+    case 'gather':
+      return decodeRows(index.producer.get(use.node.outputs[0]!), graph, index);
+    default: {
+      const reader = index.producer.get(use.node.outputs[0]!);
+      const unpacking = reader && index.producer.get(reader.inputs[use.input] ?? '');
+      return unpacking?.opType === 'DequantizeLinear' ? decodeChannels(unpacking, graph) : null;
+    }
+  }
+}
+
+/** The MatMulNBits that stands for a node: its bias may have been taken in, or be added after it. */
+function blockNodeOf(original: Graph, node: Node, index: GraphIndex): Node | null {
+  const output = node.outputs[0]!;
+  const following = indexGraph(original).consumers.get(output) ?? [];
+  for (const name of [output, ...following.map((reader) => reader.node.outputs[0]!)]) {
+    const producer = index.producer.get(name);
+    if (producer?.opType === 'MatMulNBits') return producer;
+    const before = producer?.opType === 'Add' ? index.producer.get(producer.inputs[0]!) : undefined;
+    if (before?.opType === 'MatMulNBits') return before;
+  }
+  return null;
+}
+
+function decodeMatrix(
+  site: WeightSite,
+  use: WeightUse,
+  node: Node | null,
+  graph: Graph,
+  index: GraphIndex,
+): Float32Array | null {
+  const codes = graph.initializers.get(node?.inputs[1] ?? '');
+  const scales = node && floatsOf(graph, index, node.inputs[2] ?? '');
+  if (!node || codes === undefined || !scales) return null;
+  const bits = getInt(node, 'bits', 4);
+  if (bits !== 4 && bits !== 8) return null;
+  const zeroPoints = graph.initializers.get(node.inputs[3] ?? '');
+  const [rows, columns] = [getInt(node, 'N', 0), getInt(node, 'K', 0)];
+  const values = dequantizeMatrix({
+    format: {
+      bits: bits satisfies CodeBits,
+      blockSize: getInt(node, 'block_size', 32),
+      zeroPoints: zeroPoints !== undefined,
+    },
+    rows,
+    columns,
+    codes: codes.data.read(),
+    scales,
+    zeroPoints: zeroPoints?.data.read() ?? null,
+  });
+  const alpha = use.role === 'gemm' ? getFloat(use.node, 'alpha', 1) : 1;
+  const rowMajor = matrixOf(site, use).order === 'row-major';
+  if (rowMajor && alpha === 1) return values;
+  const result = new Float32Array(values.length);
+  for (let row = 0; row < rows; row++) {
+    for (let column = 0; column < columns; column++) {
+      result[rowMajor ? row * columns + column : column * rows + row] = values[row * columns + column]! / alpha;
+    }
+  }
+  return result;
+}
+
+function decodeRows(node: Node | undefined, graph: Graph, index: GraphIndex): Float32Array | null {
+  if (node?.opType !== 'GatherBlockQuantized') return null;
+  const codes = graph.initializers.get(node.inputs[0]!);
+  const scales = floatsOf(graph, index, node.inputs[2]!);
+  const bits = getInt(node, 'bits', 4);
+  if (codes === undefined || scales === null || (bits !== 4 && bits !== 8) || (node.inputs[3] ?? '') !== '')
+    return null;
+  const blockSize = getInt(node, 'block_size', 32);
+  const signed = codes.dataType === DataType.INT4;
+  if (bits === 4 && !signed) return null;
+  const bytes = codes.data.read();
+  const count = bits === 4 ? bytes.length * 2 : bytes.length;
+  return Float32Array.from({ length: count }, (_, i) => {
+    const code = bits === 8 ? bytes[i]! - 128 : (((bytes[i >> 1]! >> (4 * (i & 1))) & 15) ^ 8) - 8;
+    return code * scales[Math.floor(i / blockSize)]!;
+  });
+}
+
+function decodeChannels(node: Node, graph: Graph): Float32Array | null {
+  const codes = graph.initializers.get(node.inputs[0]!);
+  const scaleTensor = graph.initializers.get(node.inputs[1]!);
+  if (codes === undefined || scaleTensor === undefined || (node.inputs[2] ?? '') !== '') return null;
+  const scales = readFloat32(scaleTensor);
+  const bytes = codes.data.read();
+  if (codes.dataType === DataType.INT4) {
+    return dequantizeAxisBlocks({ codes: bytes, scales }, codes.dims, getInt(node, 'block_size', 32));
+  }
+  if (codes.dataType !== DataType.INT8) return null;
+  const signed = new Int8Array(bytes.buffer, bytes.byteOffset, elementCount(codes.dims));
+  const axis = scaleTensor.dims.length === 0 ? null : getInt(node, 'axis', 1);
+  return dequantizeChannels({ codes: signed, scales }, codes, axis);
+}
+
+/** Values of a float initializer, or of one stored in another float type and cast. */
+function floatsOf(graph: Graph, index: GraphIndex, name: string): Float32Array | null {
+  const producer = index.producer.get(name);
+  const source = producer?.opType === 'Cast' ? producer.inputs[0]! : name;
+  const tensor: Tensor | null = constantValue(graph, index, source);
+  return tensor === null ? null : readFloat32(tensor);
+}
