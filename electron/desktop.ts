@@ -1,10 +1,7 @@
-import { randomBytes } from 'node:crypto';
-import { open, rename, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { app, type BrowserWindow, dialog, shell } from 'electron';
 import type { Door } from '../src/app/door/door.js';
-import { reportWithoutPaths } from '../src/app/door/privacy.js';
-import { SnugError } from '../src/contract/errors.js';
+import { saveText } from '../src/app/door/whole-file.js';
 import type { DesktopCalls } from './router.js';
 import type { Words } from './words.js';
 
@@ -25,13 +22,13 @@ export function desktopCalls(door: Door, window: () => BrowserWindow | null, wor
       return chosen.canceled || chosen.filePaths.length === 0 ? null : chosen.filePaths;
     },
     async saveOutput(jobId, what) {
-      const { path: model, report, html } = door.output(jobId);
+      const { path: model, json, html } = door.output(jobId);
       if (what === 'model') {
         shell.showItemInFolder(model);
         return null;
       }
       const extension = what === 'report-json' ? 'json' : 'html';
-      const text = what === 'report-json' ? `${JSON.stringify(reportWithoutPaths(report), null, 2)}\n` : (html ?? '');
+      const text = what === 'report-json' ? json : (html ?? '');
       const options: Electron.SaveDialogOptions = {
         title: words.saveReport,
         defaultPath: path.join(path.dirname(model), `${path.basename(model, '.onnx')}.report.${extension}`),
@@ -39,41 +36,11 @@ export function desktopCalls(door: Door, window: () => BrowserWindow | null, wor
       };
       const parent = window();
       const { filePath } = await (parent ? dialog.showSaveDialog(parent, options) : dialog.showSaveDialog(options));
-      if (filePath) await writeWhole(filePath, text);
+      if (filePath) await saveText(filePath, text);
       return null;
     },
     opened(paths) {
       for (const file of paths) if (file.toLowerCase().endsWith('.onnx')) app.addRecentDocument(file);
     },
   };
-}
-
-/** The dialog asked about overwriting already; a failing write must still leave the old file. */
-async function writeWhole(file: string, text: string): Promise<void> {
-  const partial = path.join(
-    path.dirname(file),
-    `.${path.basename(file)}.snug-partial-${randomBytes(4).toString('hex')}`,
-  );
-  try {
-    const handle = await open(partial, 'wx');
-    try {
-      await handle.writeFile(text);
-      await handle.sync();
-    } finally {
-      await handle.close();
-    }
-    await rename(partial, file);
-  } catch (error) {
-    await rm(partial, { force: true });
-    const code = error instanceof Error && 'code' in error ? error.code : '';
-    throw new SnugError(
-      code === 'ENOSPC' || code === 'EDQUOT'
-        ? 'E_DISK_FULL'
-        : code === 'EACCES' || code === 'EPERM' || code === 'EROFS'
-          ? 'E_NO_PERMISSION'
-          : 'E_WRITE_FAILED',
-      'The report could not be written.',
-      { action: 'Save it to another folder.', details: String(error), cause: error },
-    );
-  }
 }

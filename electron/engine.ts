@@ -4,7 +4,9 @@ import path from 'node:path';
 import { app, type Details, utilityProcess } from 'electron';
 import { calibratesByItself } from '../src/app/accuracy/calibrator.js';
 import type { AccuracyStore } from '../src/app/accuracy/store.js';
-import { createEngineService, type EngineService } from '../src/app/service.js';
+import type { EngineService } from '../src/app/engine-service.js';
+import { createEngineService } from '../src/app/service.js';
+import type { TrainingStore } from '../src/app/training-store.js';
 import type { SpawnRequest, StartedProcess } from '../src/runtime/spawn.js';
 
 const stderrLimit = 16_384;
@@ -105,7 +107,7 @@ export function killEngines(): void {
 }
 
 /** Only the main process may fork utility processes, so engines ask it to start onnxruntime for them. */
-export function desktopEngine(accuracy: AccuracyStore): EngineService {
+export function desktopEngine(accuracy: AccuracyStore, trainings: TrainingStore): EngineService {
   const processes = { spawnEngine: forkUtility, spawnRuntime: forkUtility, relayRuntimes: true };
-  return createEngineService({ ...processes, accuracy, autoCalibrate: calibratesByItself() });
+  return createEngineService({ ...processes, accuracy, trainings, autoCalibrate: calibratesByItself() });
 }

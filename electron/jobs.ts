@@ -19,26 +19,36 @@ export function showJobs(door: Door, window: BrowserWindow, words: Words): void 
   };
 
   door.onJobEvent((event: JobEvent) => {
-    if (window.isDestroyed() || event.kind === 'memory' || event.kind === 'accuracy') return;
-    if (event.kind === 'progress') {
-      if (!started.has(event.jobId)) started.set(event.jobId, Date.now() - event.elapsedMs);
+    if (window.isDestroyed()) return;
+    const at = standing(event);
+    if (at) {
+      if (!started.has(event.jobId)) started.set(event.jobId, Date.now() - at.elapsedMs);
       blocker ??= powerSaveBlocker.start('prevent-app-suspension');
-      const { done, total } = event.progress;
+      const { done, total } = at;
       // Above 1 means "busy, no telling how long".
       window.setProgressBar(total === null || total <= 0 ? 2 : Math.min(1, done / total));
       return;
     }
+    if (event.kind !== 'done' && event.kind !== 'trained' && event.kind !== 'failed') return;
     const ranMs = Date.now() - (started.get(event.jobId) ?? Date.now());
     started.delete(event.jobId);
     allowSleep();
     window.setProgressBar(-1);
     const cancelled = event.kind === 'failed' && event.error.code === 'E_CANCELLED';
     if (!cancelled && ranMs > notifyAfterMs && !window.isFocused() && Notification.isSupported()) {
-      const notification = new Notification({ title: 'Snug', body: event.kind === 'done' ? words.done : words.failed });
+      const notification = new Notification({ title: 'Snug', body: words[event.kind] });
       notification.on('click', () => window.show());
       notification.show();
     }
   });
+}
+
+/** How far a running job is; null for an event that does not tell. */
+function standing(event: JobEvent): { done: number; total: number | null; elapsedMs: number } | null {
+  if (event.kind === 'progress') return { ...event.progress, elapsedMs: event.elapsedMs };
+  if (event.kind !== 'training') return null;
+  const { step, totalSteps, elapsedMs } = event.training;
+  return { done: step, total: totalSteps, elapsedMs };
 }
 
 /** Closing the window while a job runs asks first; the safe answer is the default one. */

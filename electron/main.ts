@@ -1,6 +1,7 @@
 import path from 'node:path';
 import { app, type BrowserWindow, session } from 'electron';
 import { openAccuracy } from '../src/app/accuracy/store.js';
+import { TrainingStore } from '../src/app/training-store.js';
 import { createDoor, type Door } from '../src/app/door/door.js';
 import { doorInfo } from '../src/app/door/info.js';
 import { readPageFiles } from '../src/app/door/page-files.js';
@@ -64,7 +65,7 @@ async function start(): Promise<void> {
   const text = words(languages);
   const settings = await openSettings(settingsDirectory());
   const theDoor = createDoor({
-    service: desktopEngine(openAccuracy(settingsDirectory())),
+    service: desktopEngine(openAccuracy(settingsDirectory()), new TrainingStore(settingsDirectory())),
     recents: createRecents(settings),
     info: doorInfo('desktop', languages),
     // Results stand beside the model; a bundled sample has no place of the user's, so it goes to Downloads.

@@ -49,6 +49,19 @@ const api: Required<SnugApi> = {
   stopCalibration: () => call('stopCalibration'),
   measurePruning: (modelId) => call('measurePruning', modelId),
   stopMeasuringPruning: (modelId) => call('stopMeasuringPruning', modelId),
+  measureBatches: (request) => call('measureBatches', request),
+  stopMeasuringBatches: (modelId) => call('stopMeasuringBatches', modelId),
+  trainingSetup: (modelId) => call('trainingSetup', modelId),
+  async attachTraining(modelId, role, files) {
+    const registered = await register(files);
+    return registered.ok ? call('attachTraining', modelId, role, registered.value) : registered;
+  },
+  planTraining: (request) => call('planTraining', request),
+  startTraining: (request) => call('startTraining', request),
+  resumeTraining: (modelId) => call('resumeTraining', modelId),
+  discardTraining: (modelId) => call('discardTraining', modelId),
+  stopTraining: (jobId) => call('stopTraining', jobId),
+  openOutput: (jobId) => call('openOutput', jobId),
   startFit: (request) => call('startFit', request),
   cancel: (jobId) => call('cancel', jobId),
   onJobEvent: (listener) => subscribe(channels.job, listener),

@@ -16,6 +16,7 @@ const english = {
   stillWorking: 'Snug is still working.',
   stillWorkingDetail: 'Stopping now leaves your original as it is. What was not finished is thrown away.',
   done: 'The smaller model is ready.',
+  trained: 'The trained model is ready.',
   failed: 'Snug could not finish.',
 };
 
@@ -36,6 +37,7 @@ const chinese: Words = {
   stillWorking: 'Snug 仍在运行。',
   stillWorkingDetail: '现在停止不会改动原始文件，未完成的内容会被丢弃。',
   done: '更小的模型已就绪。',
+  trained: '训练好的模型已就绪。',
   failed: 'Snug 未能完成。',
 };
 

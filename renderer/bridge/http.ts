@@ -1,5 +1,6 @@
 import type { DoorInfo, OpenModel, RecentModel, SampleModel, SnugApi } from '../../src/contract/api.js';
 import type { ErrorReport, Result } from '../../src/contract/errors.js';
+import type { TrainingPlan, TrainingSetup } from '../../src/contract/training.js';
 import type { AccuracyView, FitReport, HardwareReading, JobEvent, PlanView } from '../../src/contract/types.js';
 import { relativeName } from './relative-names.js';
 
@@ -89,6 +90,19 @@ export function createHttpBridge(origin: string): SnugApi {
     stopCalibration: () => call<null>('stopCalibration'),
     measurePruning: (modelId) => call<null>('measurePruning', modelId),
     stopMeasuringPruning: (modelId) => call<null>('stopMeasuringPruning', modelId),
+    measureBatches: (request) => call<null>('measureBatches', request),
+    stopMeasuringBatches: (modelId) => call<null>('stopMeasuringBatches', modelId),
+    trainingSetup: (modelId) => call<TrainingSetup>('trainingSetup', modelId),
+    async attachTraining(modelId, role, files) {
+      const sent = await upload(files);
+      return sent.ok ? call<TrainingSetup>('attachTraining', modelId, role, sent.value) : sent;
+    },
+    planTraining: (request) => call<TrainingPlan>('planTraining', request),
+    startTraining: (request) => call<{ jobId: string }>('startTraining', request),
+    resumeTraining: (modelId) => call<{ jobId: string }>('resumeTraining', modelId),
+    discardTraining: (modelId) => call<TrainingSetup>('discardTraining', modelId),
+    stopTraining: (jobId) => call<null>('stopTraining', jobId),
+    openOutput: (jobId) => call<OpenModel>('openOutput', jobId),
     startFit: (request) => call<{ jobId: string }>('startFit', request),
     cancel: (jobId) => call<{ kept: FitReport | null }>('cancel', jobId),
     onJobEvent(listener) {

@@ -1,13 +1,7 @@
 import type { SnugApi } from '../../src/contract/api.js';
 import type { ErrorReport } from '../../src/contract/errors.js';
-import type {
-  FitReport,
-  JobEvent,
-  JobPhase,
-  JobProgress,
-  MemorySample,
-  PlanRequest,
-} from '../../src/contract/types.js';
+import type { FitReport, JobEvent, JobPhase, JobProgress, PlanRequest } from '../../src/contract/types.js';
+import { RunningJob } from './running-job.svelte.js';
 
 export const phases: readonly JobPhase[] = [
   'reading',
@@ -26,33 +20,18 @@ export type JobEnd =
 
 /** Time left is a guess; before this much of a phase has passed it would only flicker. */
 const timeLeftAfterMs = 5000;
-/** A minute at four samples a second: as much as a gauge can show. */
-const shownSamples = 240;
 
-/** One run of the engine as the page sees it. */
-export class Job {
-  readonly #api: SnugApi;
+/** One fit as the page sees it. */
+export class Job extends RunningJob {
   readonly #onEnd: (end: JobEnd) => void;
-  jobId: string | null = $state(null);
   progress: JobProgress | null = $state.raw(null);
-  elapsedMs = $state(0);
-  stopping = $state(false);
   /** Phases that have begun; a phase the engine leaves out is never among them. */
   begun: JobPhase[] = $state.raw([]);
-  /** The newest samples of the memory the running model holds. */
-  samples: MemorySample[] = $state.raw([]);
-  highestBytes = $state(0);
-  /** When the newest sample came, on the clock of `elapsedMs`. */
-  sampledAtMs = $state(0);
 
-  #startedAt = 0;
   #phaseStartedAt = 0;
-  #early: JobEvent[] = [];
-  #clock: ReturnType<typeof setInterval> | undefined;
-  #over = false;
 
   constructor(api: SnugApi, onEnd: (end: JobEnd) => void) {
-    this.#api = api;
+    super(api);
     this.#onEnd = onEnd;
   }
 
@@ -72,74 +51,45 @@ export class Job {
   /** Milliseconds this phase should still take; null while that cannot be said honestly. */
   get leftMs(): number | null {
     const share = this.phaseShare;
-    const spent = this.#startedAt + this.elapsedMs - this.#phaseStartedAt;
+    const spent = this.startedAt + this.elapsedMs - this.#phaseStartedAt;
     if (share === null || share <= 0 || this.elapsedMs < timeLeftAfterMs || spent < 1000) return null;
     return (spent / share) * (1 - share);
   }
 
   async start(request: PlanRequest): Promise<void> {
-    this.#startedAt = performance.now();
-    this.#phaseStartedAt = this.#startedAt;
-    this.#clock = setInterval(() => (this.elapsedMs = performance.now() - this.#startedAt), 250);
-    const reply = await this.#api.startFit(request);
-    if (this.#over) {
-      // Stopped before the engine had answered: the job it started must not go on unseen.
-      if (reply.ok) await this.#api.cancel(reply.value.jobId);
-      return;
-    }
-    if (!reply.ok) {
-      this.#end({ kind: 'failed', error: reply.error, bestSoFar: null });
-      return;
-    }
-    this.jobId = reply.value.jobId;
-    // Events may overtake the reply that names the job.
-    for (const event of this.#early.splice(0)) this.take(event);
+    this.#phaseStartedAt = performance.now();
+    const error = await this.begin(() => this.api.startFit(request));
+    if (error !== null) this.#end({ kind: 'failed', error, bestSoFar: null });
   }
 
-  take(event: JobEvent): void {
-    if (this.#over) return;
-    if (this.jobId === null) {
-      this.#early.push(event);
-      return;
-    }
-    if (event.jobId !== this.jobId || event.kind === 'accuracy' || event.kind === 'pruning') return;
-    if (event.kind === 'memory') {
-      this.samples = [...this.samples, event.sample].slice(-shownSamples);
-      this.sampledAtMs = performance.now() - this.#startedAt;
-      this.highestBytes = Math.max(this.highestBytes, event.sample.usedBytes);
-      return;
-    }
+  protected override receive(event: JobEvent): void {
     if (event.kind === 'progress') {
       if (event.progress.phase !== this.progress?.phase) this.#phaseStartedAt = performance.now();
       if (!this.begun.includes(event.progress.phase)) this.begun = [...this.begun, event.progress.phase];
       this.progress = event.progress;
     } else if (event.kind === 'done') {
       this.#end({ kind: 'done', report: event.report });
-    } else if (this.stopping && event.error.code === 'E_CANCELLED') {
+    } else if (event.kind === 'failed') {
       // No failure: the reply to the stop is on its way and says what was kept.
-      return;
-    } else {
+      if (this.stopping && event.error.code === 'E_CANCELLED') return;
       this.#end({ kind: 'failed', error: event.error, bestSoFar: event.bestSoFar });
     }
   }
 
   async stop(): Promise<void> {
-    if (this.stopping || this.#over) return;
+    if (this.stopping || this.over) return;
     this.stopping = true;
     const jobId = this.jobId;
     if (jobId === null) {
       this.#end({ kind: 'stopped', kept: null });
       return;
     }
-    const reply = await this.#api.cancel(jobId);
+    const reply = await this.api.cancel(jobId);
     if (reply.ok) this.#end({ kind: 'stopped', kept: reply.value.kept });
     else this.#end({ kind: 'failed', error: reply.error, bestSoFar: null });
   }
 
   #end(end: JobEnd): void {
-    if (this.#over) return;
-    this.#over = true;
-    clearInterval(this.#clock);
-    this.#onEnd(end);
+    if (this.finish()) this.#onEnd(end);
   }
 }

@@ -1,20 +1,28 @@
 import type { ErrorReport } from '../contract/errors.js';
 import { SnugError } from '../contract/errors.js';
+import type { BatchSweep } from '../contract/throughput.js';
 import type { JobProgress, PruneCurve } from '../contract/types.js';
 import { entryPath } from '../runtime/entry.js';
 import type { SpawnRequest, SpawnRuntime, StartedProcess } from '../runtime/spawn.js';
 import { runtimeEnv } from '../runtime/spawn.js';
 import type { EngineAnswers, EngineRequest, FromEngine, ToEngine } from './engine-protocol.js';
 import { RelayHost } from './relay.js';
+import type { TrainingNews } from './training-run.js';
 
 export type SpawnEngine = (request: SpawnRequest) => StartedProcess<ToEngine, FromEngine>;
 
-export interface EngineClientOptions {
+/** Told what an engine says while it works. */
+export interface EngineListeners {
+  onProgress?: (progress: JobProgress) => void;
+  onCurve?: (curve: PruneCurve) => void;
+  onSweep?: (sweep: BatchSweep) => void;
+  onTraining?: (news: TrainingNews) => void;
+}
+
+export interface EngineClientOptions extends EngineListeners {
   spawn: SpawnEngine;
   /** Given when engines may not start processes: the door starts onnxruntime for them. */
   spawnRuntime?: SpawnRuntime;
-  onProgress?: (progress: JobProgress) => void;
-  onCurve?: (curve: PruneCurve) => void;
 }
 
 type Answer = EngineAnswers[keyof EngineAnswers];
@@ -77,6 +85,8 @@ export class EngineClient {
   private receive(message: FromEngine): void {
     if ('progress' in message) this.options.onProgress?.(message.progress);
     else if ('curve' in message) this.options.onCurve?.(message.curve);
+    else if ('sweep' in message) this.options.onSweep?.(message.sweep);
+    else if ('training' in message) this.options.onTraining?.(message.training);
     else if ('started' in message) this.grandchildren.add(message.started);
     else if ('base' in message) this.runtimes.set(message.base.pid, message.base.bytes);
     else if ('gone' in message) {

@@ -6,17 +6,19 @@
 import { SnugError } from '../contract/errors.js';
 import { Analysis } from '../fit/analysis.js';
 import { fitModel } from '../fit/fit.js';
+import { sweepBatches, throughputOf } from '../fit/batch-sweep.js';
 import { measurePruneCurve } from '../fit/prune-curve.js';
 import { Planner } from '../fit/solve.js';
 import { createRuntime } from '../runtime/client.js';
 import type { Dataset } from '../runtime/dataset-types.js';
 import { ownChannel } from '../runtime/own-channel.js';
-import type { Runtime } from '../runtime/types.js';
 import type { EngineAnswers, EngineRequest, FromEngine, ToEngine } from './engine-protocol.js';
 import type { OpenedModel } from './open.js';
 import { calibrate } from './accuracy/calibrate.js';
-import { freeNow, openData, openModel, requireProvider } from './open.js';
+import { defaultBudget, freeNow, openData, openModel, requireProvider } from './open.js';
 import { relaySpawn } from './relay.js';
+import { TrainingFiles } from './training-files.js';
+import { runTraining } from './training-run.js';
 
 /** A plan is asked for while a hand moves a slider: beyond this, neighbours stand in and the door asks again. */
 const patienceMs = 80;
@@ -28,10 +30,11 @@ const abort = new AbortController();
 let opened: OpenedModel | null = null;
 let data: Dataset | null = null;
 let dataPath: string | null = null;
-let runtime: Runtime | null = null;
+let runtime: ReturnType<typeof createRuntime> | null = null;
+let trainingFiles: TrainingFiles | null = null;
 const planners = new Map<string, Planner>();
 
-function theRuntime(relayed: boolean): Runtime {
+function theRuntime(relayed: boolean): ReturnType<typeof createRuntime> {
   runtime ??= createRuntime({
     ...(relayed ? { spawn: relay.spawn } : {}),
     signal: abort.signal,
@@ -73,7 +76,8 @@ async function answer(request: EngineRequest, relayed: boolean): Promise<EngineA
       planner.analysis.known = request.known;
       planner.setCurve(request.curve);
       const pins = { ...request.pins, dims: { ...data?.dims, ...request.pins.dims } };
-      return planner.solve(request.budgetBytes, pins, patienceMs);
+      const view = planner.solve(request.budgetBytes, pins, patienceMs);
+      return request.sweep ? { ...view, throughput: throughputOf(view, request.sweep) } : view;
     }
     case 'fit': {
       const model = openModel(request.path);
@@ -110,6 +114,34 @@ async function answer(request: EngineRequest, relayed: boolean): Promise<EngineA
         onCurve: (curve) => channel.post({ curve }),
         signal: abort.signal,
       });
+    }
+    case 'batch-sweep': {
+      const model = openModel(request.path);
+      const run = theRuntime(relayed);
+      await requireProvider(run, request.provider);
+      const dataset = request.dataPath ? await openData(request.dataPath, model, request.dims) : null;
+      return sweepBatches({
+        model: model.model,
+        modelPath: model.path,
+        inputs: model.inputs,
+        dataset,
+        runtime: run,
+        provider: request.provider,
+        dims: { ...dataset?.dims, ...request.dims },
+        limitBytes: await defaultBudget(run, request.provider),
+        onSweep: (sweep) => channel.post({ sweep }),
+      });
+    }
+    case 'training-look':
+      trainingFiles ??= new TrainingFiles(theModel());
+      return trainingFiles.look(request.files, request.checkpoint);
+    case 'training-plan':
+      trainingFiles ??= new TrainingFiles(theModel());
+      return trainingFiles.plan(request);
+    case 'train': {
+      const run = theRuntime(relayed);
+      await requireProvider(run, request.provider);
+      return runTraining(request, run, abort.signal, (training) => channel.post({ training }));
     }
     case 'calibrate': {
       const run = theRuntime(relayed);

@@ -11,14 +11,30 @@ import type {
 } from '../contract/types.js';
 import type { ProcessExit } from '../runtime/errors.js';
 import type { FromProcess, ToProcess } from '../runtime/protocol.js';
+import type { BatchSweep } from '../contract/throughput.js';
+import type { TrainingPlan, TrainingReport } from '../contract/training.js';
+import type { TrainingLook, TrainingPaths, TrainingPlanRequest } from './training-files.js';
+import type { TrainingNews, TrainingRun } from './training-run.js';
 import type { CalibrationResult } from './accuracy/calibrate.js';
 
 /** What a door asks of an engine process. One process holds one model, or does one fit. */
 export type EngineRequest =
   | { kind: 'open'; path: string }
   | { kind: 'data'; path: string }
-  | { kind: 'plan'; budgetBytes: number; provider: Provider; pins: Pins; known: KnownError; curve: PruneCurve | null }
+  | {
+      kind: 'plan';
+      budgetBytes: number;
+      provider: Provider;
+      pins: Pins;
+      known: KnownError;
+      curve: PruneCurve | null;
+      sweep: BatchSweep | null;
+    }
   | { kind: 'prune-curve'; path: string; dataPath: string }
+  | { kind: 'batch-sweep'; path: string; dataPath: string | null; provider: Provider; dims: Record<string, number> }
+  | { kind: 'training-look'; files: TrainingPaths; checkpoint: string | null }
+  | ({ kind: 'training-plan' } & TrainingPlanRequest)
+  | ({ kind: 'train' } & TrainingRun)
   | { kind: 'calibrate'; provider: Provider }
   | {
       kind: 'fit';
@@ -38,6 +54,10 @@ export interface EngineAnswers {
   plan: PlanView;
   fit: FitReport;
   'prune-curve': PruneCurve;
+  'batch-sweep': BatchSweep;
+  'training-look': TrainingLook;
+  'training-plan': TrainingPlan;
+  train: TrainingReport;
   calibrate: CalibrationResult;
 }
 
@@ -59,6 +79,8 @@ export type FromEngine =
   | { progress: JobProgress }
   /** What is measured so far of a damage curve. */
   | { curve: PruneCurve }
+  | { sweep: BatchSweep }
+  | { training: TrainingNews }
   /** A process the engine started itself, so that its owner can end it together with the engine. */
   | { started: number }
   /** A runtime process has loaded its library and nothing of a model: what it holds is its own. */

@@ -1,129 +1,121 @@
-import { randomUUID } from 'node:crypto';
-import path from 'node:path';
 import type { OpenModel, SampleModel } from '../contract/api.js';
 import { SnugError } from '../contract/errors.js';
+import type {
+  TrainingFileRole,
+  TrainingPlan,
+  TrainingReport,
+  TrainingRequest,
+  TrainingSetup,
+} from '../contract/training.js';
+import type { BatchSweep } from '../contract/throughput.js';
 import type {
   AccuracyView,
   FitReport,
   HardwareReading,
   JobEvent,
-  ModelSummary,
   PlanRequest,
   PlanView,
   Provider,
+  PruneCurve,
 } from '../contract/types.js';
 import { readHardware } from '../hardware/read.js';
-import { freeOutputName, sweepWork } from '../fit/workspace.js';
 import { createRuntime } from '../runtime/client.js';
-import type { SpawnRuntime } from '../runtime/spawn.js';
 import { forkProcess, forkRuntime } from '../runtime/spawn.js';
+import type { EngineService, EngineServiceOptions } from './engine-service.js';
 import { Calibrator } from './accuracy/calibrator.js';
 import { deviceKey } from './accuracy/device.js';
 import { runsOfReport } from './accuracy/runs.js';
 import { openAccuracy, type AccuracyStore, type DeviceKey } from './accuracy/store.js';
-import { PruneMeasuring } from './prune-measuring.js';
-import type { SpawnEngine } from './engine-client.js';
-import { EngineClient, type EngineClientOptions } from './engine-client.js';
+import { EngineClient, type EngineListeners } from './engine-client.js';
+import { FitJobs } from './fit-jobs.js';
+import { Measuring } from './measuring.js';
+import { OpenModels, type HeldModel } from './open-models.js';
 import { deviceFor, defaultProvider } from './open.js';
 import { Trace } from './trace.js';
 import { reportHtml } from './report-html.js';
 import { bundledSamples } from './samples.js';
-
-/** What a door with a screen needs; lives in the door's process, heavy work happens in engine processes. */
-export interface EngineService {
-  hardware(): Promise<HardwareReading>;
-  samples(): SampleModel[];
-  /** @throws SnugError of reading and checking the file */
-  open(modelPath: string): Promise<OpenModel>;
-  openSample(id: string): Promise<OpenModel>;
-  attachData(modelId: string, dataPath: string): Promise<OpenModel>;
-  plan(request: PlanRequest): Promise<PlanView>;
-  accuracy(): Promise<AccuracyView>;
-  clearAccuracy(): Promise<AccuracyView>;
-  /** @throws SnugError of the run; `E_CANCELLED` when it was stopped */
-  calibrate(provider: Provider): Promise<AccuracyView>;
-  stopCalibration(): Promise<void>;
-  /** @throws SnugError `E_USAGE` without samples */
-  measurePruning(modelId: string): Promise<void>;
-  stopMeasuringPruning(modelId: string): Promise<void>;
-  startFit(request: PlanRequest, outputDirectory?: string): Promise<{ jobId: string }>;
-  /** Acts within a second; answers with the best finished result, if there is one. */
-  cancel(jobId: string): Promise<{ kept: FitReport | null }>;
-  onJobEvent(listener: (event: JobEvent) => void): () => void;
-  outputOf(jobId: string): { path: string; report: FitReport } | null;
-  reportHtml(jobId: string): string | null;
-  /** Ends every process it started. */
-  close(): Promise<void>;
-}
-
-export interface EngineServiceOptions {
-  spawnEngine?: SpawnEngine;
-  spawnRuntime?: SpawnRuntime;
-  /** True where an engine process may not start processes itself (Electron). */
-  relayRuntimes?: boolean;
-  /** Where predictions and calibrations are kept; in memory only when left out. */
-  accuracy?: AccuracyStore;
-  /** Whether a device is calibrated by itself when it is first planned for. Default false. */
-  autoCalibrate?: boolean;
-}
-
-interface Open {
-  path: string;
-  summary: ModelSummary;
-  dataPath: string | null;
-  data: OpenModel['data'];
-  engine: EngineClient;
-}
-
-interface Job {
-  engine: EngineClient;
-  outputPath: string;
-  report: FitReport | null;
-  over: boolean;
-  finished: Promise<void>;
-}
-
-/** Open models keep an engine process each; older ones are let go. */
-const maxOpenModels = 3;
-/** How long a stopped job may take to hand over its best result before it is ended. */
-const stopGraceMs = 700;
+import { TrainingJobs } from './training-jobs.js';
+import { TrainingStore } from './training-store.js';
 
 export function createEngineService(options: EngineServiceOptions = {}): EngineService {
   return new LocalEngineService(options);
 }
 
+/** What measurements of pruning rest on. */
+const samplesOf = ({ dataPath }: HeldModel): string => dataPath ?? '';
+
 class LocalEngineService implements EngineService {
-  private readonly models = new Map<string, Open>();
-  private readonly jobs = new Map<string, Job>();
   private readonly listeners = new Set<(event: JobEvent) => void>();
   private installed: Promise<Provider[]> | null = null;
   private reading: HardwareReading | null = null;
   private readonly record: AccuracyStore;
   private readonly calibrator: Calibrator;
-  private readonly pruning: PruneMeasuring;
+  private readonly models: OpenModels;
+  private readonly fits: FitJobs;
+  private readonly trainings: TrainingJobs;
+  private readonly pruning: Measuring<PruneCurve>;
+  private readonly batches: Measuring<BatchSweep>;
 
   constructor(private readonly options: EngineServiceOptions) {
+    const startEngine = (listeners?: EngineListeners): EngineClient => this.engine(listeners);
+    const emit = (event: JobEvent): void => this.emit(event);
+    const trace = (jobId: string, provider: Provider, engine: EngineClient): Promise<Trace> =>
+      this.trace(jobId, provider, engine);
     this.record = options.accuracy ?? openAccuracy(null);
     this.calibrator = new Calibrator({
       store: this.record,
-      startEngine: () => this.engine(),
+      startEngine,
       keyOf: (provider) => this.keyOf(provider),
-      busy: () => this.pruning.running || [...this.jobs.values()].some((job) => !job.over),
+      busy: () => [this.pruning, this.batches, this.fits, this.trainings].some(({ running }) => running),
       onChange: () => void this.tellAccuracy('calibration'),
     });
-    this.pruning = new PruneMeasuring({
+    this.models = new OpenModels({ startEngine, onClose: (modelId) => this.forget(modelId) });
+    this.fits = new FitJobs({ startEngine, emit, trace, onReport: (jobId, report) => this.learn(jobId, report) });
+    this.trainings = new TrainingJobs({
+      startEngine,
+      emit,
+      trace,
+      store: options.trainings ?? new TrainingStore(null),
+    });
+    this.pruning = new Measuring({
       startEngine: (onCurve) => this.engine({ onCurve }),
-      onCurve: (modelId, curve) => this.emit({ jobId: modelId, kind: 'pruning', curve }),
+      onPart: (modelId, curve) => emit({ jobId: modelId, kind: 'pruning', curve }),
+    });
+    this.batches = new Measuring({
+      startEngine: (onSweep) => this.engine({ onSweep }),
+      onPart: (modelId, sweep) => emit({ jobId: modelId, kind: 'batches', sweep }),
     });
   }
 
-  private engine(listeners: Pick<EngineClientOptions, 'onProgress' | 'onCurve'> = {}): EngineClient {
+  private engine(listeners: EngineListeners = {}): EngineClient {
     const { spawnEngine, spawnRuntime, relayRuntimes } = this.options;
     return new EngineClient({
       spawn: spawnEngine ?? forkProcess,
       ...(relayRuntimes ? { spawnRuntime: spawnRuntime ?? forkRuntime } : {}),
       ...listeners,
     });
+  }
+
+  private async trace(jobId: string, provider: Provider, engine: EngineClient): Promise<Trace> {
+    return new Trace({
+      gpu: deviceFor(this.reading ?? (await this.hardware()), provider),
+      provider,
+      runtimes: () => engine.runtimes,
+      onSample: (sample) => this.emit({ jobId, kind: 'memory', sample }),
+    });
+  }
+
+  /** Two models measured side by side would spoil both figures; the calibration comes back by itself. */
+  private async quiet(): Promise<void> {
+    await this.calibrator.stop();
+    this.pruning.stopAll();
+    this.batches.stopAll();
+  }
+
+  private forget(modelId: string): void {
+    this.pruning.forget(modelId);
+    this.batches.forget(modelId);
+    this.trainings.forget(modelId);
   }
 
   private providers(): Promise<Provider[]> {
@@ -180,23 +172,8 @@ class LocalEngineService implements EngineService {
     }));
   }
 
-  async open(modelPath: string): Promise<OpenModel> {
-    const engine = this.engine();
-    try {
-      const summary = await engine.ask({ kind: 'open', path: modelPath });
-      const modelId = randomUUID();
-      this.models.set(modelId, { path: modelPath, summary, dataPath: null, data: null, engine });
-      for (const [id, model] of this.models) {
-        if (this.models.size <= maxOpenModels) break;
-        model.engine.kill();
-        this.pruning.forget(id);
-        this.models.delete(id);
-      }
-      return { modelId, summary, data: null };
-    } catch (error) {
-      engine.kill();
-      throw error;
-    }
+  open(modelPath: string): Promise<OpenModel> {
+    return this.models.open(modelPath);
   }
 
   async openSample(id: string): Promise<OpenModel> {
@@ -206,49 +183,39 @@ class LocalEngineService implements EngineService {
     return sample.dataPath === null ? opened : this.attachData(opened.modelId, sample.dataPath);
   }
 
-  private model(modelId: string): Open {
-    const model = this.models.get(modelId);
-    if (!model) {
-      throw new SnugError('E_NOT_FOUND', 'This model is no longer open.', { action: 'Open the model again.' });
-    }
-    return model;
-  }
-
-  async attachData(modelId: string, dataPath: string): Promise<OpenModel> {
-    const model = this.model(modelId);
+  attachData(modelId: string, dataPath: string): Promise<OpenModel> {
     this.pruning.forget(modelId);
-    model.data = await model.engine.ask({ kind: 'data', path: dataPath });
-    model.dataPath = dataPath;
-    return { modelId, summary: model.summary, data: model.data };
+    this.batches.forget(modelId);
+    return this.models.attachData(modelId, dataPath);
   }
 
-  private async providerOf(request: PlanRequest): Promise<Provider> {
-    if (request.pins.provider) return request.pins.provider;
-    return defaultProvider(await this.hardware(), await this.providers());
+  private async providerOf(pinned: Provider | undefined): Promise<Provider> {
+    return pinned ?? defaultProvider(await this.hardware(), await this.providers());
   }
 
   async plan(request: PlanRequest): Promise<PlanView> {
-    const model = this.model(request.modelId);
-    const { budgetBytes, pins } = request;
-    const provider = await this.providerOf(request);
+    const { modelId, budgetBytes, pins } = request;
+    const model = this.models.get(modelId);
+    const provider = await this.providerOf(pins.provider);
     const known = await this.record.known(await this.keyOf(provider));
-    const curve = this.pruning.curveOf(request.modelId, model.dataPath);
-    const view = await model.engine.ask({ kind: 'plan', budgetBytes, provider, pins, known, curve });
+    const curve = this.pruning.partOf(modelId, samplesOf(model));
+    const sweep = this.batches.partOf(modelId, sweepBasis(model, provider, pins.dims));
+    const view = await model.engine.ask({ kind: 'plan', budgetBytes, provider, pins, known, curve, sweep });
     if (this.options.autoCalibrate) this.calibrator.soon(provider);
     return view;
   }
 
-  measurePruning(modelId: string): Promise<void> {
-    const { path: modelPath, dataPath } = this.model(modelId);
+  async measurePruning(modelId: string): Promise<void> {
+    const { path, dataPath } = this.models.get(modelId);
     if (dataPath === null) {
-      return Promise.reject(
-        new SnugError('E_USAGE', 'What pruning does to the answers is measured on samples.', {
-          action: 'Attach samples first.',
-        }),
-      );
+      throw new SnugError('E_USAGE', 'What pruning does to the answers is measured on samples.', {
+        action: 'Attach samples first.',
+      });
     }
-    this.pruning.start(modelId, modelPath, dataPath);
-    return Promise.resolve();
+    this.batches.stopAll();
+    const empty: PruneCurve = { points: [], samples: 0, state: 'measuring', total: 0 };
+    this.pruning.start(modelId, dataPath, empty, (engine) => engine.ask({ kind: 'prune-curve', path, dataPath }));
+    await Promise.resolve();
   }
 
   stopMeasuringPruning(modelId: string): Promise<void> {
@@ -256,63 +223,75 @@ class LocalEngineService implements EngineService {
     return Promise.resolve();
   }
 
-  async startFit(request: PlanRequest, outputDirectory?: string): Promise<{ jobId: string }> {
-    const model = this.model(request.modelId);
-    const jobId = randomUUID();
-    // Two models measured side by side would spoil both figures; the calibration comes back by itself.
+  async measureBatches({ modelId, pins }: PlanRequest): Promise<void> {
+    const model = this.models.get(modelId);
+    const { path, dataPath } = model;
+    const provider = await this.providerOf(pins.provider);
+    const dims = pins.dims ?? {};
     await this.calibrator.stop();
     this.pruning.stopAll();
-    const started = performance.now();
-    const engine = this.engine({
-      onProgress: (progress) =>
-        this.emit({ jobId, kind: 'progress', progress, elapsedMs: performance.now() - started }),
-    });
-    const outputPath = freeOutputName(outputDirectory ?? path.dirname(model.path), path.parse(model.path).name);
-    const provider = await this.providerOf(request);
-    const key = await this.keyOf(provider);
-    const known = await this.record.known(key);
-    const job: Job = { engine, outputPath, report: null, over: false, finished: Promise.resolve() };
-    this.jobs.set(jobId, job);
-    const trace = new Trace({
-      gpu: deviceFor(this.reading ?? (await this.hardware()), provider),
-      provider,
-      runtimes: () => engine.runtimes,
-      onSample: (sample) => this.emit({ jobId, kind: 'memory', sample }),
-    });
-    const { budgetBytes, pins } = request;
-    const curve = this.pruning.curveOf(request.modelId, model.dataPath);
-    const files = { path: model.path, dataPath: model.dataPath, outputPath };
-    job.finished = engine
-      .ask({ kind: 'fit', ...files, budgetBytes, provider, pins, known, curve })
-      .finally(() => trace.stop())
-      .then(
-        (report) => {
-          job.report = trace.samples.length > 0 ? { ...report, trace: [...trace.samples] } : report;
-          this.emit({ jobId, kind: 'done', report: job.report });
-          return this.record.addRuns(runsOfReport(report, key, Date.now()));
-        },
-        (error: unknown) =>
-          this.emit({ jobId, kind: 'failed', error: SnugError.from(error).toReport(), bestSoFar: null }),
-      )
-      .finally(async () => {
-        job.over = true;
-        engine.kill();
-        await engine.exited;
-        sweepWork(path.dirname(outputPath));
-        if (job.report) await this.tellAccuracy(jobId);
-      });
-    return { jobId };
+    const empty: BatchSweep = { provider, points: [], state: 'measuring', total: 0 };
+    this.batches.start(modelId, sweepBasis(model, provider, dims), empty, (engine) =>
+      engine.ask({ kind: 'batch-sweep', path, dataPath, provider, dims }),
+    );
+  }
+
+  stopMeasuringBatches(modelId: string): Promise<void> {
+    this.batches.stop(modelId);
+    return Promise.resolve();
+  }
+
+  trainingSetup(modelId: string): Promise<TrainingSetup> {
+    return this.trainings.setup(modelId, this.models.get(modelId));
+  }
+
+  attachTraining(modelId: string, role: TrainingFileRole, file: string): Promise<TrainingSetup> {
+    return this.trainings.attach(modelId, this.models.get(modelId), role, file);
+  }
+
+  async planTraining(request: TrainingRequest): Promise<TrainingPlan> {
+    const provider = await this.providerOf(request.provider);
+    return this.trainings.plan(request, this.models.get(request.modelId), provider);
+  }
+
+  async startTraining(request: TrainingRequest, outputDirectory?: string): Promise<{ jobId: string }> {
+    const model = this.models.get(request.modelId);
+    await this.quiet();
+    return this.trainings.start(request, model, await this.providerOf(request.provider), outputDirectory);
+  }
+
+  async resumeTraining(modelId: string): Promise<{ jobId: string }> {
+    const model = this.models.get(modelId);
+    await this.quiet();
+    return this.trainings.resume(model);
+  }
+
+  discardTraining(modelId: string): Promise<TrainingSetup> {
+    return this.trainings.discard(modelId, this.models.get(modelId));
+  }
+
+  stopTraining(jobId: string): Promise<void> {
+    this.trainings.stop(jobId);
+    return Promise.resolve();
+  }
+
+  async startFit(request: PlanRequest, outputDirectory?: string): Promise<{ jobId: string }> {
+    const model = this.models.get(request.modelId);
+    await this.quiet();
+    const provider = await this.providerOf(request.pins.provider);
+    const known = await this.record.known(await this.keyOf(provider));
+    const curve = this.pruning.partOf(request.modelId, samplesOf(model));
+    return this.fits.start({ model, request, provider, known, curve, outputDirectory });
+  }
+
+  private async learn(jobId: string, report: FitReport): Promise<void> {
+    const key = await this.keyOf(report.plan.provider);
+    await this.record.addRuns(runsOfReport(report, key, Date.now()));
+    await this.tellAccuracy(jobId);
   }
 
   async cancel(jobId: string): Promise<{ kept: FitReport | null }> {
-    const job = this.jobs.get(jobId);
-    if (!job) return { kept: null };
-    job.engine.requestStop();
-    const grace = new Promise<void>((resolve) => setTimeout(resolve, stopGraceMs).unref());
-    await Promise.race([job.finished, grace]);
-    if (!job.report) job.engine.kill();
-    await job.finished;
-    return { kept: job.report };
+    return (await this.trainings.cancel(jobId)) ? { kept: null } : this.fits.cancel(jobId);
   }
 
   onJobEvent(listener: (event: JobEvent) => void): () => void {
@@ -324,23 +303,25 @@ class LocalEngineService implements EngineService {
     for (const listener of this.listeners) listener(event);
   }
 
-  outputOf(jobId: string): { path: string; report: FitReport } | null {
-    const job = this.jobs.get(jobId);
-    return job?.report?.output ? { path: job.report.output.path, report: job.report } : null;
+  outputOf(jobId: string): { path: string; report: FitReport | TrainingReport } | null {
+    const report = this.fits.reportOf(jobId) ?? this.trainings.reportOf(jobId);
+    return report?.output ? { path: report.output.path, report } : null;
   }
 
   reportHtml(jobId: string): string | null {
-    const report = this.jobs.get(jobId)?.report;
+    const report = this.fits.reportOf(jobId);
     return report ? reportHtml(report) : null;
   }
 
   async close(): Promise<void> {
-    for (const job of this.jobs.values()) job.engine.kill();
-    await this.calibrator.stop();
-    this.pruning.stopAll();
-    for (const model of this.models.values()) model.engine.kill();
-    await Promise.allSettled([...this.jobs.values()].map((job) => job.finished));
-    this.models.clear();
+    await this.quiet();
+    this.models.close();
+    await Promise.all([this.fits.close(), this.trainings.close()]);
     this.listeners.clear();
   }
+}
+
+/** What a sweep over batch sizes rests on. */
+function sweepBasis(model: HeldModel, provider: Provider, dims: Record<string, number> = {}): string {
+  return JSON.stringify([samplesOf(model), provider, dims]);
 }

@@ -13,6 +13,7 @@ import type { TrainingRuntime } from '../runtime/training-types.js';
 import type { RuntimeTensor } from '../runtime/types.js';
 import { prepareTraining, trainedModel, type PreparedTraining, type TrainSettings } from '../train/prepare.js';
 import { SampleSource } from '../train/samples.js';
+import type { InputDims } from '../train/training-graph.js';
 import {
   bestFile,
   train,
@@ -78,7 +79,8 @@ export async function trainFile(request: TrainFileRequest): Promise<TrainFileRes
   checkOutput(outputPath, [...originalFiles(opened.model), ...(request.labels ? [request.labels] : [])], overwrite);
   const source = await SampleSource.open(dataset);
   const targets = await openTargets(request);
-  const { prepared, memory } = chooseMicroBatch(request, source, targets);
+  const { prepared, memory, fits } = chooseMicroBatch(request, source.inputDims, teacherOf(targets));
+  if (!fits) throw nothingFits(memory.peakBytes, request.budgetBytes ?? 0);
   const { microBatch } = prepared.settings;
   const weights = prepared.weights.map(({ name }) => name);
   const parameters = prepared.graphs.parameters.reduce((sum, { dims }) => sum + elements(dims), 0);
@@ -149,32 +151,52 @@ export function trainingMemory(
   return { run, stateBytes, peakBytes: runs + stateBytes };
 }
 
-/** The micro-batch asked for, or the largest that the estimate puts within the budget. */
-function chooseMicroBatch(
-  { opened, settings, microBatch, budgetBytes, provider, threads }: TrainFileRequest,
-  source: SampleSource,
-  targets: Targets,
-): { prepared: PreparedTraining; memory: TrainingMemory } {
-  const fixed = !Object.values(source.inputDims).some((dims) => dims.includes('batch'));
-  const teacher = targets.kind === 'teacher' ? openModel(targets.modelPath).model : undefined;
+type MicroBatchRequest = Pick<
+  TrainFileRequest,
+  'opened' | 'settings' | 'microBatch' | 'budgetBytes' | 'provider' | 'threads'
+>;
+
+/**
+ * The micro-batch asked for, or the largest that the estimate puts within the budget; one sample when none does.
+ * @throws SnugError E_NOT_SUPPORTED, E_USAGE, E_DATA_SHAPE
+ */
+export function chooseMicroBatch(
+  { opened, settings, microBatch, budgetBytes, provider, threads }: MicroBatchRequest,
+  inputDims: InputDims,
+  teacher: Model | undefined,
+): { prepared: PreparedTraining; memory: TrainingMemory; fits: boolean } {
+  const fixed = !Object.values(inputDims).some((dims) => dims.includes('batch'));
   const more = { ...(threads === undefined ? {} : { threads }), ...(teacher ? { teacher } : {}) };
   let size = fixed ? 1 : Math.min(microBatch ?? settings.batch, settings.batch);
-  const first = prepareTraining(opened.model, source.inputDims, { ...settings, microBatch: size });
+  const first = prepareTraining(opened.model, inputDims, { ...settings, microBatch: size });
   for (;;) {
     const prepared = { ...first, settings: { ...first.settings, microBatch: size } };
     const memory = trainingMemory(prepared, provider, more);
-    if (budgetBytes === null || memory.peakBytes <= budgetBytes) return { prepared, memory };
-    if (microBatch !== null || size === 1) {
-      throw new SnugError('E_NOTHING_FITS', `Training needs ${memory.peakBytes} bytes, more than the budget.`, {
-        action: 'Raise the budget, or train less of the model (--trainable biases-and-norms, --lora 4).',
-        params: { peakBytes: memory.peakBytes, budgetBytes },
-      });
-    }
-    size = size > 1 ? 2 ** Math.floor(Math.log2(size - 1)) : 1;
+    const fits = budgetBytes === null || memory.peakBytes <= budgetBytes;
+    if (fits || microBatch !== null || size === 1) return { prepared, memory, fits };
+    size = 2 ** Math.floor(Math.log2(size - 1));
   }
 }
 
-async function openTargets({ labels, teacher, opened, settings, dataset, dims }: TrainFileRequest): Promise<Targets> {
+function nothingFits(peakBytes: number, budgetBytes: number): SnugError {
+  return new SnugError('E_NOTHING_FITS', `Training needs ${peakBytes} bytes, more than the budget.`, {
+    action: 'Raise the budget, or train less of the model (--trainable biases-and-norms, --lora 4).',
+    params: { peakBytes, budgetBytes },
+  });
+}
+
+const teacherOf = (targets: Targets): Model | undefined =>
+  targets.kind === 'teacher' ? openModel(targets.modelPath).model : undefined;
+
+/** The input of token ids, where the data has them and the next token can be the answer. */
+export async function nextTokenInput({ model }: OpenedModel, dataset: Dataset): Promise<string | null> {
+  const text = model.graph.inputs.find(
+    ({ name, dataType }) => name.endsWith('input_ids') && dataType === DataType.INT64,
+  );
+  return text && (await dataset.feeds(0, 1))[text.name] ? text.name : null;
+}
+
+async function openTargets({ labels, teacher, opened, settings, dataset }: TrainFileRequest): Promise<Targets> {
   const { loss } = settings;
   if (loss.kind === 'distill' || (loss.kind === 'mse' && teacher !== null)) {
     const model = teacher === null ? opened : openModel(teacher);
@@ -182,12 +204,8 @@ async function openTargets({ labels, teacher, opened, settings, dataset, dims }:
     return { kind: 'teacher', modelPath: model.path, output };
   }
   if (labels !== null) return { kind: 'rows', rows: await readRows(labels, loss.kind === 'mse' ? 'float32' : 'int64') };
-  const text = opened.model.graph.inputs.find(
-    ({ name, dataType }) => name.endsWith('input_ids') && dataType === DataType.INT64,
-  );
-  if (loss.kind === 'cross-entropy' && text && (await dataset.feeds(0, 1))[text.name] && dims) {
-    return { kind: 'next-token', input: text.name };
-  }
+  const input = loss.kind === 'cross-entropy' ? await nextTokenInput(opened, dataset) : null;
+  if (input !== null) return { kind: 'next-token', input };
   throw new SnugError('E_USAGE', `The loss "${loss.kind}" needs an answer for every sample.`, {
     action: 'Give a .npy file with labels after the data, or use --loss distill.',
   });

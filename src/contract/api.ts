@@ -1,4 +1,5 @@
 import type { ErrorReport, Result } from './errors.js';
+import type { TrainingFileRole, TrainingPlan, TrainingRequest, TrainingSetup } from './training.js';
 import type {
   AccuracyView,
   FitReport,
@@ -77,9 +78,30 @@ export interface SnugApi {
   measurePruning(modelId: string): Promise<Result<null>>;
   /** Ends that measurement; the ratios measured so far stay. */
   stopMeasuringPruning(modelId: string): Promise<Result<null>>;
+  /**
+   * Begins to measure how fast the model runs at each batch size that fits, as it is and on the provider of the
+   * request; `batches` events tell how far it is, and plans carry what is known. Does nothing where it was measured.
+   */
+  measureBatches(request: PlanRequest): Promise<Result<null>>;
+  /** Ends that measurement; the sizes measured so far stay. */
+  stopMeasuringBatches(modelId: string): Promise<Result<null>>;
   startFit(request: PlanRequest): Promise<Result<{ jobId: string }>>;
   cancel(jobId: string): Promise<Result<{ kept: FitReport | null }>>;
   onJobEvent(listener: (event: JobEvent) => void): () => void;
+  /** Files a training of this model would use, and one that was interrupted. */
+  trainingSetup(modelId: string): Promise<Result<TrainingSetup>>;
+  attachTraining(modelId: string, role: TrainingFileRole, files: File[]): Promise<Result<TrainingSetup>>;
+  /** Works out the micro-batch and the memory; needs data, but no labels yet. */
+  planTraining(request: TrainingRequest): Promise<Result<TrainingPlan>>;
+  startTraining(request: TrainingRequest): Promise<Result<{ jobId: string }>>;
+  /** Goes on with the interrupted training, with the settings and files it was started with. */
+  resumeTraining(modelId: string): Promise<Result<{ jobId: string }>>;
+  /** Forgets the interrupted training and removes what it would go on from. */
+  discardTraining(modelId: string): Promise<Result<TrainingSetup>>;
+  /** Ends a training and keeps the best weights: a `trained` event brings them; `cancel` would throw them away. */
+  stopTraining(jobId: string): Promise<Result<null>>;
+  /** Opens the model that a job wrote. */
+  openOutput(jobId: string): Promise<Result<OpenModel>>;
   /** Desktop only: a model opened from outside the page (menu, file association, a second start of the app). */
   onModelOpened?(listener: (result: Result<OpenModel>) => void): () => void;
   /** Desktop: show in folder. Browser: start a download. `what` picks the file. */

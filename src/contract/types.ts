@@ -428,6 +428,8 @@ export interface PlanView {
   pruning?: PruneView;
   /** Mixes of formats between the smallest and the widest, unpruned; absent where no weight has a choice. */
   mixes?: MixView;
+  /** How fast each batch size really is; absent while nothing was measured: see `measureBatches`. */
+  throughput?: Throughput;
   /**
    * True when there was no time for all of it: some figures of charts are those of a close neighbour. Asking again goes
    * on from here.
@@ -651,9 +653,17 @@ export type JobEvent =
   | { jobId: string; kind: 'memory'; sample: MemorySample }
   /** More of a damage curve was measured, or measuring it ended; `jobId` is the model's id. */
   | { jobId: string; kind: 'pruning'; curve: PruneCurve }
+  /** One more batch size was measured, or measuring ended; `jobId` is the model's id. */
+  | { jobId: string; kind: 'batches'; sweep: BatchSweep }
+  /** Comes a few times a second while a model is trained. */
+  | { jobId: string; kind: 'training'; training: TrainingProgress }
+  /** A training has ended with a file: by itself or by a stop. */
+  | { jobId: string; kind: 'trained'; report: TrainingReport }
   /** The record or the calibrations changed; `jobId` is `calibration` or the job whose run was added. */
   | { jobId: string; kind: 'accuracy'; accuracy: AccuracyView }
   | { jobId: string; kind: 'done'; report: FitReport }
   | { jobId: string; kind: 'failed'; error: ErrorReport; bestSoFar: FitReport | null };
 
 import type { ErrorReport } from './errors.js';
+import type { BatchSweep, Throughput } from './throughput.js';
+import type { TrainingProgress, TrainingReport } from './training.js';

@@ -1,6 +1,7 @@
 import * as v from 'valibot';
 import type { SnugApi } from './api.js';
 import { errorCodes, SnugError } from './errors.js';
+import { losses, optimizers, schedules, trainableParts, trainingFileRoles } from './training.js';
 import { dtypes, providers, pruneMethods } from './types.js';
 
 /**
@@ -33,6 +34,30 @@ const pins = v.strictObject({
   weights: v.optional(table(v.picklist(dtypes))),
   classes: v.optional(table(extent)),
   weightBytes: v.optional(bytes),
+});
+
+const whole = (least: number, most: number) => v.pipe(v.number(), v.integer(), v.minValue(least), v.maxValue(most));
+
+/** Also what a file of Snug's own may hold of an interrupted training. */
+export const trainingChoices = v.strictObject({
+  loss: v.picklist(losses),
+  trainable: v.picklist(trainableParts),
+  adapterRank: whole(1, 4096),
+  optimizer: v.picklist(optimizers),
+  rate: v.pipe(v.number(), v.minValue(1e-12), v.maxValue(1e3)),
+  schedule: v.picklist(schedules),
+  epochs: whole(1, 1_000_000),
+  batch: whole(1, 1_000_000),
+  validation: v.pipe(v.number(), v.minValue(0), v.maxValue(0.9)),
+  patience: v.nullable(whole(1, 1_000_000)),
+});
+
+const trainingRequest = v.strictObject({
+  modelId: id,
+  budgetBytes: bytes,
+  provider: v.optional(v.picklist(providers)),
+  dims: table(extent),
+  choices: trainingChoices,
 });
 
 const planRequest = v.strictObject({ modelId: id, budgetBytes: bytes, pins });
@@ -73,9 +98,19 @@ export const contract = {
   stopCalibration: v.strictTuple([]),
   measurePruning: v.strictTuple([id]),
   stopMeasuringPruning: v.strictTuple([id]),
+  measureBatches: v.strictTuple([planRequest]),
+  stopMeasuringBatches: v.strictTuple([id]),
   startFit: v.strictTuple([planRequest]),
   cancel: v.strictTuple([id]),
   saveOutput: v.strictTuple([id, v.picklist(['model', 'report-json', 'report-html'])]),
+  trainingSetup: v.strictTuple([id]),
+  attachTraining: v.strictTuple([id, v.picklist(trainingFileRoles), fileSession]),
+  planTraining: v.strictTuple([trainingRequest]),
+  startTraining: v.strictTuple([trainingRequest]),
+  resumeTraining: v.strictTuple([id]),
+  discardTraining: v.strictTuple([id]),
+  stopTraining: v.strictTuple([id]),
+  openOutput: v.strictTuple([id]),
   diagnostics: v.strictTuple([v.nullable(errorReport)]),
 } satisfies Record<CallName, v.GenericSchema>;
 

@@ -165,10 +165,10 @@ export function sweepWork(parent: string): void {
   }
 }
 
-/** `name.snug.onnx` in a folder, with a number when that is taken. */
-export function freeOutputName(directory: string, name: string): string {
+/** `name.snug.onnx` (or what was done in place of `snug`) in a folder, with a number when that is taken. */
+export function freeOutputName(directory: string, name: string, done: 'snug' | 'trained' = 'snug'): string {
   for (let n = 1; ; n++) {
-    const file = path.join(directory, `${name}.snug${n > 1 ? `-${n}` : ''}.onnx`);
+    const file = path.join(directory, `${name}.${done}${n > 1 ? `-${n}` : ''}.onnx`);
     if (!existsSync(file)) return file;
   }
 }

@@ -1,3 +1,4 @@
+import type { OptimizerKind } from '../contract/training.js';
 import type { Feeds, SessionSpec } from './types.js';
 
 /** How weights follow their gradients. */
@@ -6,7 +7,7 @@ export interface OptimizerSettings {
    * `adamw`: Adam with decoupled weight decay (Loshchilov and Hutter 2019, algorithm 2);
    * `sgd`: gradient descent with momentum, the decay added to the gradient.
    */
-  kind: 'adamw' | 'sgd';
+  kind: OptimizerKind;
   /** Share of the old direction kept (sgd). */
   momentum: number;
   beta1: number;

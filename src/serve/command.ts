@@ -6,6 +6,7 @@ import { calibratesByItself } from '../app/accuracy/calibrator.js';
 import { openAccuracy } from '../app/accuracy/store.js';
 import { settingsDirectory } from '../app/door/settings.js';
 import { createEngineService } from '../app/service.js';
+import { TrainingStore } from '../app/training-store.js';
 import { SnugError } from '../contract/errors.js';
 import { startServer } from './server.js';
 
@@ -25,6 +26,7 @@ export interface ServeCommandOptions {
 export async function serveCommand(options: ServeCommandOptions): Promise<void> {
   const service = createEngineService({
     accuracy: openAccuracy(settingsDirectory()),
+    trainings: new TrainingStore(settingsDirectory()),
     autoCalibrate: calibratesByItself(),
   });
   const server = await startServer({ service, port: options.port, staticDir: pageDirectory() });

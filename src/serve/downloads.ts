@@ -1,10 +1,9 @@
 import { randomBytes } from 'node:crypto';
-import { createReadStream } from 'node:fs';
-import { readdir, stat } from 'node:fs/promises';
+import { createReadStream, existsSync } from 'node:fs';
+import { stat } from 'node:fs/promises';
 import path from 'node:path';
 import { Readable } from 'node:stream';
 import type { Door } from '../app/door/door.js';
-import { reportWithoutPaths } from '../app/door/privacy.js';
 import { storedZip } from './zip.js';
 
 /** One file ready to be fetched once. */
@@ -39,17 +38,16 @@ export function createDownloads(door: Door): Downloads {
 }
 
 async function prepare(door: Door, jobId: string, what: 'model' | 'report-json' | 'report-html'): Promise<Download> {
-  const { path: model, report, html } = door.output(jobId);
+  const { path: model, json, html } = door.output(jobId);
   const stem = path.basename(model, '.onnx');
   if (what === 'report-json') {
-    return text(`${stem}.report.json`, 'application/json', `${JSON.stringify(reportWithoutPaths(report), null, 2)}\n`);
+    return text(`${stem}.report.json`, 'application/json', json);
   }
   if (what === 'report-html') return text(`${stem}.report.html`, 'text/html; charset=utf-8', html ?? '');
-  // Every job of this door writes into a folder of its own, so all files there belong to this model.
-  const folder = path.dirname(model);
-  const names = (await readdir(folder, { withFileTypes: true })).filter((one) => one.isFile()).map((one) => one.name);
-  if (names.length > 1) {
-    const zip = await storedZip(names.sort().map((name) => ({ path: path.join(folder, name), name })));
+  // A model and its data file belong together; beside them may lie what is none of theirs.
+  const files = [model, `${model}.data`].filter((file) => existsSync(file));
+  if (files.length > 1) {
+    const zip = await storedZip(files.map((file) => ({ path: file, name: path.basename(file) })));
     return {
       name: `${stem}.zip`,
       type: 'application/zip',

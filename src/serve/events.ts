@@ -3,6 +3,9 @@ import type { JobEvent } from '../contract/types.js';
 
 const heartbeatMs = 15_000;
 
+/** Events that say nothing of where their job stands. */
+const apart: ReadonlySet<JobEvent['kind']> = new Set(['accuracy', 'pruning', 'batches']);
+
 export interface EventStream {
   send(event: JobEvent): void;
   /** Answers a request with a stream that stays open. */
@@ -32,7 +35,7 @@ export function createEventStream(): EventStream {
       lastId += 1;
       // Samples are worth nothing later; they must not take the place of the event that tells where a job stands.
       if (event.kind !== 'memory')
-        newest.set(`${event.jobId} ${event.kind === 'accuracy' ? 'accuracy' : ''}`, { id: lastId, event });
+        newest.set(`${event.jobId} ${apart.has(event.kind) ? event.kind : ''}`, { id: lastId, event });
       for (const response of open) write(response, lastId, event);
     },
     attach(request, response) {

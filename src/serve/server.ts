@@ -7,7 +7,7 @@ import { type PageFile, pageHeaders, readPageFiles } from '../app/door/page-file
 import { errorWithoutPaths } from '../app/door/privacy.js';
 import { createRecents } from '../app/door/recents.js';
 import { cacheDirectory, openSettings, settingsDirectory } from '../app/door/settings.js';
-import type { EngineService } from '../app/service.js';
+import type { EngineService } from '../app/engine-service.js';
 import { type Result, SnugError } from '../contract/errors.js';
 import { badRequest, type CallHandlers, dispatch } from '../contract/validate.js';
 import { type Access, createAccess } from './access.js';
@@ -215,6 +215,17 @@ function handlers({ door, uploads, downloads }: Parts, request: IncomingMessage)
     stopCalibration: () => door.stopCalibration(),
     measurePruning: (modelId) => door.measurePruning(modelId),
     stopMeasuringPruning: (modelId) => door.stopMeasuringPruning(modelId),
+    measureBatches: (wanted) => door.measureBatches(wanted),
+    stopMeasuringBatches: (modelId) => door.stopMeasuringBatches(modelId),
+    trainingSetup: (modelId) => door.trainingSetup(modelId),
+    attachTraining: async (modelId, role, { session }) =>
+      door.attachTrainingPaths(modelId, role, await uploads.paths(session)),
+    planTraining: (wanted) => door.planTraining(wanted),
+    startTraining: (wanted) => door.startTraining(wanted),
+    resumeTraining: (modelId) => door.resumeTraining(modelId),
+    discardTraining: (modelId) => door.discardTraining(modelId),
+    stopTraining: (jobId) => door.stopTraining(jobId),
+    openOutput: (jobId) => door.openOutput(jobId),
     startFit: (planRequest) => door.startFit(planRequest),
     cancel: (jobId) => door.cancel(jobId),
     saveOutput: (jobId, what) => downloads.offer(jobId, what),

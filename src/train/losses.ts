@@ -1,16 +1,8 @@
 import { SnugError } from '../contract/errors.js';
+import type { LossKind } from '../contract/training.js';
 import { intAttribute } from '../onnx/attribute.js';
 import { DataType, type ValueInfo } from '../onnx/model.js';
 import { batchSymbol, type GraphBuilder } from './graph-builder.js';
-
-/**
- * What training makes small.
- * `cross-entropy`: −log of the probability of the right class (integer labels, one for each row of logits);
- * `mse`: mean of the squared differences to a target of the output's shape;
- * `distill`: divergence of the output's class probabilities from those of another model, D(teacher ‖ student).
- */
-export const losses = ['cross-entropy', 'mse', 'distill'] as const;
-export type LossKind = (typeof losses)[number];
 
 export interface LossSettings {
   kind: LossKind;

@@ -1,4 +1,5 @@
 import { SnugError } from '../contract/errors.js';
+import type { Schedule } from '../contract/training.js';
 import { cloneModel } from '../onnx/graph.js';
 import type { Model } from '../onnx/model.js';
 import { computedData, readFloat32 } from '../onnx/tensor.js';
@@ -9,7 +10,6 @@ import { encodeFloats } from './graph-builder.js';
 import { randomWeight } from './initialize.js';
 import type { LossSettings } from './losses.js';
 import { mixSeed, normalNumbers } from './random.js';
-import type { Schedule } from './schedule.js';
 import { chooseTrainable, trainableWeights, type TrainableChoice, type TrainableWeight } from './trainable.js';
 import { buildTrainingGraphs, type InputDims, type TrainingGraphs } from './training-graph.js';
 

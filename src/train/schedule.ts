@@ -1,6 +1,4 @@
-/** How the learning rate goes on after the warm-up. */
-export const schedules = ['constant', 'linear', 'cosine'] as const;
-export type Schedule = (typeof schedules)[number];
+import type { Schedule } from '../contract/training.js';
 
 /**
  * Learning rate of an update: rising linearly from 0 over `warmUp` updates, then constant, or falling to 0 at

@@ -1,4 +1,5 @@
 import type { Provider, SessionLevers } from '../contract/types.js';
+import type { TrainQuality } from '../contract/training.js';
 import type { StateTensor } from '../runtime/training-state.js';
 import type { TrainingRuntime } from '../runtime/training-types.js';
 import type { RuntimeTensor } from '../runtime/types.js';
@@ -20,11 +21,7 @@ export type Targets =
   /** What another model answers to the same data. */
   | { kind: 'teacher'; modelPath: string; output: string };
 
-/** Mean loss (and share of right answers) over the held-out samples, or over all when none are held out. */
-export interface TrainQuality {
-  loss: number;
-  accuracy: number | null;
-}
+export type { TrainQuality };
 
 export interface TrainStep {
   /** Updates made, from 1 on. */
@@ -36,11 +33,19 @@ export interface TrainStep {
   gradientNorm: number;
 }
 
+/** The held-out loss after an update; step 0 = before the first. */
+export interface TrainEvaluation extends TrainQuality {
+  step: number;
+}
+
 export interface TrainProgress extends TrainStep {
   totalSteps: number;
   /** After the latest evaluation. */
   quality: TrainQuality;
   best: TrainQuality;
+  /** All so far, those before a resume too. */
+  steps: readonly TrainStep[];
+  evaluations: readonly TrainEvaluation[];
 }
 
 export interface TrainRequest {
@@ -64,6 +69,7 @@ export interface TrainRequest {
 
 export interface TrainOutcome {
   steps: TrainStep[];
+  evaluations: TrainEvaluation[];
   before: TrainQuality;
   /** Of the best weights. */
   after: TrainQuality;

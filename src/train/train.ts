@@ -10,6 +10,7 @@ import { learningRate } from './schedule.js';
 import { takeRows } from './samples.js';
 import {
   trainingLevers,
+  type TrainEvaluation,
   type TrainOutcome,
   type TrainQuality,
   type TrainRequest,
@@ -28,9 +29,19 @@ interface Progress {
   bestStep: number;
   epochsWithoutBetter: number;
   steps: TrainStep[];
+  evaluations: TrainEvaluation[];
 }
 
 export const bestFile = (checkpoint: string): string => `${checkpoint}.best`;
+
+/**
+ * How far the training of a checkpoint had come.
+ * @throws SnugError of reading it
+ */
+export function readCheckpoint(checkpoint: string): Pick<Progress, 'step' | 'before' | 'best'> {
+  const { step, before, best } = JSON.parse(readStateMeta(checkpoint).meta) as Progress;
+  return { step, before, best };
+}
 
 /**
  * Trains, and gives back the best weights by held-out loss. The order of the data follows from the seed, so a
@@ -42,6 +53,10 @@ export async function train(request: TrainRequest): Promise<TrainOutcome> {
   const trainer = new Trainer(request);
   return trainer.run();
 }
+
+/** How many samples are held out to judge by; at least one is left to train on. */
+export const heldOutCount = (samples: number, share: number): number =>
+  Math.min(Math.round(samples * share), samples - 1);
 
 class Trainer {
   readonly #request: TrainRequest;
@@ -64,7 +79,7 @@ class Trainer {
       Array.from({ length: request.samples }, (_, i) => i),
       mixSeed(settings.seed, 0),
     );
-    const held = Math.min(Math.round(request.samples * settings.validation), request.samples - 1);
+    const held = heldOutCount(request.samples, settings.validation);
     this.#held = order.slice(0, held);
     this.#training = order.slice(held);
     this.#total = settings.steps ?? settings.epochs * this.#stepsPerEpoch;
@@ -102,8 +117,8 @@ class Trainer {
       });
     }
     const { tensors } = readTrainingState(bestFile(checkpoint));
-    const { steps, before, best, bestStep } = progress;
-    return { steps, before, after: best, bestStep, ended, values: tensors };
+    const { steps, evaluations, before, best, bestStep } = progress;
+    return { steps, evaluations, before, after: best, bestStep, ended, values: tensors };
   }
 
   async #loop(session: TrainingSession): Promise<TrainOutcome['ended']> {
@@ -151,6 +166,7 @@ class Trainer {
       bestStep: 0,
       epochsWithoutBetter: 0,
       steps: [],
+      evaluations: [{ step: 0, ...before }],
     };
     await session.save(bestFile(this.#request.checkpoint), '', false);
     await this.#save(session);
@@ -160,6 +176,7 @@ class Trainer {
     const progress = this.#known();
     const quality = await this.#evaluate(session);
     progress.quality = quality;
+    progress.evaluations.push({ step: progress.step, ...quality });
     progress.epochsWithoutBetter += 1;
     if (quality.loss < progress.best.loss || Number.isNaN(progress.best.loss)) {
       progress.best = quality;
@@ -218,9 +235,11 @@ class Trainer {
   }
 
   #tell(): void {
-    const { steps, quality, best } = this.#known();
+    const { steps, evaluations, quality, best } = this.#known();
     const latest = steps.at(-1);
-    if (latest) this.#request.onProgress?.({ ...latest, totalSteps: this.#total, quality, best });
+    if (latest) {
+      this.#request.onProgress?.({ ...latest, totalSteps: this.#total, quality, best, steps, evaluations });
+    }
   }
 
   #order: { epoch: number; samples: number[] } | null = null;

@@ -4,7 +4,6 @@ import path from 'node:path';
 import { afterAll, beforeEach, describe, expect, it, vi } from 'vitest';
 import type { Door } from '../../src/app/door/door.js';
 import type { JobEvent } from '../../src/contract/types.js';
-import { fakeReport } from '../unit/serve/fake-service.js';
 import type { FakeElectron } from './fake-electron.js';
 
 const state = vi.hoisted(() => ({ electron: null as unknown }));
@@ -41,7 +40,7 @@ beforeEach(() => {
     onJobEvent: (listener: (event: JobEvent) => void) => listeners.push(listener),
     running: () => running,
     cancel: (jobId: string) => Promise.resolve(cancelled.push(jobId)),
-    output: () => ({ path: model, report: fakeReport(model), html: '<p>report</p>' }),
+    output: () => ({ path: model, json: '{"plan":1}\n', html: '<p>report</p>' }),
   } as unknown as Door;
 });
 
@@ -107,7 +106,7 @@ describe('saving a report', () => {
     writeFileSync(target, 'old');
     electron.dialog.showSaveDialog.mockResolvedValueOnce({ filePath: target });
     expect(await save('report-json')).toBeNull();
-    expect(JSON.parse(readFileSync(target, 'utf8'))).toMatchObject({ output: { path: 'net.snug.onnx' } });
+    expect(JSON.parse(readFileSync(target, 'utf8'))).toEqual({ plan: 1 });
     expect(electron.dialog.showSaveDialog.mock.calls[0]?.[0]).toMatchObject({
       defaultPath: path.join(folder, 'net.snug.report.json'),
     });
@@ -116,7 +115,7 @@ describe('saving a report', () => {
   it('leaves nothing behind when it fails, and says why', async () => {
     const before = readdirSync(folder);
     electron.dialog.showSaveDialog.mockResolvedValueOnce({ filePath: path.join(folder, 'no such folder', 'a.html') });
-    await expect(save('report-html')).rejects.toMatchObject({ code: 'E_WRITE_FAILED' });
+    await expect(save('report-html')).rejects.toMatchObject({ code: 'E_NOT_FOUND' });
     expect(readdirSync(folder)).toEqual(before);
     electron.dialog.showSaveDialog.mockResolvedValueOnce({ filePath: '' });
     expect(await save('report-html')).toBeNull();

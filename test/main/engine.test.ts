@@ -2,6 +2,7 @@ import { EventEmitter } from 'node:events';
 import { existsSync } from 'node:fs';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { openAccuracy } from '../../src/app/accuracy/store.js';
+import { TrainingStore } from '../../src/app/training-store.js';
 import type { ProcessExit } from '../../src/runtime/errors.js';
 import type { FakeElectron } from './fake-electron.js';
 
@@ -112,8 +113,10 @@ describe('a utility process', () => {
 
 it('starts both kinds of processes from the main process', () => {
   const accuracy = openAccuracy(null);
-  desktopEngine(accuracy);
+  const trainings = new TrainingStore(null);
+  desktopEngine(accuracy, trainings);
   expect(createEngineService).toHaveBeenCalledWith({
+    trainings,
     spawnEngine: forkUtility,
     spawnRuntime: forkUtility,
     relayRuntimes: true,

@@ -1,5 +1,7 @@
 import type { SnugApi } from '../../src/contract/api.js';
 import type { ErrorReport, Result } from '../../src/contract/errors.js';
+import type { BatchSweep } from '../../src/contract/throughput.js';
+import type { InterruptedTraining } from '../../src/contract/training.js';
 import type {
   AccuracyView,
   JobEvent,
@@ -10,6 +12,7 @@ import type {
   PruneCurve,
 } from '../../src/contract/types.js';
 import type { FakeEngine } from './fake-engine.js';
+import type { FakeTraining } from './fake-training.js';
 import type { Scenario } from './scenario.js';
 
 /** What the specs may look at from outside. */
@@ -32,6 +35,7 @@ export function installFakeBridge(scenario: Scenario): void {
     emit: (event) => listeners.forEach((listener) => listener(event)),
   };
   const engine = (globalThis as unknown as { fakeEngine: FakeEngine }).fakeEngine;
+  const training = (globalThis as unknown as { fakeTraining: FakeTraining }).fakeTraining;
   let running: ReturnType<typeof setInterval> | undefined;
   let accuracy = scenario.accuracy;
   let stopCalibration: () => void = () => undefined;
@@ -56,6 +60,21 @@ export function installFakeBridge(scenario: Scenario): void {
     tellCurve(modelId, { points, samples: 20, state, total: curveRatios.length });
     if (state === 'measuring' && scenario.curveMs >= 0) {
       measuring = setTimeout(() => measureNext(modelId, measured + 1), scenario.curveMs);
+    }
+  }
+
+  const sweepSizes = [1, 2, 4, 8, 16, 32, 64];
+  let sweeping: ReturnType<typeof setTimeout> | undefined;
+  const tellSweep = (modelId: string, sweep: BatchSweep): void => {
+    engine.sweep = sweep;
+    controls.emit({ jobId: modelId, kind: 'batches', sweep });
+  };
+  function sweepNext(modelId: string, measured = 0): void {
+    const points = sweepSizes.slice(0, measured).map((batch) => engine.run(batch));
+    const state = measured < sweepSizes.length ? 'measuring' : 'done';
+    tellSweep(modelId, { provider: 'cuda', points, state, total: sweepSizes.length });
+    if (state === 'measuring' && scenario.sweepMs >= 0) {
+      sweeping = setTimeout(() => sweepNext(modelId, measured + 1), scenario.sweepMs);
     }
   }
 
@@ -183,6 +202,54 @@ export function installFakeBridge(scenario: Scenario): void {
         if (engine.curve !== null) tellCurve(modelId, { ...engine.curve, state: 'stopped' });
         return null;
       }),
+    measureBatches: (request) =>
+      answer('measureBatches', [request], () => {
+        sweepNext(request.modelId);
+        return null;
+      }),
+    stopMeasuringBatches: (modelId) =>
+      answer('stopMeasuringBatches', [modelId], () => {
+        clearTimeout(sweeping);
+        if (engine.sweep !== null) tellSweep(modelId, { ...engine.sweep, state: 'stopped' });
+        return null;
+      }),
+    trainingSetup: (modelId) =>
+      answer('trainingSetup', [modelId], () => {
+        training.setup = { ...training.setup, data: training.setup.data ?? engine.model.data };
+        return training.setup;
+      }),
+    attachTraining: (modelId, role, files) =>
+      answer('attachTraining', [modelId, role, files.map((file) => file.name)], () => {
+        const name = files[0]?.name ?? '';
+        if (role === 'data') training.setup = { ...training.setup, data: { name, samples: 1000 }, labels: null };
+        if (role === 'labels') training.setup = { ...training.setup, labels: { name, rows: 1000, rowDims: [] } };
+        if (role === 'teacher') training.setup = { ...training.setup, teacher: { name } };
+        return training.setup;
+      }),
+    planTraining: (request) => answer('planTraining', [request], () => training.plan(request)),
+    startTraining: (request) =>
+      answer('startTraining', [request], () => {
+        training.start(request, controls.emit);
+        return { jobId: 'training-1' };
+      }),
+    resumeTraining: (modelId) =>
+      answer('resumeTraining', [modelId], () => {
+        const { choices } = training.setup.interrupted as InterruptedTraining;
+        training.setup = { ...training.setup, data: { name: 'train.npy', samples: 1000 }, interrupted: null };
+        training.start({ modelId, budgetBytes: 4e9, dims: {}, choices }, controls.emit);
+        return { jobId: 'training-1' };
+      }),
+    discardTraining: (modelId) =>
+      answer('discardTraining', [modelId], () => {
+        training.setup = { ...training.setup, interrupted: null };
+        return training.setup;
+      }),
+    stopTraining: (jobId) =>
+      answer('stopTraining', [jobId], () => {
+        training.stop();
+        return null;
+      }),
+    openOutput: (jobId) => answer('openOutput', [jobId], () => engine.model),
     startFit: (request) =>
       answer('startFit', [request], () => {
         controls.jobId = 'job-1';

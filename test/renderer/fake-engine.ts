@@ -1,4 +1,5 @@
 import type { OpenModel } from '../../src/contract/api.js';
+import type { BatchSweep, ThroughputPoint } from '../../src/contract/throughput.js';
 import type {
   Candidate,
   Damage,
@@ -21,6 +22,10 @@ export interface FakeEngine {
   model: OpenModel;
   /** As far as it has been measured. */
   curve: PruneCurve | null;
+  /** Throughput as far as it has been measured. */
+  sweep: BatchSweep | null;
+  /** What is measured at a batch size. */
+  run(batch: number): ThroughputPoint;
   /** What is measured at a ratio. */
   measure(ratio: number): PrunePoint;
   solve(request: PlanRequest): PlanView;
@@ -43,6 +48,7 @@ export function installFakeEngine(scenario: Scenario): void {
   };
   const allDtypes = Object.keys(bits) as Dtype[];
   const ratios = [0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8];
+  const firstRequest: PlanRequest = { modelId: 'm', budgetBytes: 1e12, pins: {} };
   const batches = [1, 2, 4, 8, 16, 32, 64, 128];
 
   const bandOf = (db: number | null): DamageBand =>
@@ -297,6 +303,7 @@ export function installFakeEngine(scenario: Scenario): void {
         })),
       },
       pruning: pruningView(request),
+      ...(engine.sweep === null ? {} : { throughput: throughput(request, engine.sweep) }),
       solveMs: 12,
     };
   }
@@ -373,6 +380,33 @@ export function installFakeEngine(scenario: Scenario): void {
     };
   }
 
-  const engine: FakeEngine = { model: scenario.model, curve: null, measure, solve, report };
+  /** Rises until the device is busy: the knee is at 16. */
+  function run(batch: number): ThroughputPoint {
+    const samplesPerSecond = (900 * batch) / (batch + 1.6);
+    const estimatedBytes = candidate(firstRequest, 'fp32', 0, batch).estimate.peakBytes;
+    const latencyMs = (batch / samplesPerSecond) * 1000;
+    return { batch, samplesPerSecond, latencyMs, measuredBytes: Math.round(estimatedBytes * 0.98), estimatedBytes };
+  }
+
+  function throughput({ budgetBytes }: PlanRequest, sweep: BatchSweep): NonNullable<PlanView['throughput']> {
+    const fitting = sweep.points.filter(({ estimatedBytes }) => estimatedBytes <= budgetBytes);
+    const best = fitting.reduce((top, { samplesPerSecond }) => Math.max(top, samplesPerSecond), 0);
+    const knee = fitting.find(({ samplesPerSecond }) => samplesPerSecond >= best * 0.9);
+    const fastest = fitting.find(({ samplesPerSecond }) => samplesPerSecond === best);
+    return {
+      sweep,
+      knee:
+        knee === undefined || fastest === undefined
+          ? null
+          : {
+              batch: knee.batch,
+              samplesPerSecond: knee.samplesPerSecond,
+              share: knee.samplesPerSecond / best,
+              fastest: fastest.batch,
+            },
+    };
+  }
+
+  const engine: FakeEngine = { model: scenario.model, curve: null, sweep: null, run, measure, solve, report };
   Object.assign(globalThis, { fakeEngine: engine });
 }

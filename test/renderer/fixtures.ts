@@ -3,6 +3,7 @@ import type { JobEvent } from '../../src/contract/types.js';
 import { executablePath, noBrowserReason } from '../chromium.js';
 import { installFakeBridge, type FakeControls } from './fake-bridge.js';
 import { installFakeEngine } from './fake-engine.js';
+import { installFakeTraining } from './fake-training.js';
 import { servePage } from './page-server.js';
 import { vit, type Scenario } from './scenario.js';
 
@@ -52,6 +53,7 @@ export const test = base.extend<{ snug: Screen }, { origin: string }>({
       async load(scenario = {}) {
         const whole = { ...vit, ...scenario };
         await page.addInitScript(installFakeEngine, whole);
+        await page.addInitScript(installFakeTraining, whole);
         await page.addInitScript(installFakeBridge, whole);
         await page.goto(origin);
       },

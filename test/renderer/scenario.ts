@@ -1,5 +1,6 @@
 import type { OpenModel, RecentModel, SampleModel } from '../../src/contract/api.js';
 import type { ErrorReport } from '../../src/contract/errors.js';
+import type { InterruptedTraining } from '../../src/contract/training.js';
 import type { AccuracyView, Dtype, HardwareReading, ModelSummary } from '../../src/contract/types.js';
 
 /** One weight of the fake model: what it is and what it could become. */
@@ -30,7 +31,20 @@ export interface Scenario {
   refused: Partial<Record<Dtype, string>>;
   /** Errors by method: the next call fails with it. */
   failures: Partial<
-    Record<'openFiles' | 'openSample' | 'attachData' | 'plan' | 'startFit' | 'job' | 'calibrate', ErrorReport>
+    Record<
+      | 'openFiles'
+      | 'openSample'
+      | 'attachData'
+      | 'plan'
+      | 'startFit'
+      | 'job'
+      | 'calibrate'
+      | 'attachTraining'
+      | 'planTraining'
+      | 'startTraining'
+      | 'training',
+      ErrorReport
+    >
   >;
   /** Milliseconds between progress events; the job does not move while this is negative. */
   stepMs: number;
@@ -46,6 +60,10 @@ export interface Scenario {
   calibrationMs: number;
   /** What a calibration finds; its provider is the one asked for. */
   calibrated: AccuracyView['calibrations'];
+  /** A training that can go on. */
+  interrupted: InterruptedTraining | null;
+  /** Milliseconds per batch size while throughput is measured; nothing comes by itself while this is negative. */
+  sweepMs: number;
 }
 
 export const laptop: HardwareReading = {
@@ -221,6 +239,8 @@ export const vit: Scenario = {
   curveMs: 15,
   calibrationMs: 20,
   calibrated: experienced.calibrations,
+  interrupted: null,
+  sweepMs: 15,
 };
 
 /** A model far smaller than any GPU: it fits as it is and the bar must still show something. */

@@ -9,10 +9,11 @@ import type {
   PlanView,
   Provider,
 } from '../../contract/types.js';
-import type { EngineService } from '../service.js';
+import type { TrainingFileRole, TrainingPlan, TrainingRequest, TrainingSetup } from '../../contract/training.js';
+import type { EngineService } from '../engine-service.js';
 import { diagnosticsText } from './diagnostics.js';
 import { pickData, pickModel } from './files.js';
-import { eventWithoutPaths, modelWithoutPaths, reportWithoutPaths } from './privacy.js';
+import { eventWithoutPaths, modelWithoutPaths, outputWithoutPaths, reportWithoutPaths } from './privacy.js';
 import type { Recents } from './recents.js';
 
 /** Where a model came from decides where its result goes and how long it is remembered. */
@@ -47,14 +48,25 @@ export interface Door {
   stopCalibration(): Promise<null>;
   measurePruning(modelId: string): Promise<null>;
   stopMeasuringPruning(modelId: string): Promise<null>;
+  measureBatches(request: PlanRequest): Promise<null>;
+  stopMeasuringBatches(modelId: string): Promise<null>;
+  trainingSetup(modelId: string): Promise<TrainingSetup>;
+  attachTrainingPaths(modelId: string, role: TrainingFileRole, paths: string[]): Promise<TrainingSetup>;
+  planTraining(request: TrainingRequest): Promise<TrainingPlan>;
+  startTraining(request: TrainingRequest): Promise<{ jobId: string }>;
+  resumeTraining(modelId: string): Promise<{ jobId: string }>;
+  discardTraining(modelId: string): Promise<TrainingSetup>;
+  stopTraining(jobId: string): Promise<null>;
+  /** Opens what a job wrote. */
+  openOutput(jobId: string): Promise<OpenModel>;
   startFit(request: PlanRequest): Promise<{ jobId: string }>;
   cancel(jobId: string): Promise<{ kept: FitReport | null }>;
   diagnostics(error: ErrorReport | null): Promise<string>;
   onJobEvent(listener: (event: JobEvent) => void): () => void;
   /** Jobs that have started and not ended. */
   running(): string[];
-  /** Result file and report of a finished job; `E_NOT_FOUND` when there is none. */
-  output(jobId: string): { path: string; report: FitReport; html: string | null };
+  /** Result file and report of a finished job, the report as texts without paths; `E_NOT_FOUND` when there is none. */
+  output(jobId: string): { path: string; json: string; html: string | null };
   close(): Promise<void>;
 }
 
@@ -62,10 +74,12 @@ export function createDoor({ service, recents, info, outputDirectory }: DoorOpti
   const opened = new Map<string, { path: string; origin: ModelOrigin }>();
   const jobs = new Set<string>();
   const ended = new Set<string>();
+  /** Of the model of each job. */
+  const origins = new Map<string, ModelOrigin>();
   const listeners = new Set<(event: JobEvent) => void>();
 
   const unsubscribe = service.onJobEvent((event) => {
-    if (event.kind === 'done' || event.kind === 'failed') {
+    if (event.kind === 'done' || event.kind === 'trained' || event.kind === 'failed') {
       ended.add(event.jobId);
       jobs.delete(event.jobId);
     }
@@ -77,6 +91,19 @@ export function createDoor({ service, recents, info, outputDirectory }: DoorOpti
     opened.set(model.modelId, { path: model.summary.path, origin });
     return modelWithoutPaths(model);
   }
+
+  /** A job that fails at once may end before its start is answered. */
+  function begun({ jobId }: { jobId: string }, origin: ModelOrigin): { jobId: string } {
+    if (!ended.has(jobId)) jobs.add(jobId);
+    origins.set(jobId, origin);
+    return { jobId };
+  }
+  function resultOf(jobId: string): NonNullable<ReturnType<EngineService['outputOf']>> {
+    const output = service.outputOf(jobId);
+    if (output) return output;
+    throw new SnugError('E_NOT_FOUND', 'This job has no result to save.', { action: 'Make it snug again.' });
+  }
+  const originOf = (modelId: string): ModelOrigin => opened.get(modelId)?.origin ?? 'file';
 
   return {
     info: () => info,
@@ -119,12 +146,41 @@ export function createDoor({ service, recents, info, outputDirectory }: DoorOpti
       await service.stopMeasuringPruning(modelId);
       return null;
     },
+    async measureBatches(request) {
+      await service.measureBatches(request);
+      return null;
+    },
+    async stopMeasuringBatches(modelId) {
+      await service.stopMeasuringBatches(modelId);
+      return null;
+    },
+    trainingSetup: (modelId) => service.trainingSetup(modelId),
+    async attachTrainingPaths(modelId, role, paths) {
+      const file = await (role === 'teacher' ? pickModel(paths) : pickData(paths));
+      return service.attachTraining(modelId, role, file);
+    },
+    planTraining: (request) => service.planTraining(request),
+    async startTraining(request) {
+      const origin = originOf(request.modelId);
+      return begun(await service.startTraining(request, await outputDirectory(origin)), origin);
+    },
+    async resumeTraining(modelId) {
+      return begun(await service.resumeTraining(modelId), originOf(modelId));
+    },
+    discardTraining: (modelId) => service.discardTraining(modelId),
+    async stopTraining(jobId) {
+      await service.stopTraining(jobId);
+      return null;
+    },
+    openOutput(jobId) {
+      const { path } = resultOf(jobId);
+      // In a browser the result of an upload or a sample lies in a folder that goes with the server.
+      const temporary = info.door === 'browser' && origins.get(jobId) !== 'file';
+      return this.openPaths([path], temporary ? 'upload' : 'file');
+    },
     async startFit(request) {
-      const origin = opened.get(request.modelId)?.origin ?? 'file';
-      const { jobId } = await service.startFit(request, await outputDirectory(origin));
-      // A job that fails at once may end before its start is answered.
-      if (!ended.has(jobId)) jobs.add(jobId);
-      return { jobId };
+      const origin = originOf(request.modelId);
+      return begun(await service.startFit(request, await outputDirectory(origin)), origin);
     },
     async cancel(jobId) {
       const { kept } = await service.cancel(jobId);
@@ -141,9 +197,9 @@ export function createDoor({ service, recents, info, outputDirectory }: DoorOpti
     },
     running: () => [...jobs],
     output(jobId) {
-      const output = service.outputOf(jobId);
-      if (output) return { ...output, html: service.reportHtml(jobId) };
-      throw new SnugError('E_NOT_FOUND', 'This job has no result to save.', { action: 'Make it snug again.' });
+      const { path, report } = resultOf(jobId);
+      const json = `${JSON.stringify(outputWithoutPaths(report), null, 2)}\n`;
+      return { path, json, html: service.reportHtml(jobId) };
     },
     async close() {
       unsubscribe();

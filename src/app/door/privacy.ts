@@ -3,6 +3,7 @@ import os from 'node:os';
 import path from 'node:path';
 import type { OpenModel } from '../../contract/api.js';
 import type { ErrorReport } from '../../contract/errors.js';
+import type { TrainingReport } from '../../contract/training.js';
 import type { FitReport, JobEvent } from '../../contract/types.js';
 
 /** The page needs names, never paths: what it cannot see it cannot leak or abuse. */
@@ -20,8 +21,17 @@ export function reportWithoutPaths(report: FitReport): FitReport {
   };
 }
 
+function trainingWithoutPaths(report: TrainingReport): TrainingReport {
+  return { ...report, output: { ...report.output, path: nameOf(report.output.path) } };
+}
+
+export function outputWithoutPaths(report: FitReport | TrainingReport): FitReport | TrainingReport {
+  return 'plan' in report ? reportWithoutPaths(report) : trainingWithoutPaths(report);
+}
+
 export function eventWithoutPaths(event: JobEvent): JobEvent {
   if (event.kind === 'done') return { ...event, report: reportWithoutPaths(event.report) };
+  if (event.kind === 'trained') return { ...event, report: trainingWithoutPaths(event.report) };
   if (event.kind === 'failed') {
     return {
       ...event,

@@ -4,13 +4,19 @@ import { mkdir, open, readFile, rename, rm, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { errnoOf } from '../../onnx/failures.js';
+import { writeError } from '../../onnx/output.js';
 
-/** Writes beside the target, flushes, then renames, so that a reader sees the old or the new file only. */
+/** Writes a file of Snug's own, for its owner alone, whole or not at all. */
 export async function writeAtomically(file: string, text: string): Promise<void> {
   await mkdir(path.dirname(file), { recursive: true });
+  await replaceWhole(file, text, 0o600);
+}
+
+/** Writes beside the target, flushes, then renames, so that a reader sees the old or the new file only. */
+async function replaceWhole(file: string, text: string, mode: number): Promise<void> {
   const partial = `${file}.${randomBytes(4).toString('hex')}.partial`;
   try {
-    const handle = await open(partial, 'wx', 0o600);
+    const handle = await open(partial, 'wx', mode);
     try {
       await handle.writeFile(text);
       await handle.sync();
@@ -60,6 +66,19 @@ async function takeLock(lock: string): Promise<boolean> {
     else await pause(5 + Math.random() * 20);
   }
   return false;
+}
+
+/**
+ * Writes a file the user asked for; one that is there stays until the new one is whole.
+ *
+ * @throws SnugError `E_DISK_FULL`, `E_NO_PERMISSION`, `E_WRITE_FAILED`, `E_NOT_FOUND`
+ */
+export async function saveText(file: string, text: string): Promise<void> {
+  try {
+    await replaceWhole(file, text, 0o666);
+  } catch (error) {
+    throw writeError(error, file);
+  }
 }
 
 /** What a file of Snug's own held. */

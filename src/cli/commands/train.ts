@@ -1,10 +1,19 @@
 import { Option, type Command } from 'commander';
 import { openData, openModel } from '../../app/open.js';
 import { trainFile, type TrainFileResult } from '../../app/train.js';
+import { usualOptimizer } from '../../app/training-settings.js';
 import { SnugError } from '../../contract/errors.js';
+import {
+  losses,
+  optimizers,
+  schedules,
+  type LossKind,
+  type OptimizerKind,
+  type Schedule,
+  usualRate,
+} from '../../contract/training.js';
 import type { TrainSettings } from '../../train/prepare.js';
-import { losses, type LossKind } from '../../train/losses.js';
-import { schedules, type Schedule } from '../../train/schedule.js';
+
 import type { TrainQuality } from '../../train/train.js';
 import { collect, parseProvider, parseShape, withContext } from '../context.js';
 import { formatBytes, parseBytes, parseNumber, percent } from '../format.js';
@@ -15,7 +24,7 @@ interface TrainOptions {
   teacher?: string;
   temperature: string;
   output?: string;
-  optimizer: 'adamw' | 'sgd';
+  optimizer: OptimizerKind;
   lr?: string;
   schedule: Schedule;
   warmUp: string;
@@ -51,15 +60,12 @@ function settingsOf(options: TrainOptions): Omit<TrainSettings, 'microBatch'> {
     trainable: trainable.length === 0 ? 'all' : trainable,
     adapterRank: options.lora === undefined ? null : whole(options.lora, '--lora', 1, 4096),
     optimizer: {
+      ...usualOptimizer,
       kind: options.optimizer,
-      momentum: 0.9,
-      beta1: 0.9,
-      beta2: 0.999,
-      epsilon: 1e-8,
       weightDecay: parseNumber(options.weightDecay, '--weight-decay', 0, 10),
       clipNorm: options.clip === undefined ? null : parseNumber(options.clip, '--clip', 1e-9, 1e9),
     },
-    rate: parseNumber(options.lr ?? (options.optimizer === 'adamw' ? '0.001' : '0.01'), '--lr', 1e-12, 1e3),
+    rate: parseNumber(options.lr ?? String(usualRate[options.optimizer]), '--lr', 1e-12, 1e3),
     schedule: options.schedule,
     warmUp: whole(options.warmUp, '--warm-up', 0),
     ...(options.steps === undefined ? {} : { steps: whole(options.steps, '--steps', 1) }),
@@ -96,9 +102,7 @@ export function addTrain(program: Command): void {
     .option('--teacher <model>', 'model to learn from with --loss distill or mse (default: the model itself)')
     .option('--temperature <t>', 'softens the answers of --loss distill', '1')
     .option('--output <name>', 'output the loss is taken of; default: the first')
-    .addOption(
-      new Option('--optimizer <name>', 'how weights follow gradients').choices(['adamw', 'sgd']).default('adamw'),
-    )
+    .addOption(new Option('--optimizer <name>', 'how weights follow gradients').choices(optimizers).default('adamw'))
     .option('--lr <rate>', 'learning rate (default: 0.001 for adamw, 0.01 for sgd)')
     .addOption(new Option('--schedule <name>', 'how the rate goes on').choices(schedules).default('cosine'))
     .option('--warm-up <steps>', 'steps over which the rate rises', '0')

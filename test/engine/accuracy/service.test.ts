@@ -3,7 +3,8 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { openAccuracy } from '../../../src/app/accuracy/store.js';
-import { createEngineService, type EngineService } from '../../../src/app/service.js';
+import type { EngineService } from '../../../src/app/engine-service.js';
+import { createEngineService } from '../../../src/app/service.js';
 import type { AccuracyView, JobEvent } from '../../../src/contract/types.js';
 
 let folder = '';

@@ -2,7 +2,8 @@ import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { createEngineService, type EngineService } from '../../../src/app/service.js';
+import type { EngineService } from '../../../src/app/engine-service.js';
+import { createEngineService } from '../../../src/app/service.js';
 import type { JobEvent } from '../../../src/contract/types.js';
 import { forkRuntime } from '../../../src/runtime/spawn.js';
 

@@ -1,8 +1,9 @@
 import { writeFile } from 'node:fs/promises';
 import path from 'node:path';
-import type { EngineService } from '../../../src/app/service.js';
+import type { EngineService } from '../../../src/app/engine-service.js';
 import type { OpenModel } from '../../../src/contract/api.js';
 import { SnugError } from '../../../src/contract/errors.js';
+import type { TrainingSetup } from '../../../src/contract/training.js';
 import type { AccuracyView, FitReport, JobEvent, PlanView } from '../../../src/contract/types.js';
 
 export interface FakeService extends EngineService {
@@ -37,10 +38,12 @@ function openModel(file: string): OpenModel {
 
 const noAccuracy: AccuracyView = { runs: [], summary: null, calibrations: [], calibrating: null };
 
+const noTraining: TrainingSetup = { data: null, labels: null, teacher: null, nextToken: false, interrupted: null };
+
 /** A report as far as the doors look into it. */
 export function fakeReport(output: string): FitReport {
   const { summary } = openModel('/home/someone/secret folder/net.onnx');
-  return { model: summary, output: { path: output, fileBytes: 3 } } as FitReport;
+  return { model: summary, plan: {}, output: { path: output, fileBytes: 3 } } as FitReport;
 }
 
 /**
@@ -87,6 +90,24 @@ export function fakeService(files: Record<string, string> = { 'net.snug.onnx': '
     measurePruning: () => Promise.resolve(),
     stopMeasuringPruning: () => Promise.resolve(),
     plan: () => Promise.resolve({ baseline: { verdict: 'tight' } } as PlanView),
+    measureBatches: () => Promise.resolve(),
+    stopMeasuringBatches: () => Promise.resolve(),
+    trainingSetup: () => Promise.resolve(noTraining),
+    attachTraining: (modelId, role, file) => {
+      calls.push(`train with ${modelId} ${role} ${file}`);
+      return Promise.resolve(noTraining);
+    },
+    planTraining: () => Promise.reject(new SnugError('E_USAGE', 'A training needs samples.')),
+    startTraining: (_request, directory) => {
+      calls.push(`train ${directory ?? 'beside'}`);
+      return Promise.resolve({ jobId: 'job-2' });
+    },
+    resumeTraining: () => Promise.resolve({ jobId: 'job-2' }),
+    discardTraining: () => Promise.resolve(noTraining),
+    stopTraining: (jobId) => {
+      calls.push(`stop ${jobId}`);
+      return Promise.resolve();
+    },
     async startFit(_request, directory) {
       calls.push(`fit ${directory ?? 'beside'}`);
       const folder = directory ?? '';

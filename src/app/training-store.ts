@@ -1,0 +1,94 @@
+import { rmSync, statSync } from 'node:fs';
+import path from 'node:path';
+import * as v from 'valibot';
+import { providers } from '../contract/types.js';
+import { trainingChoices } from '../contract/validate.js';
+import { bestFile } from '../train/train.js';
+import { readOwnFile, writeAtomically } from './door/whole-file.js';
+import { checkpointFile } from './train.js';
+
+const kept = 20;
+
+const whole = v.pipe(v.number(), v.integer(), v.minValue(0));
+const entrySchema = v.object({
+  modelPath: v.string(),
+  /** Of the model file when the training began: another file under its name is another model. */
+  modelBytes: whole,
+  modelChangedAt: v.number(),
+  outputPath: v.string(),
+  files: v.object({ data: v.string(), labels: v.nullable(v.string()), teacher: v.nullable(v.string()) }),
+  provider: v.picklist(providers),
+  dims: v.record(v.string(), v.number()),
+  choices: trainingChoices,
+  microBatch: v.pipe(v.number(), v.integer(), v.minValue(1)),
+  totalSteps: whole,
+});
+const fileSchema = v.object({ version: v.literal(1), trainings: v.array(entrySchema) });
+
+/** A training that has begun and has not ended by itself: all that is needed to go on with it. */
+export type UnfinishedTraining = v.InferOutput<typeof entrySchema>;
+
+/** Size and time of a file, by which it is known again; null when it is not there. */
+export function stampOf(file: string): Pick<UnfinishedTraining, 'modelBytes' | 'modelChangedAt'> | null {
+  const found = statSync(file, { throwIfNoEntry: false });
+  return found ? { modelBytes: found.size, modelChangedAt: found.mtimeMs } : null;
+}
+
+/** Remembers unfinished trainings, over starts of the app when it has a folder. Holds paths: it stays on this computer. */
+export class TrainingStore {
+  readonly #file: string | null;
+  #entries: Promise<UnfinishedTraining[]>;
+  #replaceable = true;
+
+  /** @param directory folder of the settings; null = in memory only */
+  constructor(directory: string | null) {
+    this.#file = directory === null ? null : path.join(directory, 'trainings.json');
+    this.#entries = this.#read();
+  }
+
+  async #read(): Promise<UnfinishedTraining[]> {
+    if (this.#file === null) return [];
+    const { content, replaceable } = await readOwnFile(this.#file, (value) => v.parse(fileSchema, value));
+    this.#replaceable = replaceable;
+    return content?.trainings ?? [];
+  }
+
+  /** The newest one of a model whose checkpoint is still there, and when that was written. */
+  async of(modelPath: string): Promise<{ training: UnfinishedTraining; savedAt: number } | null> {
+    const stamp = stampOf(modelPath);
+    for (const training of await this.#entries) {
+      const same =
+        training.modelPath === modelPath &&
+        training.modelBytes === stamp?.modelBytes &&
+        training.modelChangedAt === stamp.modelChangedAt;
+      const checkpoint = statSync(checkpointFile(training.outputPath), { throwIfNoEntry: false });
+      if (same && checkpoint) return { training, savedAt: checkpoint.mtimeMs };
+    }
+    return null;
+  }
+
+  async add(training: UnfinishedTraining): Promise<void> {
+    await this.#change((entries) => [training, ...entries.filter((each) => each.outputPath !== training.outputPath)]);
+  }
+
+  async remove(outputPath: string): Promise<void> {
+    await this.#change((entries) => entries.filter((each) => each.outputPath !== outputPath));
+  }
+
+  /** Removes a training together with what it would go on from; its output, if there is one, stays. */
+  async discard({ outputPath }: UnfinishedTraining): Promise<void> {
+    const checkpoint = checkpointFile(outputPath);
+    rmSync(checkpoint, { force: true });
+    rmSync(bestFile(checkpoint), { force: true });
+    await this.remove(outputPath);
+  }
+
+  /** A failing disk never fails a training: then it can be resumed until the app ends. */
+  async #change(edit: (entries: UnfinishedTraining[]) => UnfinishedTraining[]): Promise<void> {
+    const changed = this.#entries.then((entries) => edit(entries).slice(0, kept));
+    this.#entries = changed;
+    const trainings = await changed;
+    if (this.#file === null || !this.#replaceable) return;
+    await writeAtomically(this.#file, JSON.stringify({ version: 1, trainings }, null, 2)).catch(() => undefined);
+  }
+}
