@@ -1,4 +1,4 @@
-import { getInt } from '../onnx/attribute.js';
+import { getInt, getString } from '../onnx/attribute.js';
 import type { Node, Tensor } from '../onnx/model.js';
 import type { Shape } from '../onnx/shape.js';
 import { elementCount } from '../onnx/tensor.js';
@@ -12,9 +12,15 @@ export interface WebgpuKernel {
   /** Bytes of the parameter buffer of each launch; launches of one size share theirs over time. */
   parameterBytes: number;
   /** Constant that is converted while the model loads and whose original then goes; null when none is. */
-  convertsWeight: string | null;
+  convertsWeight: ConvertedWeight | null;
   /** Bytes of the buffers it holds while it runs. */
   temporaries(shapes: ReadonlyMap<string, Shape>): number[];
+}
+
+export interface ConvertedWeight {
+  name: string;
+  /** Whether it is turned in tiles, by a shader that takes long to compile, instead of element by element. */
+  tiled: boolean;
 }
 
 const none = (): number[] => [];
@@ -27,16 +33,32 @@ const elementwise = new Set(
   ),
 );
 
-/** Convolutions want their filters with the channels last; constants are turned once, others in every run. */
+/** Filters of one pixel are a matrix, and so are those of a single output channel. */
+function turnedInTiles([outputs = 1, inputs = 1, height = 1, width = 1]: readonly number[]): boolean {
+  if (height * width === 1) return outputs > 1 && inputs > 1;
+  return outputs === 1 && inputs > 1 && height > 1 && width > 1;
+}
+
+/**
+ * Convolutions want their filters with the channels last. Constants are turned once if the padding is known then,
+ * others in every run.
+ */
 function convolution(node: Node, initializers: ReadonlyMap<string, Tensor>): WebgpuKernel {
-  const weight = node.inputs[1] ?? '';
-  const constant = initializers.has(weight);
+  const name = node.inputs[1] ?? '';
+  const dims = initializers.get(name)?.dims;
+  const once = dims?.length === 4 && getString(node, 'auto_pad', 'NOTSET') === 'NOTSET';
   return {
-    dispatches: constant ? 1 : 2,
+    dispatches: once ? 1 : 2,
     parameterBytes: getInt(node, 'group', 1) > 1 ? 96 : 160,
-    convertsWeight: constant ? weight : null,
-    temporaries: constant ? none : (shapes) => [valueBytes(shapes, weight)],
+    convertsWeight: once ? { name, tiled: turnedInTiles(dims) } : null,
+    temporaries: once ? none : (shapes) => [valueBytes(shapes, name)],
   };
+}
+
+/** Its filters are turned in every run, constant or not. */
+function transposedConvolution(node: Node): WebgpuKernel {
+  const name = node.inputs[1] ?? '';
+  return { ...plain, dispatches: 2, parameterBytes: 160, temporaries: (shapes) => [valueBytes(shapes, name)] };
 }
 
 /** Rows from which on products in 8-bit integers pay. */
@@ -68,6 +90,8 @@ export function webgpuKernel(node: Node, initializers: ReadonlyMap<string, Tenso
     case 'Conv':
     case 'com.microsoft:FusedConv':
       return convolution(node, initializers);
+    case 'ConvTranspose':
+      return transposedConvolution(node);
     case 'Transpose':
     case 'LayerNormalization':
     case 'com.microsoft:SkipLayerNormalization':

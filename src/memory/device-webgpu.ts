@@ -26,6 +26,8 @@ export function webgpuBucket(bytes: number): number {
 /** Dispatches that are recorded before they are sent to the device. */
 const dispatchesPerSubmit = 16;
 const conversionParameters = 64;
+/** An original is let go of with the submission after its own and free once the one after that has run. */
+const lettingGo = 2;
 /** Buffers of one kind that are handed out again and again, by size. */
 class BufferCache {
   readonly #ready = new Map<number, DeviceBuffer[]>();
@@ -167,19 +169,26 @@ class WebgpuRun {
       total += bytes;
       largest = Math.max(largest, bytes);
     }
-    let previous: DeviceBuffer | undefined;
-    const replaced: DeviceBuffer[] = [];
+    let replaced: DeviceBuffer[] = [];
+    let compiled = false;
     for (const node of this.#conversions()) {
       const weight = webgpuKernel(node, initializers).convertsWeight;
-      const original = weight === null ? undefined : originals.get(weight);
-      if (weight === null || !original || !placement.soleUser.has(weight)) continue;
+      const original = weight === null ? undefined : originals.get(weight.name);
+      if (weight === null || !original || !placement.soleUser.has(weight.name)) continue;
+      if (weight.tiled && !compiled) {
+        // While that shader is compiled the device gets through the simple ones before, and drops originals let go of.
+        compiled = true;
+        const gone = Math.max(0, replaced.length - lettingGo);
+        for (const buffer of replaced.slice(0, gone)) this.#heaps.release(buffer);
+        replaced = replaced.slice(gone);
+      }
       this.#heaps.place(original.bytes);
       const parameters = this.#parameters.take(conversionParameters);
       this.#recorded.push(parameters);
-      // The original goes when the next one is converted; that of the last stays.
-      if (previous) replaced.push(previous);
-      previous = original;
+      replaced.push(original);
     }
+    // That of the last stays.
+    replaced.pop();
     this.#submit();
     this.#note(unified ? 0 : 2 * largest);
     this.#replaced = replaced;

@@ -1,8 +1,9 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { intAttribute, intsAttribute } from '../../../src/onnx/attribute.js';
+import { intAttribute, intsAttribute, stringAttribute } from '../../../src/onnx/attribute.js';
 import { makeNode } from '../../../src/onnx/graph.js';
-import type { Model } from '../../../src/onnx/model.js';
+import type { Estimate } from '../../../src/contract/types.js';
+import type { Attribute, Model } from '../../../src/onnx/model.js';
 import { computedData } from '../../../src/onnx/tensor.js';
 import { DeviceHeaps, heapBytes, ownMemoryBytes } from '../../../src/memory/device-heaps.js';
 import { placeNodes } from '../../../src/memory/device-webgpu-placement.js';
@@ -115,6 +116,41 @@ describe('webgpu', () => {
     });
     expect(load.peakBytes).toBe(6 * each);
     expect(warm.peakBytes).toBe(4 * each + 3 * 512 * 16 * 4);
+  });
+
+  test.each([
+    { head: [2, 64, 1, 1], order: 'last', gone: 4 },
+    { head: [1, 64, 3, 3], order: 'last', gone: 4 },
+    { head: [2, 64, 3, 3], order: 'last', gone: 0 },
+    { head: [64, 64, 1, 1], order: 'first', gone: 0 },
+  ])('originals that go while the $order filter $head is turned: $gone', ({ head, order, gone }) => {
+    const deep = Array<number[]>(6).fill([64, 64, 3, 3]);
+    const sizes = order === 'last' ? [...deep, head] : [head, ...deep];
+    const nodes = sizes.map(([, , kernel = 1], i) => {
+      const pads = intsAttribute(Array<number>(4).fill((kernel - 1) / 2));
+      return makeNode('Conv', [i === 0 ? 'x' : `h${i}`, `w${i}`], [i === 6 ? 'y' : `h${i + 1}`], { pads });
+    });
+    const filters = sizes.map((dims, i) => weight(`w${i}`, ...dims));
+    const graph = model(nodes, filters, ['batch', 64, 4, 4], ['batch', sizes[6]![0]!, 4, 4]);
+    const { load } = estimateMemory(graph, { provider: 'webgpu', batch: 1, dims });
+    const all = filters.reduce((sum, { data }) => sum + data.byteLength, 0);
+    expect(load.peakBytes).toBe(Math.ceil(all / 16) * 16 - gone * 64 * 64 * 9 * 4);
+  });
+
+  test('padding that depends on the input leaves a filter to be turned in every run', () => {
+    const peak = (attributes: Record<string, Attribute>): Estimate =>
+      estimateMemory(
+        model(
+          [makeNode('Conv', ['x', 'w'], ['y'], attributes)],
+          [weight('w', 2048, 512, 3, 3)],
+          ['batch', 512, 4, 4],
+          ['batch', 2048, 4, 4],
+        ),
+        { provider: 'webgpu', batch: 1, dims },
+      );
+    const bytes = 2048 * 512 * 9 * 4;
+    expect(peak({ auto_pad: stringAttribute('SAME_UPPER') }).load.peakBytes).toBe(bytes);
+    expect(peak({ pads: intsAttribute([1, 1, 1, 1]) }).load.peakBytes).toBe(2 * bytes);
   });
 
   test('sizes are computed by the CPU, and constants only it reads need no device memory', () => {
