@@ -214,9 +214,9 @@ function cpuPhases(prepared: Prepared, sized: SizedPlan, memoryPattern: boolean)
 function loadWeights(arena: Arena, { packing, reserved }: WeightMemory): void {
   let packedBytes = 0;
   for (const { packed, temporary, pooled } of packing) {
-    const turned = arena.allocate(temporary);
     if (pooled) arena.allocate(packed);
-    else arena.reserve(packed);
+    const turned = arena.allocate(temporary);
+    if (!pooled) arena.reserve(packed);
     arena.free(turned);
     packedBytes += packed;
   }

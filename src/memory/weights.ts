@@ -98,13 +98,39 @@ function packedMatrix(tensor: Tensor, transposed: boolean): number | null {
   return packedInteger(rows, columns);
 }
 
+/** Whether an 8-bit convolution packs its filters as matrices, one for each group, instead of as they are. */
+function packsMatrices(node: Node, { dims: [filters = 0, depth = 0] }: Tensor): boolean {
+  return getInt(node, 'group', 1) > 1 ? depth > 1 : depth % 4 !== 0 || filters % 16 !== 0;
+}
+
 function packedFilters(node: Node, tensor: Tensor): number {
+  if (!packsMatrices(node, tensor)) return tensor.data.byteLength;
   const groups = getInt(node, 'group', 1);
   const [filters = 0, ...kernel] = tensor.dims;
-  const depth = kernel.reduce((product, size) => product * size, 1);
-  if (groups > 1 && kernel[0] === 1) return tensor.data.byteLength;
-  const symmetric = groups === 1 && (kernel[0] ?? 0) % 4 === 0 && filters % 16 === 0;
-  return symmetric ? tensor.data.byteLength : groups * packedInteger(depth, filters / groups);
+  return groups * packedInteger(kernel.reduce((product, size) => product * size, 1), filters / groups);
+}
+
+/** How packing takes memory; most pack into exactly as much past the allocator's regions. */
+function transitOf(node: Node, tensor: Tensor): { temporary: number; pooled: boolean } {
+  const bytes = tensor.data.byteLength;
+  switch (operatorKey(node)) {
+    case 'com.microsoft:QGemm':
+      // 8-bit matrices are turned around before they are packed.
+      return { temporary: getInt(node, 'transB', 0) !== 0 ? bytes : 0, pooled: false };
+    case 'QLinearConv':
+    case 'com.microsoft:QLinearConv':
+      return { temporary: packsMatrices(node, tensor) ? bytes / getInt(node, 'group', 1) : 0, pooled: true };
+    case 'ConvTranspose':
+      return { temporary: 0, pooled: true };
+    default:
+      return { temporary: 0, pooled: false };
+  }
+}
+
+/** Nodes in the order their constants are packed: convolutions that were moved to channels last come last. */
+function packingOrder(nodes: readonly Node[]): Node[] {
+  const moved = (node: Node): boolean => operatorKey(node) === 'com.microsoft:QLinearConv';
+  return [...nodes.filter((node) => !moved(node)), ...nodes.filter(moved)];
 }
 
 function packedGates(tensor: Tensor): number {
@@ -118,7 +144,7 @@ function onCpu(nodes: readonly Node[], initializers: ReadonlyMap<string, Tensor>
   const packed = new Map<string, number>();
   const copies = new Set<string>();
   const kept = new Set<string>();
-  for (const node of nodes) {
+  for (const node of packingOrder(nodes)) {
     node.inputs.forEach((name, index) => {
       const tensor = initializers.get(name);
       if (!tensor) return;
@@ -129,10 +155,7 @@ function onCpu(nodes: readonly Node[], initializers: ReadonlyMap<string, Tensor>
       else if (!copies.has(copy)) {
         copies.add(copy);
         packed.set(name, (packed.get(name) ?? 0) + bytes);
-        // 8-bit matrices are turned around before they are packed.
-        const turned = operatorKey(node) === 'com.microsoft:QGemm' && getInt(node, 'transB', 0) !== 0;
-        const pooled = operatorKey(node) === 'ConvTranspose';
-        memory.packing.push({ packed: bytes, temporary: turned ? tensor.data.byteLength : 0, pooled });
+        memory.packing.push({ packed: bytes, ...transitOf(node, tensor) });
       }
     });
   }

@@ -88,7 +88,8 @@ function quantizedConvolutionScratch(node: Node, shapes: Shapes): number[] {
   const pixels = elementCount(last ? output.slice(1, -1) : output.slice(2));
   const pointers = elementCount(kernel) * pixels * 8 * (output[0] ?? 1);
   const groups = getInt(node, 'group', 1);
-  if (groups > 1) return depth === 1 ? [pointers] : [depth * groups * elementCount(kernel) * pixels];
+  if (groups > 1 && depth === 1) return groups % 16 === 0 ? [pointers] : [pixels * filters * 4, pointers];
+  if (groups > 1) return [pixels * filters * 4, depth * groups * elementCount(kernel) * pixels];
   if (last && depth % 4 === 0 && filters % 16 === 0) return isPointwise(node, kernel) ? [] : [pointers];
   const unfolded = isPointwise(node, kernel) ? [] : [depth * elementCount(kernel) * pixels];
   return [pixels * filters * 4, ...unfolded];
@@ -161,6 +162,9 @@ function scratchAfterOutputs(node: Node, shapes: Shapes, threads: number): numbe
     case 'com.microsoft:DynamicQuantizeMatMul':
       // The activations as 8-bit codes.
       return [elementCount(dimsOf(shapes, node.inputs[0]))];
+    case 'com.microsoft:QGemm':
+      // Sums as int32, which are scaled into 8-bit outputs afterwards; float outputs hold them themselves.
+      return node.inputs[8] ? [elementCount(dimsOf(shapes, node.outputs[0])) * 4] : [];
     case 'com.microsoft:MatMulNBits':
       return nBitsScratch(node, shapes);
     default:

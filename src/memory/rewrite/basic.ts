@@ -69,6 +69,9 @@ function constantKey(editor: GraphEditor, value: string): string {
   return tensor && numbers ? `#${tensor.dataType}:${tensor.dims.join()}:${numbers.join()}` : value;
 }
 
+/** Not merged: random numbers, and dequantizers, of which every reader has its own. */
+const neverMerged = /Random|Bernoulli|Multinomial|^DequantizeLinear$/;
+
 /** Equal nodes with equal inputs are computed once. */
 function eliminateCommon(editor: GraphEditor): void {
   const seen = new Map<string, Node>();
@@ -76,7 +79,7 @@ function eliminateCommon(editor: GraphEditor): void {
   const canonical = (value: string) => sameAs.get(value) ?? value;
   for (const node of editor.ordered()) {
     const attributes = attributeKey(node);
-    if (attributes === null || /Random|Bernoulli|Multinomial/.test(node.opType)) continue;
+    if (attributes === null || neverMerged.test(node.opType)) continue;
     const inputs = node.inputs.map((input) => constantKey(editor, canonical(input)));
     const key = [operatorKey(node), attributes, node.outputs.length, ...inputs].join('|');
     const first = seen.get(key);
