@@ -107,7 +107,13 @@ function packedFilters(node: Node, tensor: Tensor): number {
   if (!packsMatrices(node, tensor)) return tensor.data.byteLength;
   const groups = getInt(node, 'group', 1);
   const [filters = 0, ...kernel] = tensor.dims;
-  return groups * packedInteger(kernel.reduce((product, size) => product * size, 1), filters / groups);
+  return (
+    groups *
+    packedInteger(
+      kernel.reduce((product, size) => product * size, 1),
+      filters / groups,
+    )
+  );
 }
 
 /** How packing takes memory; most pack into exactly as much past the allocator's regions. */
@@ -119,18 +125,14 @@ function transitOf(node: Node, tensor: Tensor): { temporary: number; pooled: boo
       return { temporary: getInt(node, 'transB', 0) !== 0 ? bytes : 0, pooled: false };
     case 'QLinearConv':
     case 'com.microsoft:QLinearConv':
-      return { temporary: packsMatrices(node, tensor) ? bytes / getInt(node, 'group', 1) : 0, pooled: true };
+      return packsMatrices(node, tensor)
+        ? { temporary: bytes / getInt(node, 'group', 1), pooled: false }
+        : { temporary: 0, pooled: true };
     case 'ConvTranspose':
       return { temporary: 0, pooled: true };
     default:
       return { temporary: 0, pooled: false };
   }
-}
-
-/** Nodes in the order their constants are packed: convolutions that were moved to channels last come last. */
-function packingOrder(nodes: readonly Node[]): Node[] {
-  const moved = (node: Node): boolean => operatorKey(node) === 'com.microsoft:QLinearConv';
-  return [...nodes.filter((node) => !moved(node)), ...nodes.filter(moved)];
 }
 
 function packedGates(tensor: Tensor): number {
@@ -144,7 +146,7 @@ function onCpu(nodes: readonly Node[], initializers: ReadonlyMap<string, Tensor>
   const packed = new Map<string, number>();
   const copies = new Set<string>();
   const kept = new Set<string>();
-  for (const node of packingOrder(nodes)) {
+  for (const node of nodes) {
     node.inputs.forEach((name, index) => {
       const tensor = initializers.get(name);
       if (!tensor) return;
@@ -183,7 +185,10 @@ function onDevice(initializers: ReadonlyMap<string, Tensor>, granularity: number
   return memory;
 }
 
-/** What the constants of a graph hold on a provider once loaded. */
+/**
+ * What the constants of a graph hold on a provider once loaded.
+ * @param nodes in index order, in which their constants are packed
+ */
 export function weightMemory(
   provider: Provider,
   nodes: readonly Node[],

@@ -39,9 +39,8 @@ function convolutionScratch(node: Node, shapes: Shapes, threads: number): number
   const inner = depth * elementCount(kernel);
   if (perGroup > columns) return [columns * inner * 4];
   if (groups > 1) {
-    // Threads share the groups of all images out among them; each has a buffer for a whole one.
-    const workers = Math.min(threads, groups * (dimsOf(shapes, node.inputs[0])[0] ?? 1));
-    return [workers * Math.max(columns * inner, perGroup * columns, segment) * 4];
+    // Threads share the groups of all images out among them.
+    return [Math.min(threads, groups * (dimsOf(shapes, node.inputs[0])[0] ?? 1)) * segment * 4];
   }
   const wanted = Math.min(threads, Math.floor((perGroup * columns * inner) / workPerThread) + 1);
   const stride = Math.ceil(columns / wanted / 16) * 16;
@@ -162,6 +161,9 @@ function scratchAfterOutputs(node: Node, shapes: Shapes, threads: number): numbe
     case 'com.microsoft:DynamicQuantizeMatMul':
       // The activations as 8-bit codes.
       return [elementCount(dimsOf(shapes, node.inputs[0]))];
+    case 'com.microsoft:QLinearAveragePool':
+      // The values as floats.
+      return [elementCount(dimsOf(shapes, node.inputs[0])) * 4];
     case 'com.microsoft:QGemm':
       // Sums as int32, which are scaled into 8-bit outputs afterwards; float outputs hold them themselves.
       return node.inputs[8] ? [elementCount(dimsOf(shapes, node.outputs[0])) * 4] : [];

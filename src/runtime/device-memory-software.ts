@@ -1,4 +1,4 @@
-import { appendFileSync, closeSync, openSync, readFileSync, readSync } from 'node:fs';
+import { closeSync, openSync, readFileSync, readSync } from 'node:fs';
 
 /** A part of the address space that the process may read and write and that no file backs. */
 export interface MemoryRegion {
@@ -83,7 +83,6 @@ function mappedBytes(reader: Reader, { start, end }: MemoryRegion): number {
     const size = word - mappedFlag;
     if (size > 0 && size % page === 0 && address + size <= end && reader.word(address, chunkHeader) === 0) {
       const bytes = vulkanBytes(reader, address + chunkHeader, size - chunkHeader, alignment);
-      if (bytes > 1000000 && bytes < 1200000) { const m: string[] = []; for (let o = 0; o < 1024; o += 8) m.push(reader.word(address + o, 8).toString(16)); (globalThis as Record<string, unknown>).xlog = (globalThis as Record<string, unknown>).xlog ?? []; appendFileSync('/tmp/mem-x/log', `XBLOCK ${address.toString(16)} ${size} ${bytes} ${m.join(' ')}\n`); }
       total += Math.floor(bytes / page) * page;
       address += size;
     } else {
@@ -143,7 +142,7 @@ class OwnBuffers {
       this.#used = true;
       return this.#large.subarray(0, Math.min(length, window));
     }
-    if (this.#used) { this.#large.fill(0); }
+    if (this.#used) this.#large.fill(0);
     this.#used = false;
     return this.#small.subarray(0, length);
   }

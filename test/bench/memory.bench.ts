@@ -47,10 +47,10 @@ async function measure(model: Model, file: string, bench: BenchModel, dtype: str
     dtype,
     batch: shape.batch,
     dims: shape.dims,
-    measured: { load: observed.load, cold: observed.cold, warm: observed.warm.low, peak: observed.peak },
+    measured: { load: observed.load.low, cold: observed.cold.low, warm: observed.warm.low, peak: observed.peak },
     error: {
-      load: estimate.load.peakBytes / observed.load - 1,
-      cold: estimate.cold.peakBytes / observed.cold - 1,
+      load: distance(estimate.load.peakBytes, observed.load),
+      cold: distance(estimate.cold.peakBytes, observed.cold),
       warm: distance(estimate.warm.peakBytes, observed.warm),
       peak: estimate.peakBytes / observed.peak - 1,
     },

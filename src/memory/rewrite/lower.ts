@@ -11,10 +11,14 @@ import { BlockedLayout, fuseConvolutionSums } from './nchwc.js';
 import { duplicateDequantizers, fuseQuantized, prepareQuantized } from './qdq.js';
 import { pushTransposes, readShapesBeforeTransposes } from './transpose.js';
 
-/** The graph the runtime executes: nodes in execution order and the constants that are left. */
+/** The graph the runtime executes. */
 export interface RuntimeGraph {
   model: Pick<Model, 'graph' | 'opsets'>;
+  /** In execution order. */
   nodes: Node[];
+  /** In index order: those that rewrites made come after all others. */
+  indexed: Node[];
+  /** Constants that are left. */
   initializers: Map<string, Tensor>;
 }
 
@@ -68,5 +72,5 @@ export function lowerModel(
   editor.dropUnused();
   const nodes = editor.ordered();
   const graph = { ...model.graph, nodes, initializers: editor.initializers };
-  return { model: { graph, opsets: model.opsets }, nodes, initializers: editor.initializers };
+  return { model: { graph, opsets: model.opsets }, nodes, indexed: editor.nodes(), initializers: editor.initializers };
 }

@@ -1,5 +1,6 @@
-import { intAttribute, intsAttribute } from '../../onnx/attribute.js';
+import { getInt, intAttribute, intsAttribute } from '../../onnx/attribute.js';
 import type { Node } from '../../onnx/model.js';
+import { dataTypeBits } from '../../onnx/tensor.js';
 import { is, type GraphEditor } from './editor.js';
 
 const microsoft = 'com.microsoft';
@@ -24,8 +25,10 @@ export class ChannelsLast {
 
   apply(): void {
     for (const node of this.editor.ordered()) {
-      if (is(node, 'QLinearConv')) this.convolution(node);
+      if (is(node, 'QLinearConv')) this.window(node, node.opType);
+      else if (is(node, 'MaxPool') && this.pools(node)) this.window(node, 'NhwcMaxPool');
       else if (is(node, ...elementwise)) this.elementwise(node);
+      else if (is(node, `${microsoft}:QLinearConcat`)) this.concat(node);
       else if (is(node, `${microsoft}:QLinearGlobalAveragePool`)) this.globalPool(node);
     }
     for (const [original, value] of this.moved) {
@@ -59,11 +62,17 @@ export class ChannelsLast {
     return value;
   }
 
-  private convolution(node: Node): void {
+  /** Whether a pool has 8-bit values, for which there is a kernel with channels last. */
+  private pools(node: Node): boolean {
+    return node.outputs.length === 1 && dataTypeBits(this.editor.dataType(node.inputs[0])) === 8;
+  }
+
+  private window(node: Node, opType: string): void {
     const inputs = [this.entering(node.inputs[0] ?? ''), ...node.inputs.slice(1)];
     const attributes = new Map([...node.attributes, ['channels_last', intAttribute(1)] as const]);
+    const outputs = [this.note(node.outputs[0] ?? '')];
     this.editor.remove(node);
-    this.editor.add({ ...node, domain: microsoft, inputs, attributes, outputs: [this.note(node.outputs[0] ?? '')] });
+    this.editor.add({ ...node, opType, domain: microsoft, inputs, attributes, outputs });
   }
 
   private elementwise(node: Node): void {
@@ -71,6 +80,18 @@ export class ChannelsLast {
     const tensors = is(node, `${microsoft}:QLinearAdd`, `${microsoft}:QLinearMul`) ? [0, 3] : [0];
     if (!tensors.every((index) => this.moved.has(node.inputs[index] ?? ''))) return;
     this.editor.update(node, { inputs, outputs: [this.note(node.outputs[0] ?? '')] });
+  }
+
+  private concat(node: Node): void {
+    const rank = this.editor.dims(node.outputs[0])?.length ?? 4;
+    const axis = getInt(node, 'axis', 0);
+    // Scale and zero point of the output come first, then each part with its own.
+    const parts = node.inputs.filter((_, index) => index % 3 === 2);
+    if (rank < 3 || !parts.every((name) => this.moved.has(name))) return;
+    const order = channelsLast(Array.from({ length: rank }, (_, position) => position));
+    const attributes = new Map([['axis', intAttribute(order.indexOf(axis < 0 ? axis + rank : axis))]]);
+    const inputs = node.inputs.map((input) => this.moved.get(input) ?? input);
+    this.editor.update(node, { inputs, attributes, outputs: [this.note(node.outputs[0] ?? '')] });
   }
 
   private globalPool(node: Node): void {

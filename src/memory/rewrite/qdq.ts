@@ -5,8 +5,10 @@ import { is, type GraphEditor } from './editor.js';
 
 const microsoft = 'com.microsoft';
 
-/** Operators that only move elements: they run on the codes as they are. */
+/** Operators that quantization may move across. */
 const movers = ['Reshape', 'Transpose', 'Squeeze', 'Unsqueeze', 'Slice', 'MaxPool'];
+/** Operators that run on the codes as they are. */
+const codeMovers = [...movers, ...'Expand Flatten Gather GatherElements Tile Resize ReduceMax ReduceMin'.split(' ')];
 
 function dequantizer(editor: GraphEditor, value: string | undefined): Node | undefined {
   const node = editor.producer(value);
@@ -52,8 +54,9 @@ function quantizeEarlier(editor: GraphEditor): void {
     for (;;) {
       const mover = editor.producer(front.inputs[0]);
       if (!is(mover, ...movers) || editor.onlyConsumer(mover.outputs[0]) !== front) break;
-      if (dequantizer(editor, mover.inputs[0])) break;
       const [source = ''] = mover.inputs;
+      if (dequantizer(editor, source)) break;
+      if (editor.producer(source) && editor.onlyConsumer(source) !== mover) break;
       const [codes = ''] = front.outputs;
       const early = `${source}/early`;
       editor.describe(early, editor.dataType(codes), editor.dims(source) ?? []);
@@ -188,6 +191,19 @@ function fuseUnary(editor: GraphEditor, node: Node): void {
   });
 }
 
+/** Concat of values with a DequantizeLinear each. */
+function fuseConcat(editor: GraphEditor, node: Node): void {
+  const parts = node.inputs.map((input) => dequantizer(editor, input));
+  const quantize = quantizer(editor, node.outputs[0]);
+  if (!quantize || parts.includes(undefined)) return;
+  replace(editor, node, [...parts, quantize], {
+    opType: 'QLinearConcat',
+    domain: microsoft,
+    inputs: [...triple(quantize).slice(1), ...parts.flatMap(triple)],
+    outputs: quantize.outputs,
+  });
+}
+
 /** The mean over all pixels of an image, which has an integer kernel of its own. */
 function isImageMean(editor: GraphEditor, node: Node): boolean {
   const axes = editor.numbers(node.inputs[1]) ?? getInts(node, 'axes', []);
@@ -195,10 +211,19 @@ function isImageMean(editor: GraphEditor, node: Node): boolean {
   return editor.dims(node.inputs[0])?.length === 4 && sorted.join() === '2,3' && getInt(node, 'keepdims', 1) === 1;
 }
 
+/** Whether scale and zero point are the same constants or equal ones. */
+function sameCoding(editor: GraphEditor, one: Node, other: Node): boolean {
+  return [1, 2].every((index) => {
+    const [a, b] = [one.inputs[index] ?? '', other.inputs[index] ?? ''];
+    const numbers = editor.numbers(a);
+    return a === b || (numbers !== undefined && numbers.join() === editor.numbers(b)?.join());
+  });
+}
+
 function fuseMover(editor: GraphEditor, node: Node): void {
   const x = dequantizer(editor, node.inputs[0]);
   const quantize = quantizer(editor, node.outputs[0]);
-  if (!x || !quantize) return;
+  if (!x || !quantize || !sameCoding(editor, x, quantize)) return;
   replace(editor, node, [x, quantize], {
     inputs: [x.inputs[0] ?? '', ...node.inputs.slice(1)],
     outputs: quantize.outputs,
@@ -212,8 +237,9 @@ export function fuseQuantized(editor: GraphEditor): void {
     else if (is(node, 'MatMul')) fuseProduct(editor, node);
     else if (is(node, 'Gemm')) fuseGemm(editor, node);
     else if (is(node, 'Add', 'Mul')) fuseBinary(editor, node);
-    else if (is(node, 'Sigmoid', 'LeakyRelu', 'Softmax', 'GlobalAveragePool')) fuseUnary(editor, node);
+    else if (is(node, 'Sigmoid', 'LeakyRelu', 'Softmax', 'GlobalAveragePool', 'AveragePool')) fuseUnary(editor, node);
     else if (is(node, 'ReduceMean') && isImageMean(editor, node)) fuseUnary(editor, node);
-    else if (is(node, ...movers)) fuseMover(editor, node);
+    else if (is(node, 'Concat')) fuseConcat(editor, node);
+    else if (is(node, ...codeMovers)) fuseMover(editor, node);
   }
 }

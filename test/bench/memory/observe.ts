@@ -19,15 +19,20 @@ export interface ObservedNode {
   peak: number;
 }
 
+/** What the counters leave open: equal when they tell exactly. */
+export interface Range {
+  low: number;
+  high: number;
+}
+
+/**
+ * The counters show the level after each node, and the high-water mark since loading began. When the mark did not rise
+ * in a phase, the phase's peak lies between its highest level and the mark.
+ */
 export interface Observed {
-  /** Highest level while loading where it was above the first node's, else the level after loading. */
-  load: number;
-  cold: number;
-  /**
-   * Later runs: the counters show the level after each node, and the high-water mark since loading. When the mark did
-   * not rise after the first run, the peak of the later runs lies between the two.
-   */
-  warm: { low: number; high: number };
+  load: Range;
+  cold: Range;
+  warm: Range;
   peak: number;
   /** Nodes of all runs in the order they ran. */
   runs: ObservedNode[][];
@@ -74,11 +79,14 @@ export async function observe(file: string, model: Model, dims: Record<string, n
     const outside = nodes.reduce((sum, node) => sum + node.parameterBytes, 0) - sharedWeightExcess(nodes, model.graph);
     const all = nodesOf(written);
     const each = all.length / count;
-    const first = all[0];
-    const loading = first && first.peak > first.inUse ? first.peak : (arena.load ?? NaN);
+    const mark = all[0]?.peak ?? NaN;
+    // A mark above the first node's level was made while loading; one at that level may hide a lower one.
+    const loading = mark > (all[0]?.inUse ?? NaN) ? mark : (arena.load ?? NaN);
+    const cold = arena.cold ?? NaN;
+    const level = Math.max(...all.slice(0, each).map(({ inUse }) => inUse));
     return {
-      load: loading + outside,
-      cold: (arena.cold ?? NaN) + outside,
+      load: { low: loading + outside, high: mark + outside },
+      cold: { low: (cold > mark ? cold : level) + outside, high: cold + outside },
       warm: { low: (arena.warm ?? NaN) + outside, high: (arena.peak ?? NaN) + outside },
       peak: (arena.peak ?? NaN) + outside,
       runs: Array.from({ length: count }, (_, run) => all.slice(run * each, (run + 1) * each)),

