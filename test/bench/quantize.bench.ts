@@ -4,7 +4,8 @@
  * onnxruntime-node; whether the file loads, runs and agrees on the CPU and on WebGPU.
  *
  * SNUG_PYTHON names a Python with onnx, onnxruntime (and torch for HQQ); without it only Snug's rows are printed.
- * BENCH_ONLY=vit-b,kjv-gpt and BENCH_METHODS=int4,gptq limit the run; BENCH_WEBGPU=0 leaves WebGPU out.
+ * BENCH_ONLY=vit-b,kjv-gpt and BENCH_METHODS=int4,gptq limit the run; BENCH_LAYERS=4 makes the large
+ * transformers shallower; BENCH_WEBGPU=0 leaves WebGPU out.
  */
 import { copyFileSync, existsSync, mkdtempSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';

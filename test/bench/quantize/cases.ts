@@ -51,13 +51,15 @@ const gpt: Case = {
 };
 
 const sequence = 64;
+/** Blocks of the two large transformers: fewer than the published twelve for a quick look. */
+const layers = Number(process.env.BENCH_LAYERS ?? 12);
 
 function vit(folder: string): Case {
-  const model = vitB16();
+  const model = vitB16({ layers });
   makeRealistic(model);
   const file = path.join(folder, 'vit-b.onnx');
   writeModel(model, file);
-  const [calibration, heldOut] = [16, 8].map((count, i) => {
+  const [calibration, heldOut] = [32, 8].map((count, i) => {
     const target = path.join(folder, `vit-b-${i}.npy`);
     writeFileSync(target, npy('<f4', [count, 3, 224, 224], images(count, 224, 11 + i)));
     return target;
@@ -66,11 +68,11 @@ function vit(folder: string): Case {
 }
 
 function bert(folder: string): Case {
-  const model = bertBase();
+  const model = bertBase({ layers });
   makeRealistic(model);
   const file = path.join(folder, 'bert-base.onnx');
   writeModel(model, file);
-  const [calibration, heldOut] = [32, 16].map((count, i) => {
+  const [calibration, heldOut] = [64, 16].map((count, i) => {
     const dims = [count, sequence];
     const all = (value: bigint): BigInt64Array => new BigInt64Array(count * sequence).fill(value);
     const target = path.join(folder, `bert-base-${i}.npz`);

@@ -40,7 +40,7 @@ function hash(text: string): number {
 /**
  * Gives a generated model the statistics of trained ones, by name and thus by seed: matrices and kernels with the
  * tails of Student's t₅ at the deviation they had, rows and columns of different strength (log-normal, σ = 0.3), and
- * normalization gains that are log-normal (σ = 0.4) with one channel in 128 six times larger, which makes the
+ * normalization gains that are log-normal (σ = 0.2) with one channel in 128 four times larger, which makes the
  * outlier channels real activations have.
  */
 export function makeRealistic(model: Model): void {
@@ -82,7 +82,7 @@ function gains(tensor: Tensor): void {
     const uniform = generator(hash(tensor.name));
     const values = Float32Array.from(
       { length: count },
-      () => Math.exp(0.4 * normal(uniform)) * (uniform() < 1 / 128 ? 6 : 1),
+      () => Math.exp(0.2 * normal(uniform)) * (uniform() < 1 / 128 ? 4 : 1),
     );
     return new Uint8Array(values.buffer);
   });
