@@ -14,14 +14,14 @@ export interface AxisBlockCodes {
  * Symmetric int4 for weights of Conv and ConvTranspose `[outer, C, kernel…]`, blocks along C. The tensor is read
  * whole.
  */
-export function quantizeAxisBlocks(tensor: Tensor, blockSize: number): AxisBlockCodes {
+export function quantizeAxisBlocks(tensor: Tensor, blockSize: number, halfScales = false): AxisBlockCodes {
   const [outer, depth] = [tensor.dims[0]!, tensor.dims[1]!];
   const inner = elementCount(tensor.dims.slice(2));
   const blocks = Math.ceil(depth / blockSize);
   const values = readFloat32(tensor);
   const codes = new Uint8Array(Math.ceil(values.length / 2));
   const scales = new Float32Array(outer * blocks * inner);
-  const search = new BlockSearch(4, blockSize, false);
+  const search = new BlockSearch(4, blockSize, false, halfScales);
   const block = new Float32Array(blockSize);
   for (let first = 0; first < outer; first++) {
     for (let index = 0; index < blocks; index++) {

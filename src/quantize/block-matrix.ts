@@ -8,6 +8,8 @@ export interface BlockFormat {
   blockSize: number;
   /** Whether each block has its own zero point (else 2^(bits−1)). */
   zeroPoints: boolean;
+  /** Scales are float16 numbers, to be stored in two bytes; default false. */
+  halfScales?: boolean;
 }
 
 /**
@@ -61,7 +63,7 @@ export function quantizeMatrix(
   const scales = new Float32Array(size.scales);
   const zeroPoints = format.zeroPoints ? new Uint8Array(size.zeroPoints) : null;
   const result: BlockMatrix = { format, rows, columns, codes, scales, zeroPoints };
-  const search = new BlockSearch(bits, blockSize, format.zeroPoints);
+  const search = new BlockSearch(bits, blockSize, format.zeroPoints, format.halfScales);
   forEachBlock(matrix, blockSize, (row, block, values, start, count) => {
     search.run(values, start, count, importance, block * blockSize);
     const index = row * blocks + block;

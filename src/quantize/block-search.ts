@@ -1,3 +1,5 @@
+import { BlockKernel } from './block-kernel.js';
+
 /**
  * Scale (and zero point) search for one block of weights, w ≈ (code − zeroPoint) · scale.
  *
@@ -25,13 +27,17 @@ export class BlockSearch {
   /** Unsigned codes of the last block, 0 … 2^bits − 1. */
   readonly codes: Uint8Array;
   private readonly largest: number;
-  private gain = 0;
+  private readonly kernel = new BlockKernel();
+  /** Of each candidate. */
+  private readonly zeroPoints = new Uint8Array(64);
 
   constructor(
     readonly bits: CodeBits,
     readonly blockSize: number,
     /** With zero points the range may be off-centre; without, the zero point is 2^(bits−1). */
     readonly asymmetric: boolean,
+    /** Scales are rounded to float16 (else float32), and the codes follow. */
+    readonly halfScales = false,
   ) {
     this.largest = 2 ** bits - 1;
     this.zeroPoint = 2 ** (bits - 1);
@@ -41,7 +47,7 @@ export class BlockSearch {
   /**
    * Finds codes, scale and zero point of `values[start … start + count)`, `count <= blockSize`. Codes past `count` are
    * the zero point. `importance`, one factor ≥ 0 for each value, weights the squared error (mean square of the input
-   * channel the weight multiplies). The scale is rounded to float32.
+   * channel the weight multiplies).
    */
   run(values: Float32Array, start: number, count: number, importance: Float32Array | null, importanceStart = 0): void {
     let low = 0;
@@ -54,80 +60,80 @@ export class BlockSearch {
     const middle = 2 ** (this.bits - 1);
     this.scale = 0;
     this.zeroPoint = middle;
-    this.gain = 0;
     if (low === high) {
       this.codes.fill(middle);
       return;
     }
-    const ratios = clipRatios[this.bits];
-    const signed = -low > high ? low : high;
-    for (const ratio of ratios.symmetric) {
-      // The value of largest magnitude sits at code 0 (p = −middle), or, with the other sign, at p = middle − 1.
-      this.consider(values, start, count, importance, importanceStart, (-signed * ratio) / middle, middle);
-      this.consider(values, start, count, importance, importanceStart, (signed * ratio) / (middle - 1), middle);
-    }
-    if (this.asymmetric) {
-      for (const ratio of ratios.asymmetric) {
-        const scale = ((high - low) * ratio) / this.largest;
-        const zero = (-low * ratio) / scale;
-        const near = Math.round(zero) + 0; // + 0: no negative zero.
-        for (const zeroPoint of zero > near ? [near, near + 1] : [near, near - 1]) {
-          if (zeroPoint >= 0 && zeroPoint <= this.largest) {
-            this.consider(values, start, count, importance, importanceStart, scale, zeroPoint);
-          }
-        }
-      }
-    }
-    // The least-squares scale moves some codes; following them never loses.
-    for (let round = 0; round < 2; round++) {
-      const before = this.gain;
-      this.consider(values, start, count, importance, importanceStart, this.scale, this.zeroPoint);
-      if (this.gain <= before) break;
-    }
-    this.scale = Math.fround(this.scale);
+    const most = Math.max(-low, high);
+    this.load(values, start, count, most, importance, importanceStart);
+    this.search(low / most, high / most, count, importance !== null);
+    this.scale = this.halfScales ? roundToHalf(this.scale * most) : Math.fround(this.scale * most);
     this.encode(values, start, count);
   }
 
-  /** Takes the candidate's least-squares scale when it explains more of the block than the best so far. */
-  private consider(
+  /** Puts the block into the kernel's memory, largest magnitude and largest factor at 1. */
+  private load(
     values: Float32Array,
     start: number,
     count: number,
+    most: number,
     importance: Float32Array | null,
     importanceStart: number,
-    scale: number,
-    zeroPoint: number,
   ): void {
-    const inverse = 1 / scale;
-    const lowest = -zeroPoint;
-    const highest = this.largest - zeroPoint;
-    let cross = 0;
-    let square = 0;
-    if (importance === null) {
-      for (let i = start; i < start + count; i++) {
-        const value = values[i]!;
-        let p = value * inverse + roundingMagic - roundingMagic;
-        p = p < lowest ? lowest : p > highest ? highest : p;
-        cross += value * p;
-        square += p * p;
-      }
-    } else {
-      for (let i = 0; i < count; i++) {
-        const value = values[start + i]!;
-        const weight = importance[importanceStart + i]!;
-        let p = value * inverse + roundingMagic - roundingMagic;
-        p = p < lowest ? lowest : p > highest ? highest : p;
-        cross += weight * value * p;
-        square += weight * p * p;
+    const { kernel } = this;
+    const shrink = 1 / most;
+    for (let i = 0; i < count; i++) kernel.values[i] = values[start + i]! * shrink;
+    kernel.values.fill(0, count, (count + 3) & ~3);
+    if (importance === null) return;
+    let strongest = 0;
+    for (let i = 0; i < count; i++) strongest = Math.max(strongest, importance[importanceStart + i]!);
+    for (let i = 0; i < count; i++) {
+      const weight = strongest === 0 ? 1 : importance[importanceStart + i]! / strongest;
+      kernel.weights[i] = weight;
+      kernel.weighted[i] = weight * kernel.values[i]!;
+    }
+    kernel.weighted.fill(0, count, (count + 3) & ~3);
+  }
+
+  /** Leaves the best scale of the block in memory and its zero point; scale 0 when nothing explains anything. */
+  private search(low: number, high: number, count: number, weighted: boolean): void {
+    const { kernel, zeroPoints, largest } = this;
+    const middle = 2 ** (this.bits - 1);
+    const ratios = clipRatios[this.bits];
+    const signed = -low > high ? low : high;
+    let candidates = 0;
+    const add = (scale: number, zeroPoint: number): void => {
+      zeroPoints[candidates++] = zeroPoint;
+      kernel.add(1 / scale, -zeroPoint, largest - zeroPoint);
+    };
+    kernel.clear();
+    for (const ratio of ratios.symmetric) {
+      // The value of largest magnitude sits at code 0 (p = −middle), or, with the other sign, at p = middle − 1.
+      add((-signed * ratio) / middle, middle);
+      add((signed * ratio) / (middle - 1), middle);
+    }
+    if (this.asymmetric) {
+      for (const ratio of ratios.asymmetric) {
+        const scale = ((high - low) * ratio) / largest;
+        const zero = (-low * ratio) / scale;
+        const near = Math.round(zero) + 0; // + 0: no negative zero.
+        for (const zeroPoint of zero > near ? [near, near + 1] : [near, near - 1]) {
+          if (zeroPoint >= 0 && zeroPoint <= largest) add(scale, zeroPoint);
+        }
       }
     }
-    if (square === 0) return;
-    const gain = (cross * cross) / square;
-    if (gain > this.gain) {
-      this.gain = gain;
-      this.scale = cross / square;
-      this.zeroPoint = zeroPoint;
+    const best = kernel.judge(count, weighted, 0);
+    if (best < 0) return;
+    this.zeroPoint = zeroPoints[best]!;
+    let { gain, scale } = kernel;
+    // The least-squares scale moves some codes; following them never loses.
+    for (let round = 0; round < 2; round++) {
+      kernel.clear();
+      kernel.add(1 / scale, -this.zeroPoint, largest - this.zeroPoint);
+      if (kernel.judge(count, weighted, gain) < 0) break;
+      ({ gain, scale } = kernel);
     }
+    this.scale = scale;
   }
 
   private encode(values: Float32Array, start: number, count: number): void {
@@ -143,4 +149,19 @@ export class BlockSearch {
     }
     codes.fill(zeroPoint, count);
   }
+}
+
+/** Largest finite float16, and its smallest normal number. */
+const [largestHalf, smallestHalf] = [65504, 2 ** -14];
+
+/**
+ * The nearest float16, ties to even, largest magnitudes held at ±65504. A double has 42 bits more than a normal
+ * float16: adding and taking away a number so much larger rounds them off.
+ */
+export function roundToHalf(value: number): number {
+  const magnitude = Math.abs(value);
+  if (magnitude >= largestHalf) return Math.sign(value) * largestHalf;
+  if (magnitude < smallestHalf) return value + 1.5 * 2 ** 28 - 1.5 * 2 ** 28;
+  const spread = value * (2 ** 42 + 1);
+  return spread - (spread - value);
 }

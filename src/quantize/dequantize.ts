@@ -5,6 +5,7 @@ import { quantizeAxisBlocks } from './block-axis.js';
 import { quantizeChannels } from './channels.js';
 import { scaleBytes, type Editor } from './editor.js';
 import { axisBlock, channelAxis } from './plan.js';
+import { storedScaleType } from './sample.js';
 import type { WeightSite, WeightUse } from './sites.js';
 
 /** int8 codes and scales of a weight as initializers; zero points are absent (0). */
@@ -60,9 +61,10 @@ export function encodeDequantizeBlocks(editor: Editor, site: WeightSite, uses: r
   const depth = tensor.dims[1]!;
   const block = axisBlock(depth, editor.blockSize);
   const scaleDims = tensor.dims.map((dim, axis) => (axis === 1 ? Math.ceil(depth / block) : dim));
+  const stored = storedScaleType(tensor);
   const parts = editor.lazyParts<'codes' | 'scales'>(() => {
-    const { codes, scales } = quantizeAxisBlocks(tensor, block);
-    return { codes, scales: scaleBytes(scales, DataType.FLOAT) };
+    const { codes, scales } = quantizeAxisBlocks(tensor, block, stored.half);
+    return { codes, scales: scaleBytes(scales, stored.dataType) };
   });
   const elements = elementCount(tensor.dims);
   const codes = editor.add(
@@ -72,12 +74,13 @@ export function encodeDequantizeBlocks(editor: Editor, site: WeightSite, uses: r
     tensor.dims,
     parts.data('codes', Math.ceil(elements / 2)),
   );
-  const scales = editor.add(
+  const scales = editor.addScales(
     owner,
     `${tensor.name}_i4_scales`,
-    DataType.FLOAT,
+    tensor,
+    stored.dataType,
     scaleDims,
-    parts.data('scales', elementCount(scaleDims) * 4),
+    parts.data('scales', elementCount(scaleDims) * stored.bytes),
   );
   for (const use of uses) {
     insertBefore(

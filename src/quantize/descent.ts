@@ -7,7 +7,7 @@ import {
   type BlockFormat,
   type BlockMatrix,
 } from './block-matrix.js';
-import { BlockSearch } from './block-search.js';
+import { BlockSearch, roundToHalf } from './block-search.js';
 import { readRows, type WeightMatrix } from './matrix.js';
 
 /** Second moments of what a matrix multiplies: `moments[i, j] = mean of xᵢxⱼ`, row-major, columns × columns. */
@@ -65,7 +65,7 @@ export function descend(
     scales: new Float32Array(size.scales),
     zeroPoints: format.zeroPoints ? new Uint8Array(size.zeroPoints) : null,
   };
-  const search = new BlockSearch(bits, blockSize, format.zeroPoints);
+  const search = new BlockSearch(bits, blockSize, format.zeroPoints, format.halfScales);
   const importance = Float32Array.from(diagonal);
   const gradients = columns * stride;
   for (let first = 0; first < rows; first += panelRows) {
@@ -83,7 +83,7 @@ export function descend(
     }
     values.fill(0, gradients, gradients + count * stride);
     const panel = { rows: count, columns, stride, blocks, blockSize, current, scales, zeros };
-    const work = { values, axpy, gradients, inverse, largest: 2 ** bits - 1 };
+    const work = { values, axpy, gradients, inverse, largest: 2 ** bits - 1, half: format.halfScales === true };
     for (let pass = 0; pass <= options.passes; pass++) {
       if (pass === options.passes && pass > 0) refitScales(panel, work);
       roundPass(panel, work);
@@ -114,6 +114,8 @@ interface Work {
   /** 1 / Hₖₖ. */
   inverse: Float64Array;
   largest: number;
+  /** Scales are float16 numbers. */
+  half: boolean;
 }
 
 /** Copies the moments with padded rows, adds the damping, and returns the diagonal. */
@@ -159,7 +161,7 @@ function roundPass(panel: Panel, { values, axpy, gradients, inverse, largest }: 
   }
 }
 
-function refitScales(panel: Panel, { values, axpy, gradients }: Work): void {
+function refitScales(panel: Panel, { values, axpy, gradients, half }: Work): void {
   const { rows, columns, stride, blocks, blockSize, current, scales } = panel;
   for (let block = 0; block < blocks; block++) {
     const start = block * blockSize;
@@ -182,13 +184,14 @@ function refitScales(panel: Panel, { values, axpy, gradients }: Work): void {
       }
       if (!(curvature > 0)) continue;
       // ŵ = s·p, so a relative change of the scale is the same relative change of the values.
-      const factor = Math.fround(scale * (1 - slope / curvature)) / scale;
-      if (!(factor > 0.5 && factor < 2)) continue;
-      scales[row * blocks + block] = scale * factor;
+      const wanted = scale * (1 - slope / curvature);
+      const fitted = half ? roundToHalf(wanted) : Math.fround(wanted);
+      if (!(fitted / scale > 0.5 && fitted / scale < 2)) continue;
+      scales[row * blocks + block] = fitted;
       for (let i = start; i < end; i++) {
         const before = current[base + i]!;
         if (before === 0) continue;
-        const after = Math.fround(Math.round(before / scale) * scales[row * blocks + block]!);
+        const after = Math.fround(Math.round(before / scale) * fitted);
         current[base + i] = after;
         axpy(g * 4, i * stride * 4, stride, after - before);
       }

@@ -1,7 +1,7 @@
 import type { Provider } from '../contract/types.js';
 import { float32ToFloat16Bits } from '../onnx/half.js';
-import { freshName } from '../onnx/graph.js';
-import { DataType, type Graph, type Model, type Node } from '../onnx/model.js';
+import { freshName, intAttribute, makeNode } from '../onnx/graph.js';
+import { DataType, type Graph, type Model, type Node, type Tensor } from '../onnx/model.js';
 import { computedData, float32Tensor, memoryData } from '../onnx/tensor.js';
 import type { ActivationRanges } from './ranges.js';
 import type { RefinedWeight } from './refine.js';
@@ -79,6 +79,26 @@ export class Editor {
     return name;
   }
 
+  /**
+   * Adds the scales of a weight, stored as `stored`, and returns the name of the value of the weight's own type. Where
+   * those differ, a Cast widens them; onnxruntime does that while loading, so that files get smaller and nothing else
+   * changes.
+   */
+  addScales(
+    owner: Graph,
+    base: string,
+    tensor: Tensor,
+    stored: number,
+    dims: readonly number[],
+    data: ReturnType<typeof computedData>,
+  ): string {
+    const name = this.add(owner, base, stored, dims, data);
+    if (stored === tensor.dataType) return name;
+    const wide = this.name(`${base}_wide`);
+    owner.nodes.unshift(makeNode('Cast', [name], [wide], { to: intAttribute(tensor.dataType) }, { name: wide }));
+    return wide;
+  }
+
   /** Adds a small initializer whose bytes are at hand. */
   addBytes(owner: Graph, base: string, dataType: number, dims: readonly number[], bytes: Uint8Array): string {
     return this.add(owner, base, dataType, dims, memoryData(bytes));
@@ -101,7 +121,7 @@ export class Editor {
   }
 }
 
-/** Scales as bytes of the weight's own float type. */
+/** Scales as bytes of the type they are stored in. */
 export function scaleBytes(scales: Float32Array, dataType: number): Uint8Array {
   const values = dataType === DataType.FLOAT16 ? float32ToFloat16Bits(scales) : scales;
   return new Uint8Array(values.buffer, values.byteOffset, values.byteLength);

@@ -3,6 +3,7 @@ import { DataType } from '../onnx/model.js';
 import { quantizeMatrix } from './block-matrix.js';
 import { scaleBytes, type Editor } from './editor.js';
 import { gatherBlock, matrixOf } from './plan.js';
+import { storedScaleType } from './sample.js';
 import type { WeightSite, WeightUse } from './sites.js';
 
 /**
@@ -15,11 +16,12 @@ export function encodeGather(editor: Editor, site: WeightSite, uses: readonly We
   const matrix = matrixOf(site, uses[0]!);
   const { rows, columns } = matrix;
   const blockSize = gatherBlock(columns, bits === 4 ? (editor.blockSize ?? 32) : 128);
+  const stored = storedScaleType(tensor);
   const parts = editor.lazyParts<'codes' | 'scales'>(() => {
-    const result = quantizeMatrix(matrix, { bits, blockSize, zeroPoints: false });
+    const result = quantizeMatrix(matrix, { bits, blockSize, zeroPoints: false, halfScales: stored.half });
     // Codes 0 … 15 around 8 become two's complement −8 … 7: flip the top bit of each nibble.
     if (bits === 4) result.codes.forEach((byte, i) => (result.codes[i] = byte ^ 0x88));
-    return { codes: result.codes, scales: scaleBytes(result.scales, tensor.dataType) };
+    return { codes: result.codes, scales: scaleBytes(result.scales, stored.dataType) };
   });
   const base = `${tensor.name}_rows_q${bits}`;
   const codes = editor.add(
@@ -30,8 +32,15 @@ export function encodeGather(editor: Editor, site: WeightSite, uses: readonly We
     parts.data('codes', (rows * columns * bits) / 8),
   );
   const blocks = columns / blockSize;
-  const scaleSize = rows * blocks * (tensor.dataType === DataType.FLOAT16 ? 2 : 4);
-  const scales = editor.add(owner, `${base}_scales`, tensor.dataType, [rows, blocks], parts.data('scales', scaleSize));
+  const scaleSize = rows * blocks * stored.bytes;
+  const scales = editor.addScales(
+    owner,
+    `${base}_scales`,
+    tensor,
+    stored.dataType,
+    [rows, blocks],
+    parts.data('scales', scaleSize),
+  );
   for (const { graph, node } of uses) {
     const label = node.name || node.outputs[0]!;
     editor.replace(graph, node, [

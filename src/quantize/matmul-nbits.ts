@@ -4,20 +4,12 @@ import { computedData, elementCount } from '../onnx/tensor.js';
 import { blockMatrixSize, blocksPerRow, quantizeMatrix, type BlockFormat } from './block-matrix.js';
 import { scaleBytes, type Editor } from './editor.js';
 import { readFloatRange } from './floats.js';
-import type { Provider, WeightFormat } from '../contract/types.js';
-import { matrixFormat, matrixOf, takesZeroPoints } from './plan.js';
+import type { Provider } from '../contract/types.js';
+import { accuracyLevel, blockFormatOf, matrixOf } from './plan.js';
 import type { WeightMatrix } from './matrix.js';
 import type { RefinedWeight } from './refine.js';
-import { zeroPointsPay } from './sample.js';
+import { storedScaleType } from './sample.js';
 import type { WeightSite, WeightUse } from './sites.js';
-
-/** The block format a matrix gets: what was asked for, zero points only where the provider takes them and they pay. */
-export function blockFormatOf(matrix: WeightMatrix, asked: WeightFormat, provider: Provider): BlockFormat {
-  const bits = asked.dtype === 'int4' ? 4 : 8;
-  const plain = matrixFormat(matrix, bits, asked.blockSize);
-  const zeroPoints = takesZeroPoints(provider, bits) && (asked.zeroPoints ?? zeroPointsPay(matrix, plain));
-  return { ...plain, zeroPoints };
-}
 
 interface BlockTensors {
   codes: string;
@@ -66,21 +58,29 @@ function addBlockTensors(editor: Editor, site: WeightSite, use: WeightUse, bits:
   const { rows, columns } = matrix;
   const blocks = blocksPerRow(columns, format.blockSize);
   const size = blockMatrixSize(rows, columns, format);
+  const stored = storedScaleType(tensor, accuracyLevel(editor.provider, bits) !== 0);
   const parts = editor.lazyParts<'codes' | 'scales' | 'zeroPoints'>(() => {
     const result = refined?.matrix ?? quantizeMatrix(matrix, format);
     const scales = alpha === 1 ? result.scales : result.scales.map((scale) => scale * alpha);
     return {
       codes: result.codes,
-      scales: scaleBytes(scales, tensor.dataType),
+      scales: scaleBytes(scales, stored.dataType),
       zeroPoints: result.zeroPoints ?? new Uint8Array(0),
     };
   });
   const blob = (format.blockSize * bits) / 8;
   const base = `${tensor.name}_q${bits}`;
-  const scaleSize = size.scales * (tensor.dataType === DataType.FLOAT16 ? 2 : 4);
+  const scaleSize = size.scales * stored.bytes;
   return {
     codes: editor.add(owner, base, DataType.UINT8, [rows, blocks, blob], parts.data('codes', size.codes)),
-    scales: editor.add(owner, `${base}_scales`, tensor.dataType, [rows, blocks], parts.data('scales', scaleSize)),
+    scales: editor.addScales(
+      owner,
+      `${base}_scales`,
+      tensor,
+      stored.dataType,
+      [rows, blocks],
+      parts.data('scales', scaleSize),
+    ),
     zeroPoints: format.zeroPoints
       ? editor.add(
           owner,
@@ -96,19 +96,9 @@ function addBlockTensors(editor: Editor, site: WeightSite, use: WeightUse, bits:
   };
 }
 
-/**
- * The CPU needs level 4 (int8 activations) for 8-bit codes: any other level unpacks the whole matrix on every
- * run. For 4-bit codes level 0 computes in float32 and holds no second copy of the scales, about a quarter less
- * memory at half the speed of level 4 for single rows, and still faster than float32.
- */
-function accuracyLevel(editor: Editor, bits: 4 | 8): number {
-  if (editor.provider === 'cpu') return bits === 8 ? 4 : 0;
-  return editor.provider === 'webgpu' ? 4 : 0;
-}
-
 function blockNode(editor: Editor, label: string, a: string, tensors: BlockTensors, bias: string, y: string): Node {
   const { format } = tensors;
-  const level = accuracyLevel(editor, format.bits);
+  const level = accuracyLevel(editor.provider, format.bits);
   const inputs = [a, tensors.codes, tensors.scales, tensors.zeroPoints, '', bias];
   while (inputs[inputs.length - 1] === '') inputs.pop();
   return makeNode(

@@ -5,10 +5,10 @@ import type { Dataset } from '../runtime/dataset-types.js';
 import type { Runtime } from '../runtime/types.js';
 import { dequantizeRow, type BlockFormat, type BlockMatrix } from './block-matrix.js';
 import { descend } from './descent.js';
-import { biasOf, blockFormatOf } from './matmul-nbits.js';
+import { biasOf } from './matmul-nbits.js';
 import { readRows, type WeightMatrix } from './matrix.js';
 import { collectMoments, readsTransposed, type ActivationMoments, type TappedActivation } from './moments.js';
-import { matrixOf, planEncoding } from './plan.js';
+import { blockFormatOf, matrixOf, planEncoding } from './plan.js';
 import { collectSites, hoistConstants, type WeightSite, type WeightUse } from './sites.js';
 
 /** Codes of a weight chosen by what its operator computes on samples. */

@@ -1,4 +1,5 @@
-import type { TensorData } from '../onnx/model.js';
+import { DataType, type Tensor, type TensorData } from '../onnx/model.js';
+import { elementCount } from '../onnx/tensor.js';
 import { blocksPerRow, type BlockFormat } from './block-matrix.js';
 import { BlockSearch } from './block-search.js';
 import { readFloatRange } from './floats.js';
@@ -96,6 +97,43 @@ export function blockSqnr(
 export function decibels(signal: number, noise: number): number {
   if (noise <= 0 || signal <= 0) return 150;
   return Math.min(150, 10 * Math.log10(signal / noise));
+}
+
+/** Runs of a tensor looked at for its magnitudes, and their length. */
+const [magnitudeRuns, magnitudeRun] = [16, 256];
+
+/**
+ * Whether block scales of a float32 weight can be stored as float16, judged on a sample: neither so small that
+ * float16 loses digits of them nor near its largest number. Bytes that would have to be computed first are not looked
+ * at: such weights keep float32 scales.
+ */
+function scalesFitHalf(tensor: Tensor): boolean {
+  const { data, dims, dataType } = tensor;
+  if (dataType !== DataType.FLOAT || data.origin === 'computed') return false;
+  const fits = remembered(data, 'half scales', () => {
+    const count = elementCount(dims);
+    const length = Math.min(magnitudeRun, count);
+    let largest = 0;
+    let squares = 0;
+    for (let run = 0; run < magnitudeRuns; run++) {
+      for (const value of readFloatRange(tensor, Math.floor(((count - length) * run) / magnitudeRuns), length)) {
+        largest = Math.max(largest, Math.abs(value));
+        squares += value * value;
+      }
+    }
+    const typical = Math.sqrt(squares / (magnitudeRuns * length));
+    return typical > 2 ** -13 && largest < 2 ** 12 ? 1 : 0;
+  });
+  return fits === 1;
+}
+
+/**
+ * How the scales of a weight are stored: in its own type, or as float16 that the runtime widens once, at load.
+ * @param constant the operator's kernel needs them as an initializer of its own type.
+ */
+export function storedScaleType(tensor: Tensor, constant = false): { dataType: number; half: boolean; bytes: number } {
+  const half = tensor.dataType === DataType.FLOAT16 || (!constant && scalesFitHalf(tensor));
+  return { dataType: half ? DataType.FLOAT16 : tensor.dataType, half, bytes: half ? 2 : 4 };
 }
 
 /** 6.02 dB is one bit: zero points of 4 bits a block of 32 (1/8 bit a weight) must win 0.75 dB. */

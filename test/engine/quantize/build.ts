@@ -169,7 +169,14 @@ export function listDataset(batches: readonly Record<string, { dims: number[]; d
   };
 }
 
+/** Operator types of a graph, in order, without the Casts of constants that the runtime does while loading. */
+export function graphOperators({ nodes, initializers }: Graph): string[] {
+  return nodes
+    .filter(({ opType, inputs }) => opType !== 'Cast' || !initializers.has(inputs[0] ?? ''))
+    .map(({ opType }) => opType);
+}
+
 /** Operator types of the top graph, sorted. */
 export function operators(model: Model): string[] {
-  return model.graph.nodes.map((candidate) => candidate.opType).sort();
+  return graphOperators(model.graph).sort();
 }

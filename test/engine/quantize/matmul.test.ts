@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { floatAttribute, intAttribute, intsAttribute } from '../../../src/onnx/graph.js';
 import { readFloat32 } from '../../../src/onnx/tensor.js';
-import type { Graph, Model, Tensor } from '../../../src/onnx/model.js';
+import { DataType, type Graph, type Model, type Tensor } from '../../../src/onnx/model.js';
 import { blockMatrixSize, dequantizeMatrix } from '../../../src/quantize/block-matrix.js';
 import { quantizableWeights, quantizeModel } from '../../../src/quantize/index.js';
 import type { Dtype, Provider } from '../../../src/contract/types.js';
@@ -27,7 +27,11 @@ function decode(model: Model): { values: Float32Array; k: number; n: number } {
     const attribute = found.attributes.get(name);
     return attribute?.type === 'int' ? attribute.value : 0;
   };
-  const tensor = (index: number): Tensor | undefined => model.graph.initializers.get(found.inputs[index] ?? '');
+  const producers = new Map(model.graph.nodes.map((each) => [each.outputs[0], each.inputs[0]]));
+  const tensor = (index: number): Tensor | undefined => {
+    const name = found.inputs[index] ?? '';
+    return model.graph.initializers.get(name) ?? model.graph.initializers.get(producers.get(name) ?? '');
+  };
   const bits = int('bits') as 4 | 8;
   const format = { bits, blockSize: int('block_size'), zeroPoints: tensor(3) !== undefined };
   const [n, k] = [int('N'), int('K')];
@@ -78,7 +82,7 @@ describe('MatMul and Gemm as MatMulNBits on the CPU', () => {
       const result = quantizeAll(model, dtype, 'cpu', blockSize);
       expect(operators(result.model)).toEqual(['MatMulNBits']);
       const decoded = decode(result.model);
-      const quantized = result.model.graph.nodes[0]!;
+      const quantized = result.model.graph.nodes.find(({ opType }) => opType === 'MatMulNBits')!;
       expect(quantized.inputs.length > 3).toBe(skew && dtype === 'int4');
       // Each unit vector picks one column of the weight; the CPU's int8 activations represent it exactly.
       const x = new Float32Array(k * k);
@@ -228,5 +232,35 @@ describe('MatMul and Gemm as MatMulNBits on the CPU', () => {
       expect(sqnr(exact.y!, got.y!)).toBeGreaterThan(50);
       expect(sqnr(exact.z!, got.z!)).toBeGreaterThan(50);
     }
+  });
+
+  it('stores scales in two bytes where any runtime setting computes right with them, else in four', async () => {
+    const [k, n] = [64, 48];
+    const scaleTypes = async (factor: number, dtype: Dtype, provider: Provider): Promise<number[]> => {
+      const values = gaussian(k * n, 3).map((value) => value * factor);
+      const model = buildModel({
+        inputs: { x: ['rows', k] },
+        outputs: ['y'],
+        nodes: [node('MatMul', ['x', 'w'], 'y')],
+        weights: [weight('w', [k, n], values)],
+      });
+      const result = quantizeAll(model, dtype, provider);
+      const feeds = { x: { dims: [4, k], data: gaussian(4 * k, 4) } };
+      const [exact, fused, plain] = [
+        await runModel(model, feeds),
+        await runModel(result.model, feeds),
+        await runModel(result.model, feeds, { level: 'disabled' }),
+      ];
+      expect(sqnr(exact.y!, fused.y!)).toBeGreaterThan(17);
+      expect(sqnr(fused.y!, plain.y!)).toBeGreaterThan(60);
+      const stored = [...result.model.graph.initializers.values()].filter(({ name }) => name.includes('scales'));
+      return stored.map(({ dataType }) => dataType);
+    };
+    expect(await scaleTypes(0.02, 'int4', 'cpu')).toEqual([DataType.FLOAT16]);
+    expect(await scaleTypes(0.02, 'int4', 'webgpu')).toEqual([DataType.FLOAT]);
+    expect(await scaleTypes(0.02, 'int8', 'cpu')).toEqual([DataType.FLOAT]);
+    // Beyond what float16 holds with its digits.
+    expect(await scaleTypes(1e-6, 'int4', 'cpu')).toEqual([DataType.FLOAT]);
+    expect(await scaleTypes(1e6, 'int4', 'cpu')).toEqual([DataType.FLOAT]);
   });
 });

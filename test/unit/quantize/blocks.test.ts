@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { float32Tensor } from '../../../src/onnx/tensor.js';
-import { BlockSearch, type CodeBits } from '../../../src/quantize/block-search.js';
+import { float16BitsToFloat32, float32ToFloat16Bits, float32Tensor } from '../../../src/onnx/tensor.js';
+import { BlockSearch, roundToHalf, type CodeBits } from '../../../src/quantize/block-search.js';
 import { dequantizeMatrix, quantizeMatrix } from '../../../src/quantize/block-matrix.js';
 import type { WeightMatrix } from '../../../src/quantize/matrix.js';
 import { gaussian, sqnr } from '../../engine/quantize/numbers.js';
@@ -22,6 +22,31 @@ function roundToNearest(values: Float32Array, blockSize: number, bits: CodeBits)
 }
 
 describe('block search', () => {
+  it('rounds scales to float16 as the conversion of tensors does', () => {
+    fc.assert(
+      fc.property(fc.double({ min: -7e4, max: 7e4, noNaN: true }), fc.integer({ min: -30, max: 0 }), (value, power) => {
+        const scale = Math.fround(value * 2 ** power);
+        const bits = float32ToFloat16Bits(Float32Array.of(Math.max(-65504, Math.min(65504, scale))));
+        expect(roundToHalf(scale) + 0).toBe(float16BitsToFloat32(bits)[0]! + 0);
+      }),
+    );
+  });
+
+  it('leaves blocks of any magnitude the same relative error', () => {
+    const values = gaussian(32, 12);
+    const errors = [1e-30, 1e-8, 1, 1e8, 1e30].map((factor) => {
+      const scaled = values.map((value) => value * factor);
+      const search = new BlockSearch(4, 32, true);
+      search.run(scaled, 0, 32, null);
+      return sqnr(
+        scaled.map((v) => v / factor),
+        Array.from(search.codes, (code) => ((code - search.zeroPoint) * search.scale) / factor),
+      );
+    });
+    for (const error of errors) expect(error).toBeCloseTo(errors[2]!, 1);
+    expect(errors[2]).toBeGreaterThan(18);
+  });
+
   it('beats plain rounding by the measured margin on Gaussian weights (int4, blocks of 32)', () => {
     const values = gaussian(2 ** 16, 1);
     const plain = sqnr(values, roundToNearest(values, 32, 4));
