@@ -55,6 +55,10 @@ function countWeights(model: Model): WeightCount {
         packed.set(blob, 8 / (bits?.type === 'int' && bits.value > 0 ? bits.value : 4));
       } else if (node.opType === 'MatMulBnb4') packed.set(node.inputs[1] ?? '', 2);
     }
+    for (const { opType, inputs, outputs } of graph.nodes) {
+      // Scales stored in two bytes and widened where they are used.
+      if (opType === 'Cast' && auxiliary.has(outputs[0] ?? '')) auxiliary.add(inputs[0] ?? '');
+    }
     const add = (name: string, tensor: Tensor): void => {
       count.weightBytes += tensor.data.byteLength;
       // An int32 tensor is a weight only where it is dequantized: the bias of a quantized layer.

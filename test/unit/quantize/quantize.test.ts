@@ -3,6 +3,7 @@ import { dtypes, providers, type WeightFormat } from '../../../src/contract/type
 import { intAttribute, tensorAttribute } from '../../../src/onnx/graph.js';
 import type { Model } from '../../../src/onnx/model.js';
 import { estimateSqnr, quantizableWeights, quantizeModel } from '../../../src/quantize/index.js';
+import { summarizeModel } from '../../../src/onnx/summary.js';
 import { truth } from '../../../src/quantize/truth.js';
 import { buildGraph, graphOperators, buildModel, node, operators, weight } from '../../engine/quantize/build.js';
 import { gaussian } from '../../engine/quantize/numbers.js';
@@ -183,6 +184,18 @@ describe('quantizeModel', () => {
     expect(bytes('held')).toBe((64 * 64) / 2 + 64 * 2);
     // Four blocks in a row: four scales and two bytes of zero points.
     expect(bytes('shared')).toBe((64 * 64) / 2 + 64 * 4 * 2 + 64 * 2);
+  });
+
+  it('leaves the number of parameters what it was, scales not counted', () => {
+    const model = buildModel({
+      inputs: { x: ['n', 64] },
+      outputs: ['y'],
+      nodes: [node('MatMul', ['x', 'w'], 'y')],
+      weights: [w('w', [64, 64])],
+    });
+    const result = quantizeModel(model, new Map([['w', 'int4']]), { provider: 'cpu' });
+    expect(result.model.graph.nodes.some(({ opType }) => opType === 'Cast')).toBe(true);
+    expect(summarizeModel(result.model).parameters).toBe(64 * 64);
   });
 
   it('changes nothing when nothing is asked', () => {
