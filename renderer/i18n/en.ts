@@ -228,6 +228,7 @@ export const en = {
     sentenceDtype: (name: string, share: number): string =>
       share > 0.995 ? `${name} everywhere` : `${name} for ${percent(share)}`,
     sentenceRest: (name: string): string => `${name} for the rest`,
+    sentenceMixed: (share: number, name: string): string => `mixed formats, ${percent(share)} ${name}`,
     sentencePruned: (ratio: number): string => `${percent(ratio)} pruned`,
     sentenceNotPruned: 'nothing pruned',
     sentenceBatch: (batch: number): string => `batch ${count(batch)}`,

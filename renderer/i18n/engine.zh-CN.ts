@@ -91,6 +91,10 @@ const sentences: [RegExp, Words][] = [
   ],
   [/^Without samples, the layers were refitted on made-up inputs\.$/u, () => '没有样本，各层按虚构的输入重新拟合。'],
   [
+    /^The weights could not be run one by one, so their values alone decided which format each got\.$/u,
+    () => '无法逐个运行各权重，因此只根据权重的数值决定各自的格式。',
+  ],
+  [
     /^Refitting the layers on made-up inputs did not help, so it was left out\.$/u,
     () => '按虚构的输入重新拟合没有帮助，因此没有采用。',
   ],

@@ -221,6 +221,7 @@ export const zhCN = {
     sentenceLevers: '按每一步所需申请内存',
     sentenceDtype: (name, share) => (share > 0.995 ? `全部用 ${name}` : `${percent(share)} 用 ${name}`),
     sentenceRest: (name) => `其余用 ${name}`,
+    sentenceMixed: (share, name) => `混合格式，${percent(share)} 为 ${name}`,
     sentencePruned: (ratio) => `剪去 ${percent(ratio)}`,
     sentenceNotPruned: '不剪枝',
     sentenceBatch: (batch) => `批大小 ${count(batch)}`,

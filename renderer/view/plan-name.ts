@@ -26,10 +26,8 @@ export function planName(label: string, t: Messages): string {
 
 function formatParts(format: string, t: Messages): string[] | null {
   if (format === 'unchanged') return [t.adjust.tradeoff.unchanged];
-  const mixed = /^4-bit in (\d+) % of the weights, 8-bit elsewhere$/u.exec(format);
-  if (mixed !== null) {
-    return [t.plan.sentenceDtype(t.dtype.int4, Number(mixed[1]) / 100), t.plan.sentenceRest(t.dtype.int8)];
-  }
+  const mixed = /^mixed formats, (\d+) % 4-bit$/u.exec(format);
+  if (mixed !== null) return [t.plan.sentenceMixed(Number(mixed[1]) / 100, t.dtype.int4)];
   const dtype = formats[format] ?? dtypes.find((each) => each === format);
   return dtype === undefined ? null : [t.dtype[dtype]];
 }

@@ -304,7 +304,7 @@ export type MixShares = Partial<Record<Dtype, number>>;
 
 /** A mix of number formats that was chosen weight by weight for a number of bytes. */
 export interface MixPlan {
-  /** Bytes of all weights in this mix. */
+  /** Bytes the provider holds for all weights between runs, packed copies included. */
   weightBytes: number;
   basis: SensitivityBasis;
   /** What the single noises add up to. */
@@ -373,7 +373,7 @@ export interface Pins {
   weights?: Record<string, Dtype>;
   /** Class id → kept width. */
   classes?: Record<string, number>;
-  /** Bytes that all weights may take: the best mix of formats of that size. Ignored where `dtype` is set. */
+  /** Bytes the provider may hold for all weights: the best mix of formats of that size. Ignored where `dtype` is set. */
   weightBytes?: number;
 }
 
@@ -441,7 +441,7 @@ export interface PlanView {
 
 /** One mix of number formats of the Pareto front: no other of as few bytes is expected to do less damage. */
 export interface MixPoint {
-  /** Bytes of all weights; `Pins.weightBytes` picks the point. */
+  /** Bytes the provider holds for all weights between runs; `Pins.weightBytes` picks the point. */
   weightBytes: number;
   fileBytes: number;
   /** At the shown plan's batch. */

@@ -6,6 +6,7 @@ import type { PruneClass } from '../prune/index.js';
 import { analysisDims, findClasses } from '../prune/index.js';
 import type { WeightInfo } from '../quantize/index.js';
 import { estimateSqnr, quantizableWeights } from '../quantize/index.js';
+import { expectedSensitivity, noiseReachingOutput, type Sensitivity } from './sensitivity.js';
 
 /** What is worked out once per model, provider and presence of samples, and reused by every re-solve. */
 export class Analysis {
@@ -19,6 +20,7 @@ export class Analysis {
   known: KnownError | null = null;
   /** What pruning was measured to do; sets the expected damage of every ratio. */
   curve: PruneCurve | null = null;
+  private sensitivityKnown: Sensitivity | null = null;
   private readonly noiseByKey = new Map<string, number>();
   private readonly infoByName: Map<string, WeightInfo>;
 
@@ -40,6 +42,12 @@ export class Analysis {
     );
   }
 
+  /** Whether one weight may have a dtype on this provider. */
+  couldBe(weight: string, dtype: Dtype): boolean {
+    const option = this.infoByName.get(weight)?.options.find((o) => o.dtype === dtype);
+    return option !== undefined && option.allowed && (this.hasSamples || !option.needsSamples);
+  }
+
   /** Why a dtype helps no weight here, in the words of the table of truth; null when it is allowed. */
   whyNot(dtype: Dtype): string | null {
     if (this.allows(dtype)) return null;
@@ -48,6 +56,25 @@ export class Analysis {
     const reason = options.find((o) => o.reason)?.reason;
     // A reason starts with the operator it is about; here it is about all of them.
     return reason?.replace(/^[A-Z]\w*(?:, [A-Z]\w*)*: /, '') ?? 'no weight of this model can have it here';
+  }
+
+  /** What each format of each weight does to the answers: by the values of the weights until it was measured. */
+  get sensitivity(): Sensitivity {
+    return (this.sensitivityKnown ??= expectedSensitivity(this.model, this.provider));
+  }
+
+  set sensitivity(sensitivity: Sensitivity) {
+    this.sensitivityKnown = sensitivity;
+  }
+
+  get measuredSensitivity(): Sensitivity | null {
+    return this.sensitivityKnown?.basis === 'measured' ? this.sensitivityKnown : null;
+  }
+
+  /** Noise-to-signal power a dtype of one weight adds to the answers; 0 for fp32. */
+  outputNoise(weight: string, dtype: Dtype): number {
+    const noise = this.noise(weight, dtype);
+    return noise === 0 ? 0 : noise * (this.measuredSensitivity?.factor(weight, noise) ?? noiseReachingOutput);
   }
 
   /** Noise-to-signal power a dtype adds to one weight, from a sample of its values; 0 for fp32. */

@@ -5,8 +5,8 @@ import { writeModelInSteps } from '../onnx/write.js';
 import { collectRanges, quantizableWeights, quantizeModel, refineWeights } from '../quantize/index.js';
 import type { Feeds } from '../runtime/types.js';
 import type { Analysis } from './analysis.js';
-import { layoutBatch, type Structure } from './candidate.js';
-import { assignDtypes } from './levels.js';
+import { blocksOf, layoutBatch, type Structure } from './candidate.js';
+import { assignDtypes, formatsOf } from './levels.js';
 import { withFewestLiveBytes } from './node-order.js';
 import { type Allocation, pruneCandidate, type PruneContext } from './prune-candidate.js';
 import { relaxDims } from './relax.js';
@@ -77,6 +77,7 @@ export async function buildCandidate(
   const { dtypes, reasons } = assignDtypes(analysis, infos, structure.level, {
     weights: Object.fromEntries(structure.weights.map((w) => [w.name, w.dtype])),
   });
+  const formats = formatsOf(structure.level, dtypes);
   const needsRanges = [...dtypes.values()].includes('int8-static');
   const ranges =
     needsRanges && calibration
@@ -86,14 +87,14 @@ export async function buildCandidate(
   const quantizing = (done: number, total: number, item?: string): void =>
     onProgress({ phase: 'quantizing', done, total, unit: 'weights', ...(item === undefined ? {} : { item }) });
   const refined = calibration
-    ? await refineWeights(runtime, model, calibration, dtypes, {
+    ? await refineWeights(runtime, model, calibration, formats, {
         provider: analysis.provider,
         workDirectory: folder,
         ...(signal ? { signal } : {}),
         onProgress: quantizing,
       })
     : undefined;
-  const quantized = quantizeModel(model, dtypes, {
+  const quantized = quantizeModel(model, formats, {
     provider: analysis.provider,
     ...(ranges ? { ranges } : {}),
     ...(refined ? { refined } : {}),
@@ -132,6 +133,8 @@ export async function buildCandidate(
           dtype: w.dtype,
           bytesBefore: w.bytesBefore,
           bytesAfter: w.bytesAfter,
+          ...blocksOf(w),
+          ...(structure.level.mix === undefined ? {} : { noise: structure.level.mix.noises.get(w.name) ?? 0 }),
           ...(reason === undefined ? {} : { reason }),
         };
       }),

@@ -3,12 +3,14 @@ import type {
   ClassPlan,
   Damage,
   Estimate,
+  MixPlan,
   Pins,
   Plan,
   PruneCurve,
   PruneMethod,
   SessionLevers,
   Verdict,
+  WeightFormat,
   WeightPlan,
 } from '../contract/types.js';
 import type { PreparedEstimate } from '../memory/estimate.js';
@@ -17,15 +19,17 @@ import { withKnownError } from '../memory/interval.js';
 import type { Model } from '../onnx/model.js';
 import { listConstantNodesFirst } from '../onnx/topology.js';
 import { previewPrune } from '../prune/index.js';
-import { quantizableWeights, quantizeModel } from '../quantize/index.js';
+import { quantizableWeights, quantizeModel, type WeightInfo } from '../quantize/index.js';
 import type { Analysis } from './analysis.js';
-import { expectedDamage } from './expected-damage.js';
+import { damageOfNoise, expectedDamage } from './expected-damage.js';
 import { type CpuNode, cpuNodes } from './cpu-nodes.js';
 import type { Assignment, Level } from './levels.js';
-import { assignDtypes } from './levels.js';
+import { assignDtypes, formatsOf } from './levels.js';
+import type { Mix } from './mixed-precision.js';
 import { withFewestLiveBytes } from './node-order.js';
 import { planningRanges } from './planning-ranges.js';
 import { relaxDims } from './relax.js';
+import type { Sensitivity } from './sensitivity.js';
 
 /** One structure (prune ratio × level), edited but not yet written: sizes are real, weight bytes are not computed. */
 export interface Structure {
@@ -37,6 +41,9 @@ export interface Structure {
   classes: ClassPlan[];
   assignment: Assignment;
   weights: WeightPlan[];
+  mix?: MixPlan;
+  /** Bytes of the weights that the provider holds between runs, packed copies included, as far as known. */
+  residentBytes: number;
   relaxDims: boolean;
   reorderNodes: boolean;
   externalWeights: boolean;
@@ -87,7 +94,7 @@ export function buildStructure(
   }
   const infos = prunes ? quantizableWeights(model, analysis.provider) : analysis.weights;
   const assignment = assignDtypes(analysis, infos, level, pins);
-  const quantized = quantizeModel(model, assignment.dtypes, {
+  const quantized = quantizeModel(model, formatsOf(level, assignment.dtypes), {
     provider: analysis.provider,
     ranges: planningRanges(model),
   });
@@ -100,6 +107,8 @@ export function buildStructure(
       dtype: w.dtype,
       bytesBefore: w.bytesBefore,
       bytesAfter: w.bytesAfter,
+      ...blocksOf(w),
+      ...(level.mix === undefined ? {} : { noise: level.mix.noises.get(w.name) ?? 0 }),
       ...(reason === undefined ? {} : { reason }),
     };
   });
@@ -116,6 +125,8 @@ export function buildStructure(
     classes,
     assignment,
     weights,
+    ...(level.mix === undefined ? {} : { mix: mixPlan(level.mix) }),
+    residentBytes: residentBytes(infos, weights, level),
     relaxDims: layout.relaxDims,
     reorderNodes: layout.reorderNodes,
     session: layout.session,
@@ -128,11 +139,33 @@ export function buildStructure(
   };
 }
 
-/** Works a damage out again only when more of the curve has been measured: every re-solve asks for all of them. */
+/** Sum over the weights; a mix says it itself, for the weights pruning left whole. */
+function residentBytes(infos: readonly WeightInfo[], weights: readonly WeightPlan[], { mix }: Level): number {
+  const dtypes = new Map(weights.map(({ name, dtype }) => [name, dtype]));
+  let held = 0;
+  let whole = 0;
+  for (const { name, options, bytesBefore } of infos) {
+    held += options.find(({ dtype }) => dtype === dtypes.get(name))?.residentBytes ?? bytesBefore;
+    whole += bytesBefore;
+  }
+  return mix === undefined ? held : (mix.residentBytes * whole) / mix.bytesBefore;
+}
+
+/** Block size and zero points of a weight, where they were asked for. */
+export function blocksOf({ blockSize, zeroPoints }: WeightFormat): Pick<WeightPlan, 'blockSize' | 'zeroPoints'> {
+  return { ...(blockSize === undefined ? {} : { blockSize }), ...(zeroPoints === undefined ? {} : { zeroPoints }) };
+}
+
+function mixPlan(mix: Mix): MixPlan {
+  return { weightBytes: mix.residentBytes, basis: mix.basis, expected: damageOfNoise(mix.noise) };
+}
+
+/** Works a damage out again only when more has been measured: every re-solve asks for all of them. */
 function onceForCurve(analysis: Analysis, work: () => Damage): () => Damage {
-  let known: { curve: PruneCurve | null; damage: Damage } | null = null;
+  let known: { curve: PruneCurve | null; sensitivity: Sensitivity | null; damage: Damage } | null = null;
   return () => {
-    if (known === null || known.curve !== analysis.curve) known = { curve: analysis.curve, damage: work() };
+    const { curve, measuredSensitivity: sensitivity } = analysis;
+    if (known?.curve !== curve || known.sensitivity !== sensitivity) known = { curve, sensitivity, damage: work() };
     return known.damage;
   };
 }
@@ -210,6 +243,7 @@ export function candidateAt(
     pruneMethod: structure.pruneMethod,
     classes: structure.classes,
     weights: structure.weights,
+    ...(structure.mix === undefined ? {} : { mix: structure.mix }),
     session,
     relaxDims: structure.relaxDims,
     reorderNodes: structure.reorderNodes,

@@ -5,13 +5,6 @@ import type { Analysis } from './analysis.js';
 import type { Level } from './levels.js';
 import { assignDtypes } from './levels.js';
 
-/**
- * Share of the summed weight noise that reaches the output. Residual branches and normalisation spread the
- * noise of one layer thin; the factor was set from measured output SQNR against this sum on the sample
- * models (docs/decisions/0004) and only ranks candidates; the check after building measures the truth.
- */
-const noiseReachingOutput = 0.1;
-
 /** Share of the error of plain removal that is left by each method (measured on the sample models). */
 const noiseLeft: Record<PruneMethod, number> = {
   random: 2,
@@ -35,13 +28,15 @@ export function expectedDamage(
   pins: Pins,
 ): Damage {
   const pruned = pruneNoise(analysis, ratio, method, pins.classes);
-  let noise = 0;
-  for (const [weight, dtype] of assignDtypes(analysis, analysis.weights, level, pins).dtypes) {
-    noise += analysis.noise(weight, dtype);
+  let noise = level.mix?.noise ?? 0;
+  if (level.mix === undefined) {
+    for (const [weight, dtype] of assignDtypes(analysis, analysis.weights, level, pins).dtypes) {
+      noise += analysis.outputNoise(weight, dtype);
+    }
   }
   const measured = noise === 0 && !pins.classes && measuredFor(analysis, method)?.points.find((p) => p.ratio === ratio);
   if (measured) return measured.damage;
-  return damageOfNoise(noise * noiseReachingOutput + pruned);
+  return damageOfNoise(noise + pruned);
 }
 
 /** Damage of pruning alone, from what the weights let expect: no measurement is looked at. */
@@ -54,7 +49,7 @@ export function measuredFor({ curve }: Analysis, method: PruneMethod): PruneCurv
   return method === 'repair' && curve !== null && curve.points.length > 0 ? curve : null;
 }
 
-function damageOfNoise(noise: number): Damage {
+export function damageOfNoise(noise: number): Damage {
   return noise === 0 ? { band: 'none', sqnrDb: null } : damageFromSqnr(-10 * Math.log10(noise));
 }
 

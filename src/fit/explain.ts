@@ -1,7 +1,10 @@
-import type { Candidate, Damage, Dtype, PlanView, Reason } from '../contract/types.js';
+import type { Candidate, Damage, Dtype, Pins, PlanView, Reason } from '../contract/types.js';
 import { dtypes } from '../contract/types.js';
+import type { Analysis } from './analysis.js';
 import { structureLabel } from './candidate.js';
 import { levelOf } from './levels.js';
+import { mixLabel } from './mix-ladder.js';
+import { mixShares } from './mixed-precision.js';
 
 /** Higher is worse; unchanged models are best. Equal damage: the smaller file. */
 export function damageKey(damage: Damage): number {
@@ -21,7 +24,7 @@ export function leftLarge(candidate: Candidate, dtype: Dtype): string | null {
 }
 
 /** What holds the smallest reachable plan up. */
-export function blocker(smallest: Candidate): Reason {
+function blocker(smallest: Candidate): Reason {
   const { parts } = smallest.estimate.warm;
   const kinds = [
     ['weights', parts.weightsBytes],
@@ -60,11 +63,49 @@ export function tradeoff(all: Candidate[], shown: Candidate): PlanView['charts']
 
 /** Name of a level and ratio on screen. */
 export function labelOf(levelId: string, ratio: number): string {
-  const share = /^mixed-(\d+)$/.exec(levelId);
-  if (share) {
-    const level = { ...levelOf('int4'), id: levelId, label: `4-bit in ${share[1]} % of the weights, 8-bit elsewhere` };
-    return structureLabel(level, ratio);
-  }
+  const mix = /^mix-\d+-(\d+)$/.exec(levelId);
+  if (mix) return structureLabel({ ...levelOf('int4'), id: levelId, label: mixLabel(Number(mix[1])) }, ratio);
   const dtype = dtypes.find((d) => d === levelId);
   return structureLabel(levelOf(dtype ?? 'fp32'), ratio);
+}
+
+/** Why this plan, in the order a person wants to know. */
+export function planReasons(analysis: Analysis, proposal: Candidate | null, smallest: Candidate, pins: Pins): Reason[] {
+  const reasons: Reason[] = [];
+  if (proposal?.id === 'fp32@0') reasons.push({ kind: 'already-fits' });
+  else if (proposal) reasons.push({ kind: 'chosen', why: 'least-damage' });
+  const mixed = proposal === null ? null : mixReason(analysis, proposal);
+  if (mixed) reasons.push(mixed);
+  for (const what of ['provider', 'batch', 'pruneRatio', 'dtype'] as const) {
+    if (pins[what] !== undefined) reasons.push({ kind: 'pinned', what: `${what} ${String(pins[what])}` });
+  }
+  if (!analysis.hasSamples) reasons.push({ kind: 'no-samples' });
+  for (const name of (proposal ?? smallest).estimate.assumed) {
+    reasons.push({ kind: 'assumed-dimension', name, value: (proposal ?? smallest).estimate.dims[name] });
+  }
+  for (const weight of (proposal ?? smallest).plan.weights) {
+    if (weight.reason && weight.bytesAfter >= weight.bytesBefore * 0.9 && weight.bytesBefore >= 4096) {
+      reasons.push({ kind: 'stayed-large', weight: weight.name, why: weight.reason });
+    }
+  }
+  if (!proposal) reasons.push(blocker(smallest));
+  return reasons;
+}
+
+/** How many weights are named as those the answers hang on. */
+const namedWeights = 3;
+
+/** Which formats a mix gave, and the weights that kept more bits because 4 of them would have done most. */
+function mixReason(analysis: Analysis, { plan }: Candidate): Reason | null {
+  if (plan.mix === undefined) return null;
+  const kept = plan.weights
+    .filter(({ name, dtype }) => dtype !== 'int4' && analysis.couldBe(name, 'int4'))
+    .map(({ name }) => ({ name, noise: analysis.outputNoise(name, 'int4') }))
+    .sort((a, b) => b.noise - a.noise);
+  return {
+    kind: 'mixed',
+    basis: plan.mix.basis,
+    shares: mixShares(plan.weights),
+    kept: kept.slice(0, namedWeights).map(({ name }) => name),
+  };
 }

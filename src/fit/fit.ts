@@ -13,7 +13,9 @@ import type { Candidate } from '../contract/types.js';
 import { adviseMeasuring, measuredWidths } from './measured-widths.js';
 import type { Allocation } from './prune-candidate.js';
 import { feedsForBatch, Reference, splitDataset } from './reference.js';
-import { Planner } from './solve.js';
+import { Sensitivity } from './sensitivity.js';
+import { anyMix, Planner } from './solve.js';
+import { correctMixes, weigh } from './weigh.js';
 import { checkOutput, originalFiles, Workspace } from './workspace.js';
 
 export interface FitRequest {
@@ -130,6 +132,11 @@ export async function fitModel(request: FitRequest): Promise<FitReport> {
         signal,
       ));
 
+    const weighing =
+      before && view.proposal?.plan.mix ? await weigh(request, analysis, split?.calibration, dims) : null;
+    if (weighing instanceof Sensitivity) planner.setSensitivity(weighing);
+    else if (weighing !== null) reasons.push({ kind: 'note', text: weighing });
+
     const context = {
       analysis,
       runtime,
@@ -145,6 +152,7 @@ export async function fitModel(request: FitRequest): Promise<FitReport> {
     const excluded = new Set<string>();
     const shortOf = new Map<string, { freeBytes: number; neededBytes: number }>();
     let correction = 1;
+    let corrected = false;
     const run = async (candidate: Candidate, allocation: Allocation = 'uniform'): Promise<void> => {
       excluded.add(candidate.id);
       const label = planner.labelOf(candidate) + (allocation === 'measured' ? `, ${measuredWidths}` : '');
@@ -175,13 +183,16 @@ export async function fitModel(request: FitRequest): Promise<FitReport> {
           record.outcome = result.quality ? `fits, damage ${result.quality.damage.band}` : 'fits';
           if (!best || better(result, best)) best = result;
         }
+        if (weighing instanceof Sensitivity && !corrected) corrected = correctMixes(planner, weighing, result);
       } catch (error) {
         const failure = SnugError.from(error);
         if (!survivable.has(failure.code)) throw failure;
         record.outcome = failure.message;
         reasons.push({ kind: 'candidate-failed', id: label, why: failure.message });
         // What the device cannot run (float16 without shader-f16) it cannot run at other widths either.
-        if (failure.code === 'E_RUN_FAILED' || failure.code === 'E_MODEL_REJECTED') excluded.add(structure.level.id);
+        if (failure.code === 'E_RUN_FAILED' || failure.code === 'E_MODEL_REJECTED') {
+          excluded.add(structure.level.mix === undefined ? structure.level.id : anyMix);
+        }
       }
     };
 

@@ -1,7 +1,8 @@
 import { SnugError } from '../contract/errors.js';
-import type { Dtype, Pins } from '../contract/types.js';
+import type { Dtype, Pins, WeightFormat } from '../contract/types.js';
 import type { WeightInfo } from '../quantize/index.js';
 import type { Analysis } from './analysis.js';
+import type { Mix } from './mixed-precision.js';
 
 /**
  * A level says which dtype every weight is asked to have. Levels run from harmless to harsh; what a weight
@@ -9,31 +10,24 @@ import type { Analysis } from './analysis.js';
  */
 export interface Level {
   id: string;
-  /** For people: `8-bit`, `4-bit in half of the weights, 8-bit elsewhere`. */
+  /** For people: `8-bit`, `mixed formats, 60 % 4-bit`. */
   label: string;
   /** The dtype asked for, before the table of truth has its say. */
   wanted: Dtype;
-  /** For `int4`: the share of weight bytes that goes to int4, the rest to int8. 1 = all. */
-  share: number;
+  /** Formats chosen weight by weight instead. */
+  mix?: Mix;
 }
 
-const fp32: Level = { id: 'fp32', label: 'fp32', wanted: 'fp32', share: 1 };
-const fp16: Level = { id: 'fp16', label: 'fp16', wanted: 'fp16', share: 1 };
-const int8: Level = { id: 'int8', label: '8-bit', wanted: 'int8', share: 1 };
-const int8Static: Level = { id: 'int8-static', label: '8-bit with 8-bit activations', wanted: 'int8-static', share: 1 };
+const fp32: Level = { id: 'fp32', label: 'fp32', wanted: 'fp32' };
+const fp16: Level = { id: 'fp16', label: 'fp16', wanted: 'fp16' };
+const int8: Level = { id: 'int8', label: '8-bit', wanted: 'int8' };
+const int8Static: Level = { id: 'int8-static', label: '8-bit with 8-bit activations', wanted: 'int8-static' };
 const int8Dynamic: Level = {
   id: 'int8-dynamic',
   label: '8-bit, activations quantized while running',
   wanted: 'int8-dynamic',
-  share: 1,
 };
-const mixed = (share: number): Level => ({
-  id: `mixed-${share * 100}`,
-  label: `4-bit in ${share * 100} % of the weights, 8-bit elsewhere`,
-  wanted: 'int4',
-  share,
-});
-const int4: Level = { id: 'int4', label: '4-bit', wanted: 'int4', share: 1 };
+const int4: Level = { id: 'int4', label: '4-bit', wanted: 'int4' };
 
 /**
  * Order in which a dtype that is not allowed is replaced; always ends at fp32. float16 is never a replacement: it
@@ -63,12 +57,27 @@ export function levelsFor(analysis: Analysis, pins: Pins): Level[] {
   if (analysis.allows('fp16')) levels.push(fp16);
   levels.push(int8);
   if (analysis.hasSamples && analysis.allows('int8-static')) levels.push(int8Static);
-  if (analysis.allows('int4')) levels.push(mixed(0.25), mixed(0.5), mixed(0.75), int4);
+  if (analysis.allows('int4')) levels.push(int4);
   return levels;
 }
 
 export function levelOf(dtype: Dtype): Level {
   return { fp32, fp16, int8, 'int8-static': int8Static, 'int8-dynamic': int8Dynamic, int4 }[dtype];
+}
+
+/** What a level asks of one weight. */
+function wantedOf({ mix, wanted }: Level, weight: string): Dtype {
+  return mix === undefined ? wanted : (mix.formats.get(weight)?.dtype ?? 'fp32');
+}
+
+/** The whole format of each weight: in a mix, blocks and zero points were chosen too. */
+export function formatsOf(level: Level, dtypes: ReadonlyMap<string, Dtype>): Map<string, WeightFormat> {
+  return new Map(
+    [...dtypes].map(([name, dtype]) => {
+      const chosen = level.mix?.formats.get(name);
+      return [name, chosen?.dtype === dtype ? chosen : { dtype }];
+    }),
+  );
 }
 
 export interface Assignment {
@@ -96,8 +105,7 @@ function settle(info: WeightInfo, wanted: Dtype, hasSamples: boolean): { dtype: 
 }
 
 /**
- * Gives every weight a dtype: pinned ones first, then the level. A partial int4 level spends int4 where it
- * costs the least extra noise per byte saved (greedy on the ratio; the exact solver belongs to issue 4).
+ * Gives every weight a dtype: pinned ones first, then the level or, in a mix, what was chosen for the weight.
  *
  * @throws SnugError `E_NOT_SUPPORTED` when a pinned dtype is impossible for its weight.
  */
@@ -106,7 +114,7 @@ export function assignDtypes(analysis: Analysis, weights: WeightInfo[], level: L
   const reasons = new Map<string, string>();
   for (const info of weights) {
     const pinned = pins.weights?.[info.name];
-    const { dtype, reason } = settle(info, pinned ?? level.wanted, analysis.hasSamples);
+    const { dtype, reason } = settle(info, pinned ?? wantedOf(level, info.name), analysis.hasSamples);
     if (pinned && dtype !== pinned) {
       throw new SnugError('E_NOT_SUPPORTED', `${info.name} cannot be ${pinned}: ${reason ?? 'not possible here'}.`, {
         action: 'Choose another number format for this weight.',
@@ -116,31 +124,5 @@ export function assignDtypes(analysis: Analysis, weights: WeightInfo[], level: L
     dtypes.set(info.name, dtype);
     if (reason !== undefined) reasons.set(info.name, reason);
   }
-  if (level.wanted === 'int4' && level.share < 1) spreadInt4(analysis, weights, level.share, pins, dtypes);
   return { dtypes, reasons };
-}
-
-function spreadInt4(
-  analysis: Analysis,
-  weights: WeightInfo[],
-  share: number,
-  pins: Pins,
-  dtypes: Map<string, Dtype>,
-): void {
-  const movable = weights.filter(
-    (w) =>
-      dtypes.get(w.name) === 'int4' &&
-      !pins.weights?.[w.name] &&
-      w.options.some((o) => o.dtype === 'int8' && o.allowed && !o.needsSamples),
-  );
-  const cost = (w: WeightInfo): number => {
-    const saved = w.bytesBefore || 1;
-    return (analysis.noise(w.name, 'int4') - analysis.noise(w.name, 'int8')) / saved;
-  };
-  const total = movable.reduce((sum, w) => sum + w.bytesBefore, 0);
-  let spent = 0;
-  for (const weight of [...movable].sort((a, b) => cost(a) - cost(b))) {
-    if (spent + weight.bytesBefore <= share * total) spent += weight.bytesBefore;
-    else dtypes.set(weight.name, 'int8');
-  }
 }

@@ -15,6 +15,8 @@ export interface Mix {
   noises: ReadonlyMap<string, number>;
   storedBytes: number;
   residentBytes: number;
+  /** Bytes of these weights in the original. */
+  bytesBefore: number;
   noise: number;
   basis: SensitivityBasis;
 }
@@ -74,7 +76,7 @@ export class Mixer {
   mix(point: number, kind: ByteKind): Mix {
     const formats = new Map<string, WeightFormat>();
     const noises = new Map<string, number>();
-    const sum = { storedBytes: 0, residentBytes: 0, noise: 0 };
+    const sum = { storedBytes: 0, residentBytes: 0, bytesBefore: 0, noise: 0 };
     this.front(kind)
       .choices(point)
       .forEach((choice, unit) => {
@@ -86,6 +88,7 @@ export class Mixer {
           noises.set(weight, noise);
           sum.storedBytes += option.storedBytes;
           sum.residentBytes += option.residentBytes;
+          sum.bytesBefore += this.sensitivity.bytesBefore(weight);
           sum.noise += noise;
         });
       });

@@ -40,6 +40,11 @@ export class Sensitivity {
     return this.factor(weight, option.weightNoise) * option.weightNoise;
   }
 
+  /** Bytes of a weight as it is in the original: it always may stay so. */
+  bytesBefore(weight: string): number {
+    return this.options.get(weight)?.find(({ format }) => format.dtype === 'fp32')?.storedBytes ?? 0;
+  }
+
   /** Noise at the output for each noise of the weight, near a given one. */
   factor(weight: string, weightNoise: number): number {
     const own = this.measured.get(weight);
@@ -69,13 +74,14 @@ export class Sensitivity {
     return (this.middleFactor = factors[factors.length >> 1] ?? noiseReachingOutput);
   }
 
-  /** The same with all noises multiplied: a whole mix was run and did more, or less, than the sum said. */
+  /** The same with the noises of 4-bit formats multiplied: a whole mix was run and they did more, or less. */
   scaled(factor: number): Sensitivity {
+    const scale = ([key, noise]: [string, number]): [string, number] => [
+      key,
+      key.startsWith('int4 ') ? noise * factor : noise,
+    ];
     const measured = new Map(
-      [...this.measured].map(([weight, noises]) => [
-        weight,
-        new Map([...noises].map(([key, noise]) => [key, noise * factor])),
-      ]),
+      [...this.measured].map(([weight, noises]) => [weight, new Map([...noises].map(scale))] as const),
     );
     return new Sensitivity(this.options, measured, this.samples);
   }

@@ -1,5 +1,4 @@
-import type { Candidate, Damage, Pins, PlanView, PruneCurve, PruneMethod, Reason } from '../contract/types.js';
-import { dtypes } from '../contract/types.js';
+import type { Candidate, Damage, MixView, Pins, PlanView, PruneCurve, PruneMethod } from '../contract/types.js';
 import type { PreparedEstimate } from '../memory/estimate.js';
 import { prepareEstimate } from '../memory/estimate.js';
 import { withKnownError } from '../memory/interval.js';
@@ -7,14 +6,24 @@ import type { Analysis } from './analysis.js';
 import type { Structure } from './candidate.js';
 import { buildStructure, candidateAt, candidateSpilling, verdictFor } from './candidate.js';
 import { expectedDamage } from './expected-damage.js';
-import { blocker, damageKey, labelOf, leftLarge, tradeoff } from './explain.js';
+import { damageKey, labelOf, planReasons, tradeoff } from './explain.js';
 import type { Level } from './levels.js';
 import { levelOf, levelsFor } from './levels.js';
+import { type Anchor, MixLadder } from './mix-ladder.js';
+import { batchChart, batchSteps, type ChartSource, dtypeChart, pruneChart } from './plan-charts.js';
 import { chartRatios, pruneView } from './prune-view.js';
+import type { Sensitivity } from './sensitivity.js';
 
 /** Ratios tried when none is pinned; beyond 60 % one-shot pruning is seldom worth its damage. */
 const ratioGrid = [0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6];
-const batchSteps = [1, 2, 4, 8, 16, 32, 48, 64, 96, 128, 192, 256];
+/** Built mixes kept for later moves of the budget. */
+const keptMixes = 40;
+/** How often a mix of one ratio is made smaller, and what part of the budget it then goes for. */
+const mixTries = 4;
+const stepDown = 0.995;
+
+/** Stands for every mix among the excluded: a device that cannot run one cannot run others. */
+export const anyMix = 'mix';
 
 interface Spec {
   level: Level;
@@ -30,6 +39,7 @@ export class Planner {
   readonly analysis: Analysis;
   private readonly structures = new Map<string, Structure>();
   private readonly specsByPins = new Map<string, Spec[]>();
+  private readonly ladder: MixLadder;
   private baseline: PreparedEstimate | null = null;
   /** When to stop building structures that a close one can stand for, and whether one did. */
   private deadline = Infinity;
@@ -37,6 +47,7 @@ export class Planner {
 
   constructor(analysis: Analysis) {
     this.analysis = analysis;
+    this.ladder = new MixLadder(analysis);
   }
 
   /** Builds every structure the default pins need, so that later solves are quick. Yields between them. */
@@ -56,6 +67,13 @@ export class Planner {
     this.specsByPins.clear();
   }
 
+  /** Takes what each format of each weight was measured to do; mixes and expected damage after it rest on that. */
+  setSensitivity(sensitivity: Sensitivity): void {
+    this.analysis.sensitivity = sensitivity;
+    this.specsByPins.clear();
+    this.ladder.clear();
+  }
+
   /** The batch to plan at: the model's own where it is fixed, else the pinned one, else one sample. */
   private batchOf(pins: Pins): number {
     const { batchDimension, inputs } = this.analysis.summary;
@@ -66,7 +84,9 @@ export class Planner {
 
   private ratios(pins: Pins): number[] {
     if (pins.pruneRatio !== undefined) return [pins.pruneRatio];
-    return this.analysis.classes.length > 0 ? ratioGrid : [0];
+    // A mix picked by its bytes is one of the front, which is unpruned.
+    if (this.analysis.classes.length === 0 || pins.weightBytes !== undefined) return [0];
+    return ratioGrid;
   }
 
   /** Repair, on made-up inputs where there are no samples. */
@@ -74,12 +94,25 @@ export class Planner {
     return pins.pruneMethod ?? 'repair';
   }
 
+  /** One format for all weights each, or the one mix that was picked by its bytes. */
+  private levels(pins: Pins): Level[] {
+    const { dtype, weightBytes } = pins;
+    if (dtype !== undefined || weightBytes === undefined) return levelsFor(this.analysis, pins);
+    return [this.ladder.picked(pins, weightBytes)];
+  }
+
+  /** Whether formats may be mixed as the budget wants it. */
+  private mixes({ dtype, weightBytes }: Pins): boolean {
+    return dtype === undefined && weightBytes === undefined && this.ladder.offers;
+  }
+
   /** What may be tried, least expected damage first. Nothing is built for it. */
   private specs(pins: Pins): Spec[] {
-    const key = JSON.stringify([pins.pruneRatio, pins.pruneMethod, pins.dtype, pins.weights, pins.classes]);
+    const { pruneRatio, pruneMethod, dtype, weights, classes, weightBytes } = pins;
+    const key = JSON.stringify([pruneRatio, pruneMethod, dtype, weights, classes, weightBytes]);
     let specs = this.specsByPins.get(key);
     if (!specs) {
-      specs = levelsFor(this.analysis, pins).flatMap((level) =>
+      specs = this.levels(pins).flatMap((level) =>
         this.ratios(pins).map((ratio) => ({
           level,
           ratio,
@@ -101,9 +134,16 @@ export class Planner {
     let structure = this.structures.get(key);
     if (!structure) {
       structure = buildStructure(this.analysis, level, ratio, this.method(pins), pins);
+      if (level.mix !== undefined) this.forgetOldestMix();
       this.structures.set(key, structure);
     }
     return structure;
+  }
+
+  /** Every budget has mixes of its own: those of long ago are built again when they are wanted again. */
+  private forgetOldestMix(): void {
+    const mixes = [...this.structures].filter(([, { level }]) => level.mix !== undefined);
+    if (mixes.length >= keptMixes) this.structures.delete(mixes[0]![0]);
   }
 
   /** The structure itself where it is built or time allows, else the closest that is built. */
@@ -125,16 +165,20 @@ export class Planner {
 
   /** The candidates built so far for these pins, at one batch. */
   private built(pins: Pins, batch: number, budgetBytes: number): Candidate[] {
-    return this.specs(pins)
-      .map(({ level, ratio }) => this.structures.get(this.structureKey(level, ratio, pins)))
-      .filter((structure) => structure !== undefined)
+    const ids = new Set(this.levels(pins).map(({ id }) => id));
+    return [...this.structures]
+      .filter(([key, { level, pruneRatio: ratio }]) => {
+        if (key !== this.structureKey(level, ratio, pins) || (pins.pruneRatio ?? ratio) !== ratio) return false;
+        return ids.has(level.id) || (level.mix !== undefined && this.mixes(pins));
+      })
+      .map(([, structure]) => structure)
       .map((structure) => this.at(structure, batch, pins, budgetBytes));
   }
 
   /** The smallest reachable peak: the harshest ratio of every level, and whatever else was built. */
   private smallest(pins: Pins, batch: number, budgetBytes: number): Candidate {
     const harshest = Math.max(...this.ratios(pins));
-    const levels = levelsFor(this.analysis, pins);
+    const levels = this.mixes(pins) ? [...this.levels(pins), this.ladder.smallest(pins)] : this.levels(pins);
     this.structure(levels[levels.length - 1] ?? levelOf('fp32'), harshest, pins);
     for (const level of levels) this.closest(level, harshest, pins);
     return this.built(pins, batch, budgetBytes).reduce((a, b) => (b.estimate.peakBytes < a.estimate.peakBytes ? b : a));
@@ -161,6 +205,17 @@ export class Planner {
     const smallest = this.smallest(pins, this.batchOf(pins), budgetBytes);
     const shown = proposal ?? smallest;
     const baseline = this.baselineAt(shown.plan.batch, pins.dims ?? {});
+    const source: ChartSource = {
+      analysis,
+      budgetBytes,
+      closest: (level, ratio, dtype) => this.closest(level, ratio, dtype === undefined ? pins : { ...pins, dtype }),
+      structureOf: (candidate) => this.structureOf(candidate, pins),
+      at: (structure, batch) => this.at(structure, batch, pins, budgetBytes),
+      mixAt: (level, mix, ratio) => ({
+        ...this.ladder.sizes(mix, this.anchor(levelOf('int8'), ratio, pins, shown.plan.batch, budgetBytes)),
+        damage: expectedDamage(analysis, level, ratio, this.method(pins), pins),
+      }),
+    };
     const view: PlanView = {
       budgetBytes,
       baseline: {
@@ -170,13 +225,14 @@ export class Planner {
       },
       proposal,
       smallest,
-      reasons: this.reasons(proposal, smallest, pins),
+      reasons: planReasons(analysis, proposal, smallest, pins),
       charts: {
-        prune: this.pruneChart(shown, pins, budgetBytes),
-        dtypes: this.dtypeChart(shown, pins, budgetBytes),
-        batches: this.batchChart(shown, pins, budgetBytes),
+        prune: pruneChart(source, shown),
+        dtypes: dtypeChart(source, shown),
+        batches: batchChart(source, shown),
         tradeoff: tradeoff(this.built(pins, shown.plan.batch, budgetBytes), shown),
       },
+      ...this.mixView(shown, pins, budgetBytes),
       ...(analysis.classes.length > 0 ? { pruning: pruneView(analysis, shown.plan.pruneMethod) } : {}),
       solveMs: performance.now() - started,
     };
@@ -191,16 +247,43 @@ export class Planner {
    */
   propose(budgetBytes: number, pins: Pins, exclude: ReadonlySet<string>): Candidate | null {
     let tight: Candidate | null = null;
-    for (const { level, ratio } of this.specs(pins)) {
-      if (exclude.has(level.id)) continue;
-      const guess = this.at(this.closest(level, ratio, pins), this.batchOf(pins), pins, budgetBytes);
-      if (guess.verdict === 'does-not-fit') continue;
-      const candidate = this.at(this.structure(level, ratio, pins), this.batchOf(pins), pins, budgetBytes);
-      if (exclude.has(candidate.id)) continue;
-      if (candidate.verdict === 'fits') return this.withLargestBatch(candidate, budgetBytes, pins);
-      if (candidate.verdict !== 'does-not-fit') tight ??= candidate;
+    const queue = [...this.specs(pins)];
+    const tries = new Map<number, number>();
+    for (let at = 0; at < queue.length; at++) {
+      const { level, ratio } = queue[at]!;
+      const structure = exclude.has(level.id) ? null : this.reachable(level, ratio, pins, budgetBytes);
+      const candidate = structure && this.at(structure, this.batchOf(pins), pins, budgetBytes);
+      if (candidate !== null && candidate.verdict !== 'does-not-fit' && !exclude.has(candidate.id)) {
+        if (candidate.verdict === 'fits') return this.withLargestBatch(candidate, budgetBytes, pins);
+        tight ??= candidate;
+      }
+      // Where 8 bits for all weights are too many, a mix comes next, and after one that is too large a smaller one.
+      if ((level.id !== 'int8' && level.mix === undefined) || !this.mixes(pins) || exclude.has(anyMix)) continue;
+      const tried = tries.get(ratio) ?? 0;
+      tries.set(ratio, tried + 1);
+      const mix = tried < mixTries ? this.mixBelow(level, ratio, pins, budgetBytes) : null;
+      if (mix) insert(queue, at + 1, mix);
     }
     return tight ? this.withLargestBatch(tight, budgetBytes, pins) : this.spilling(budgetBytes, pins, exclude);
+  }
+
+  /** A structure that at least may fit; a close one says so first where the own one is not built. */
+  private reachable(level: Level, ratio: number, pins: Pins, budgetBytes: number): Structure | null {
+    const guess = this.at(this.closest(level, ratio, pins), this.batchOf(pins), pins, budgetBytes);
+    return guess.verdict === 'does-not-fit' && level.mix === undefined ? null : this.structure(level, ratio, pins);
+  }
+
+  /** The mix that should fit, going by a level whose structure at this ratio is built. */
+  private mixBelow(level: Level, ratio: number, pins: Pins, budgetBytes: number): Spec | null {
+    const anchor = this.anchor(level, ratio, pins, this.batchOf(pins), budgetBytes);
+    const mix = this.ladder.within(pins, budgetBytes * (level.mix === undefined ? 1 : stepDown), anchor);
+    if (mix === null || mix.id === level.id) return null;
+    return { level: mix, ratio, damage: expectedDamage(this.analysis, mix, ratio, this.method(pins), pins) };
+  }
+
+  private anchor(level: Level, ratio: number, pins: Pins, batch: number, budgetBytes: number): Anchor {
+    const structure = this.closest(level, ratio, pins);
+    return { structure, candidate: this.at(structure, batch, pins, budgetBytes) };
   }
 
   /** Where nothing fits on the GPU as a whole: the least damaging candidate that does with some nodes on the CPU. */
@@ -222,7 +305,7 @@ export class Planner {
 
   structureOf(candidate: Candidate, pins: Pins): Structure {
     const [levelId] = candidate.id.split('@');
-    const level = levelsFor(this.analysis, pins).find((l) => l.id === levelId) ?? levelOf('fp32');
+    const level = this.ladder.levelById(levelId!) ?? this.levels(pins).find((l) => l.id === levelId) ?? levelOf('fp32');
     return this.structure(level, candidate.plan.pruneRatio, pins);
   }
 
@@ -240,62 +323,16 @@ export class Planner {
     return best;
   }
 
-  private reasons(proposal: Candidate | null, smallest: Candidate, pins: Pins): Reason[] {
-    const reasons: Reason[] = [];
-    if (proposal?.id === 'fp32@0') reasons.push({ kind: 'already-fits' });
-    else if (proposal) reasons.push({ kind: 'chosen', why: 'least-damage' });
-    for (const what of ['provider', 'batch', 'pruneRatio', 'dtype'] as const) {
-      if (pins[what] !== undefined) reasons.push({ kind: 'pinned', what: `${what} ${String(pins[what])}` });
-    }
-    if (!this.analysis.hasSamples) reasons.push({ kind: 'no-samples' });
-    for (const name of (proposal ?? smallest).estimate.assumed) {
-      reasons.push({ kind: 'assumed-dimension', name, value: (proposal ?? smallest).estimate.dims[name] });
-    }
-    for (const weight of (proposal ?? smallest).plan.weights) {
-      if (weight.reason && weight.bytesAfter >= weight.bytesBefore * 0.9 && weight.bytesBefore >= 4096) {
-        reasons.push({ kind: 'stayed-large', weight: weight.name, why: weight.reason });
-      }
-    }
-    if (!proposal) reasons.push(blocker(smallest));
-    return reasons;
+  /** The front at the shown batch; its peaks rest on those of 8 bits for all. */
+  private mixView(shown: Candidate, pins: Pins, budgetBytes: number): { mixes?: MixView } {
+    if (pins.dtype !== undefined || !this.ladder.offers) return {};
+    const anchor = this.anchor(levelOf('int8'), 0, pins, shown.plan.batch, budgetBytes);
+    return { mixes: this.ladder.view(pins, shown, anchor) };
   }
+}
 
-  private pruneChart(shown: Candidate, pins: Pins, budgetBytes: number): PlanView['charts']['prune'] {
-    if (this.analysis.classes.length === 0) return [];
-    const { level } = this.structureOf(shown, pins);
-    const points = [];
-    for (const ratio of chartRatios) {
-      const structure = this.closest(level, ratio, pins);
-      const c = this.at(structure, shown.plan.batch, pins, budgetBytes);
-      points.push({ ratio, peakBytes: c.estimate.peakBytes, fileBytes: c.fileBytes, damage: c.damage });
-    }
-    return points;
-  }
-
-  private dtypeChart(shown: Candidate, pins: Pins, budgetBytes: number): PlanView['charts']['dtypes'] {
-    const rows: PlanView['charts']['dtypes'] = [];
-    for (const dtype of dtypes) {
-      const level = levelOf(dtype);
-      const structure = this.closest(level, shown.plan.pruneRatio, { ...pins, dtype });
-      const c = this.at(structure, shown.plan.batch, pins, budgetBytes);
-      const why = this.analysis.whyNot(dtype);
-      rows.push({
-        dtype,
-        peakBytes: c.estimate.peakBytes,
-        fileBytes: c.fileBytes,
-        damage: c.damage,
-        allowed: why === null,
-        note: why ?? leftLarge(c, dtype),
-      });
-    }
-    return rows;
-  }
-
-  private batchChart(shown: Candidate, pins: Pins, budgetBytes: number): PlanView['charts']['batches'] {
-    const structure = this.structureOf(shown, pins);
-    return batchSteps.map((batch) => {
-      const c = this.at(structure, batch, pins, budgetBytes);
-      return { batch, peakBytes: c.estimate.peakBytes, fits: c.estimate.peakBytes <= budgetBytes };
-    });
-  }
+/** Puts a spec where its damage belongs, `from` or later. */
+function insert(queue: Spec[], from: number, spec: Spec): void {
+  const later = queue.findIndex((each, at) => at >= from && damageKey(each.damage) > damageKey(spec.damage));
+  queue.splice(later < 0 ? queue.length : later, 0, spec);
 }

@@ -5,7 +5,7 @@ import type { Model } from '../onnx/model.js';
 import { elementCount } from '../onnx/tensor.js';
 import type { WeightMatrix } from './matrix.js';
 import { axisBlock, gatherBlock, matrixFormat, matrixOf } from './plan.js';
-import { blockSqnr, decibels, remembered, sampleMatrix, zeroPointsPay } from './sample.js';
+import { blockSqnr, decibels, remembered, sampleMatrix, zeroPointsPay, type WeightSample } from './sample.js';
 import type { WeightSite } from './sites.js';
 import { prepared } from './weights.js';
 
@@ -39,7 +39,7 @@ export function weightSqnr(site: WeightSite, { dtype, blockSize, zeroPoints: ask
   const integers = dtype === 'int8-dynamic' || dtype === 'int8-static';
   const kind = integers ? 'channels' : dtype;
   return remembered(site.tensor.data, `sqnr ${kind} ${matrix.order} ${blockSize ?? ''} ${asked ?? ''}`, () => {
-    const sample = sampleMatrix(matrix);
+    const sample = lastSample(matrix);
     if (dtype === 'fp16') {
       const halves = float16BitsToFloat32(float32ToFloat16Bits(sample.values));
       let signal = 0;
@@ -65,6 +65,15 @@ export function weightSqnr(site: WeightSite, { dtype, blockSize, zeroPoints: ask
     const block = bits === 4 ? axisBlock(site.tensor.dims[1] ?? 1, blockSize) : null;
     return blockSqnr(sample, { bits, zeroPoints: false }, block);
   });
+}
+
+let last: { matrix: WeightMatrix; sample: WeightSample } | null = null;
+
+/** The sample of a weight, read once for all formats that are compared one after the other. */
+function lastSample(matrix: WeightMatrix): WeightSample {
+  const same = last?.matrix.tensor.data === matrix.tensor.data && last.matrix.order === matrix.order;
+  if (last === null || !same || last.matrix.columns !== matrix.columns) last = { matrix, sample: sampleMatrix(matrix) };
+  return last.sample;
 }
 
 /** The weight as rows that share scales; kernels of convolutions are taken as rows of all their inputs. */

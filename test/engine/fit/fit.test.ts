@@ -5,7 +5,9 @@ import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { openData, openModel } from '../../../src/app/open.js';
 import { bundledSamples } from '../../../src/app/samples.js';
+import { Analysis } from '../../../src/fit/analysis.js';
 import { fitModel, type FitRequest } from '../../../src/fit/fit.js';
+import { Planner } from '../../../src/fit/solve.js';
 import { createRuntime } from '../../../src/runtime/client.js';
 import type { Dataset } from '../../../src/runtime/dataset-types.js';
 import type { Runtime } from '../../../src/runtime/types.js';
@@ -77,6 +79,21 @@ describe('fitModel on the bundled sample', () => {
     expect(report.plan.classes.map((c) => c.after)).toEqual(report.plan.classes.map((c) => c.before / 2));
     expect(report.plan.weights.filter((w) => w.dtype === 'int4').length).toBe(report.plan.weights.length);
     expect(report.after.parameters).toBeLessThan(report.before.parameters * 0.6);
+  });
+
+  it('mixes formats where 8 bits for all are too many, and says what it weighed', async () => {
+    const { model } = openModel(modelPath);
+    const planner = new Planner(new Analysis(model, 'cpu', true));
+    const eight = planner.solve(1e9, { batch: 32, dtype: 'int8', pruneRatio: 0 }).smallest.estimate.peakBytes;
+    const budget = Math.round(eight * 0.92);
+    const report = await fitModel(await request(budget, { pins: { batch: 32, pruneRatio: 0 } }));
+    expect(report.fits).toBe(true);
+    expect(report.measured?.peakBytes).toBeLessThanOrEqual(budget);
+    expect(new Set(report.plan.weights.map(({ dtype }) => dtype))).toContain('int4');
+    expect(report.plan.mix?.basis).toBe('measured');
+    expect(report.plan.weights.every(({ noise }) => noise !== undefined)).toBe(true);
+    // The front is steep here: for a twelfth of the memory it gives up no answer.
+    expect(report.quality?.damage.band).toBe('negligible');
   });
 
   it('raises the batch as far as the budget goes when nobody fixed it', async () => {

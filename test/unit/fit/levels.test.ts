@@ -3,7 +3,8 @@ import { bundledSamples } from '../../../src/app/samples.js';
 import { openModel } from '../../../src/app/open.js';
 import type { Provider } from '../../../src/contract/types.js';
 import { Analysis } from '../../../src/fit/analysis.js';
-import { assignDtypes, levelOf, levelsFor } from '../../../src/fit/levels.js';
+import { assignDtypes, formatsOf, levelOf, levelsFor } from '../../../src/fit/levels.js';
+import { Mixer } from '../../../src/fit/mixed-precision.js';
 import { Planner } from '../../../src/fit/solve.js';
 import type { WeightInfo } from '../../../src/quantize/index.js';
 
@@ -32,14 +33,15 @@ describe('assignDtypes', () => {
     expect([...dtypes.values()]).not.toContain('fp16');
   });
 
-  it('spends a partial 4-bit level on the given share of bytes, the rest is 8-bit', () => {
+  it('gives each weight of a mix the format chosen for it', () => {
     const a = analysis('cpu');
-    const half = levelsFor(a, {}).find((level) => level.id === 'mixed-50');
-    const { dtypes } = assignDtypes(a, a.weights, half!, {});
-    const bytes = (dtype: string): number =>
-      a.weights.filter((w) => dtypes.get(w.name) === dtype).reduce((sum, w) => sum + w.bytesBefore, 0);
-    expect(bytes('int4')).toBeGreaterThan(0);
-    expect(bytes('int4')).toBeLessThanOrEqual(0.5 * (bytes('int4') + bytes('int8')));
+    const mix = new Mixer(a.sensitivity).mix(0, 'stored');
+    const level = { ...levelOf('int4'), mix };
+    const { dtypes } = assignDtypes(a, a.weights, level, {});
+    for (const { name } of a.weights) {
+      expect(dtypes.get(name)).toBe(mix.formats.get(name)?.dtype);
+      expect(formatsOf(level, dtypes).get(name)).toEqual(mix.formats.get(name));
+    }
   });
 
   it('obeys a pinned weight and refuses an impossible one', () => {

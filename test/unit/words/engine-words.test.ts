@@ -3,6 +3,8 @@ import { describe, expect, it } from 'vitest';
 import { dtypes } from '../../../src/contract/types.js';
 import { structureLabel } from '../../../src/fit/candidate.js';
 import { levelOf } from '../../../src/fit/levels.js';
+import { notWeighed } from '../../../src/fit/weigh.js';
+import { mixLabel } from '../../../src/fit/mix-ladder.js';
 import { truth } from '../../../src/quantize/truth.js';
 import { en } from '../../../renderer/i18n/en.js';
 import { zhCN } from '../../../renderer/i18n/zh-CN.js';
@@ -57,6 +59,7 @@ describe('what the engine says has words in Chinese', () => {
     'Without samples, the layers were refitted on made-up inputs; the answers are closer for it.',
     'Without samples, the layers were refitted on made-up inputs.',
     'Refitting the layers on made-up inputs did not help, so it was left out.',
+    notWeighed,
     'The model did not take made-up inputs, so nothing was refitted.',
     'Every group was cut by the same share: measuring which ones cost least would take about 7 minutes.',
     'it is not float32; needs opset 13 or newer',
@@ -79,10 +82,7 @@ describe('what the engine says has words in Chinese', () => {
 });
 
 describe('a plan is named alike everywhere', () => {
-  const levels = [
-    ...dtypes.map(levelOf),
-    { ...levelOf('int4'), id: 'mixed-25', label: '4-bit in 25 % of the weights, 8-bit elsewhere' },
-  ];
+  const levels = [...dtypes.map(levelOf), { ...levelOf('int4'), id: 'mix-1000-25', label: mixLabel(25) }];
   const labels = levels.flatMap((level) => [0, 0.3].map((ratio) => structureLabel(level, ratio)));
 
   it.each(labels)('%s', (label) => {
