@@ -153,12 +153,15 @@ export async function quantizeFile(
         params: { dtype, provider },
       });
     }
+    const calibrated = new Set([...dtypes].flatMap(([name, format]) => (format === 'int8-static' ? [name] : [])));
     const ranges =
-      dataset && [...dtypes.values()].includes('int8-static')
+      dataset && calibrated.size > 0
         ? await collectRanges(runtime, opened.model, dataset, {
             workDirectory: workspace.directory,
+            weights: calibrated,
             dims,
             provider: 'cpu',
+            signal: request.signal,
           })
         : undefined;
     const progress = (done: number, total: number, item?: string): void =>

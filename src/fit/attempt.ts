@@ -78,10 +78,16 @@ export async function buildCandidate(
     weights: Object.fromEntries(structure.weights.map((w) => [w.name, w.dtype])),
   });
   const formats = formatsOf(structure.level, dtypes);
-  const needsRanges = [...dtypes.values()].includes('int8-static');
+  const calibrated = new Set([...dtypes].flatMap(([name, dtype]) => (dtype === 'int8-static' ? [name] : [])));
   const ranges =
-    needsRanges && calibration
-      ? await collectRanges(runtime, model, calibration, { workDirectory: folder, dims: plan.dims, provider: 'cpu' })
+    calibrated.size > 0 && calibration
+      ? await collectRanges(runtime, model, calibration, {
+          workDirectory: folder,
+          weights: calibrated,
+          dims: plan.dims,
+          provider: 'cpu',
+          ...(signal ? { signal } : {}),
+        })
       : undefined;
   signal?.throwIfAborted();
   const quantizing = (done: number, total: number, item?: string): void =>

@@ -9,6 +9,7 @@ import { Editor } from './editor.js';
 import { convertToFloat16 } from './float16.js';
 import { encodeGather } from './gather.js';
 import { encodeMatMulNBits } from './matmul-nbits.js';
+import { beforeQuantizing, scaleChannels } from './passes.js';
 import { planEncoding, type EncodingPlan } from './plan.js';
 import type { ActivationRanges } from './ranges.js';
 import type { RefinedWeight } from './refine.js';
@@ -67,13 +68,16 @@ export function quantizeModel(
   for (const format of assignment.values()) requireBlockSize(typeof format === 'string' ? undefined : format.blockSize);
   const clone = cloneModel(model);
   hoistConstants(clone);
-  const sites = collectSites(clone);
-  const known = new Set(sites.map((site) => site.name));
+  const known = new Set(collectSites(clone).map((site) => site.name));
   for (const name of assignment.keys()) {
     if (!known.has(name)) {
       throw new SnugError('E_BAD_REQUEST', `The model has no weight named "${name}".`, { params: { weight: name } });
     }
   }
+  if ([...assignment.keys()].some((name) => formatOf(name).dtype !== 'fp32')) beforeQuantizing(clone);
+  const calibrated = [...assignment.keys()].filter((name) => formatOf(name).dtype === 'int8-static');
+  scaleChannels(clone, options.ranges?.scales ?? new Map<string, Float64Array>(), new Set(calibrated));
+  const sites = collectSites(clone);
   const editor = new Editor(clone, options.provider, options.ranges ?? null, options.refined);
   const weights: QuantizedWeight[] = [];
   const chosen = sites.map((site) => settle(editor, site, formatOf(site.name)));
@@ -142,7 +146,7 @@ function settle(editor: Editor, site: WeightSite, format: WeightFormat): Settled
   const reasons: string[] = [];
   for (const dtype of fallbacks[wanted]) {
     const plan = planEncoding(editor.model, site, { ...format, dtype }, editor.provider);
-    const missing = plan.allowed && plan.needsSamples ? missingRange(editor, site) : null;
+    const missing = plan.allowed && plan.needsSamples ? staticObstacle(editor, site) : null;
     if (plan.allowed && missing === null) {
       const reason = reasons.length > 0 ? `not ${wanted}: ${reasons[0]!}` : undefined;
       return reason === undefined ? { dtype, plan } : { dtype, plan, reason };
@@ -153,12 +157,20 @@ function settle(editor: Editor, site: WeightSite, format: WeightFormat): Settled
   return { dtype: 'fp32', plan: stays, reason: reasons.join('; ') };
 }
 
-/** Why static int8 cannot be had for lack of ranges; null when all are there. */
-function missingRange(editor: Editor, site: WeightSite): string | null {
+/** Below this signal-to-noise ratio in dB at a result, its 8-bit activations are the worst of the model: 6 bits are left. */
+const leastActivationDb = 30;
+
+/** Why static int8 cannot be had, or should not; null when it can. */
+function staticObstacle(editor: Editor, site: WeightSite): string | null {
   const { ranges } = editor;
   if (ranges === null) return 'needs calibration samples';
-  const unseen = site.uses.some(({ node }) => ranges.get(node.inputs[0]!) === undefined);
-  return unseen ? 'calibration saw no values of its input' : null;
+  const inputs = site.uses.filter(({ role }) => role !== 'gather').map(({ node }) => node.inputs[0]!);
+  if (inputs.some((input) => ranges.get(input) === undefined)) return 'calibration saw no values of its input';
+  // Convolutions stay: their 8-bit neighbours would have to widen for them, and unpacked weights take memory.
+  const kept = site.uses.every(({ role }) => role !== 'matmul' && role !== 'gemm');
+  const worst = Math.min(...inputs.map((input) => ranges.outputDb?.get(input) ?? Infinity));
+  if (kept || worst >= leastActivationDb) return null;
+  return `8-bit activations would leave ${worst.toFixed(0)} dB of its result, so they stay float and only the weight is 8-bit`;
 }
 
 /** Rewrites all uses of a weight, grouped by encoding, and drops the float weight when nothing reads it any more. */

@@ -5,7 +5,22 @@ export interface ActivationRange {
   high: number;
 }
 
-/** Ranges of activations by value name. */
+/** What a calibration run saw of each channel of an activation that a weight multiplies. */
+export interface ChannelStatistics {
+  low: Float64Array;
+  high: Float64Array;
+  mean: Float64Array;
+  /** Mean of the squares. */
+  square: Float64Array;
+}
+
+/** Ranges of activations by value name, and what else calibration learnt; planning has ranges only. */
 export interface ActivationRanges {
   get(value: string): ActivationRange | undefined;
+  /** Channels of the activations that weights multiply, after {@link scales} were folded in. */
+  readonly channels?: ReadonlyMap<string, ChannelStatistics>;
+  /** Value → what each of its channels is divided by, and the weights that read it multiplied by, before quantizing. */
+  readonly scales?: ReadonlyMap<string, Float64Array>;
+  /** Value → signal-to-noise ratio in dB that its 8 bits alone leave of the results it feeds. */
+  readonly outputDb?: ReadonlyMap<string, number>;
 }

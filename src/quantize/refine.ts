@@ -8,8 +8,9 @@ import { descend } from './descent.js';
 import { biasOf } from './matmul-nbits.js';
 import { readRows, type WeightMatrix } from './matrix.js';
 import { collectMoments, readsTransposed, type ActivationMoments, type TappedActivation } from './moments.js';
+import { beforeQuantizing } from './passes.js';
 import { blockFormatOf, matrixOf, planEncoding } from './plan.js';
-import { collectSites, hoistConstants, type WeightSite, type WeightUse } from './sites.js';
+import { collectSites, type WeightSite, type WeightUse } from './sites.js';
 
 /** Codes of a weight chosen by what its operator computes on samples. */
 export interface RefinedWeight {
@@ -61,7 +62,7 @@ export async function refineWeights(
   options: RefineOptions,
 ): Promise<Map<string, RefinedWeight>> {
   const clone = cloneModel(model);
-  hoistConstants(clone);
+  beforeQuantizing(clone);
   const tasks = collectSites(clone).flatMap((site) => taskFor(clone, site, assignment.get(site.name), options));
   const refined = new Map<string, RefinedWeight>();
   let done = 0;

@@ -63,7 +63,10 @@ export function sessionOptions(spec: Omit<SessionSpec, 'modelPath'>): InferenceS
     enableMemPattern: planned && (spec.levers?.memoryPattern ?? true),
     executionMode: 'sequential',
     logSeverityLevel: 3,
-    ...(disabled.length === 0 ? {} : { extra: { optimization: { disable_specified_optimizers: disabled.join(';') } } }),
+    extra: {
+      ...(disabled.length === 0 ? {} : { optimization: { disable_specified_optimizers: disabled.join(';') } }),
+      ...(spec.packWeights === false ? { session: { disable_prepacking: '1' } } : {}),
+    },
     ...(spec.threads === undefined ? {} : { intraOpNumThreads: spec.threads }),
   };
 }

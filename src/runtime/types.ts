@@ -43,6 +43,8 @@ export interface SessionSpec {
   /** Default 'all'. */
   graphOptimization?: 'disabled' | 'basic' | 'extended' | 'layout' | 'all';
   threads?: number;
+  /** Whether the CPU provider may keep weights in a second, faster layout; default true. */
+  packWeights?: boolean;
 }
 
 export interface RuntimeValue {

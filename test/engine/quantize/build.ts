@@ -134,13 +134,16 @@ export function directRuntime(): Runtime {
         outputs: [],
         run: async (feeds: Feeds, fetches?: string[]) => {
           const inputs = Object.fromEntries(
-            Object.entries(feeds).map(([name, t]) => [name, new ort.Tensor('float32', t.data as Float32Array, t.dims)]),
+            Object.entries(feeds).map(([name, t]) => [
+              name,
+              new ort.Tensor(t.dtype as 'float32', t.data as Float32Array, t.dims),
+            ]),
           );
           const results = fetches === undefined ? await session.run(inputs) : await session.run(inputs, fetches);
           return Object.fromEntries(
             Object.entries(results).map(([name, tensor]): [string, RuntimeTensor] => [
               name,
-              { dtype: 'float32', dims: [...tensor.dims], data: tensor.data as Float32Array },
+              { dtype: tensor.type as 'float32', dims: [...tensor.dims], data: tensor.data as Float32Array },
             ]),
           );
         },

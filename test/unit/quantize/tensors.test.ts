@@ -3,6 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { elementCount, float32Tensor } from '../../../src/onnx/tensor.js';
 import { dequantizeAxisBlocks, quantizeAxisBlocks } from '../../../src/quantize/block-axis.js';
 import { dequantizeChannels, quantizeChannels } from '../../../src/quantize/channels.js';
+import { calibratedRange, expectedError } from '../../../src/quantize/calibrators.js';
 import { ActivationHistogram } from '../../../src/quantize/histogram.js';
 import { activationScale } from '../../../src/quantize/static.js';
 import { gaussian, sqnr } from '../../engine/quantize/numbers.js';
@@ -73,15 +74,20 @@ describe('activation ranges', () => {
   it('are exact for flat data and clip rare outliers', () => {
     const flat = new ActivationHistogram();
     flat.add(Float32Array.from({ length: 10_000 }, (_, i) => i / 10_000));
-    expect(flat.bestRange()!.low).toBeCloseTo(0, 12);
-    expect(flat.bestRange()!.high).toBeCloseTo(0.9999, 5);
+    expect(calibratedRange(flat)!.low).toBeCloseTo(0, 12);
+    expect(calibratedRange(flat)!.high).toBeCloseTo(0.9999, 3);
     const spiky = new ActivationHistogram();
     spiky.add(gaussian(100_000, 2));
     spiky.add(Float32Array.of(30));
-    const { high } = spiky.bestRange()!;
+    const { high } = calibratedRange(spiky)!;
     expect(spiky.high).toBe(30);
     expect(high).toBeLessThan(30);
     expect(high).toBeGreaterThan(4);
+    // A value that the results hardly depend on is clipped sooner, one they depend on is kept.
+    const weighty = new ActivationHistogram();
+    weighty.add(gaussian(100_000, 2));
+    weighty.add(Float32Array.of(30), 1, () => 1000);
+    expect(calibratedRange(weighty)!.high).toBeGreaterThan(25);
   });
 
   it('do not depend on the order of batches, and survive zeros, growth and values that are not finite', () => {
@@ -91,7 +97,38 @@ describe('activation ranges', () => {
     for (const part of parts) forward.add(part);
     for (const part of [...parts].reverse()) backward.add(part);
     forward.add(Float32Array.of(NaN, Infinity, -Infinity));
-    expect(forward.bestRange()!.high).toBeCloseTo(backward.bestRange()!.high, 3);
-    expect(new ActivationHistogram().bestRange()).toBeNull();
+    expect(calibratedRange(forward)!.high).toBeCloseTo(calibratedRange(backward)!.high, 3);
+    expect(calibratedRange(new ActivationHistogram())).toBeNull();
+  });
+
+  it('differ by calibrator as they should, and the best is never worse than any', () => {
+    const seen = new ActivationHistogram();
+    seen.add(gaussian(200_000, 5).map((value) => value + (value > 4 ? 8 : 0)));
+    const kinds = ['min-max', 'percentile', 'entropy', 'mse', 'best'] as const;
+    const ranges = Object.fromEntries(kinds.map((kind) => [kind, calibratedRange(seen, kind)!]));
+    const errors = kinds.map((kind) => expectedError(seen, ranges[kind]!));
+    expect(ranges['min-max']).toEqual({ low: seen.low, high: seen.high });
+    expect(ranges.percentile!.high).toBeGreaterThan(ranges.entropy!.high);
+    expect(ranges.entropy!.high).toBeGreaterThan(2.5);
+    expect(ranges.entropy!.high).toBeLessThan(6);
+    expect(Math.min(...errors)).toBe(errors[4]);
+    expect(errors[4]).toBeLessThan(errors[0]!);
+  });
+
+  it('lie within what was seen, zero included, for any values', () => {
+    fc.assert(
+      fc.property(fc.float32Array({ minLength: 1, maxLength: 200, noNaN: true, min: -1e6, max: 1e6 }), (values) => {
+        const seen = new ActivationHistogram();
+        seen.add(values);
+        for (const kind of ['min-max', 'percentile', 'entropy', 'mse', 'best'] as const) {
+          const { low, high } = calibratedRange(seen, kind)!;
+          expect(low).toBeLessThanOrEqual(0);
+          expect(high).toBeGreaterThanOrEqual(0);
+          expect(low).toBeGreaterThanOrEqual(Math.min(0, seen.low));
+          expect(high).toBeLessThanOrEqual(Math.max(0, seen.high));
+        }
+      }),
+      { numRuns: 30 },
+    );
   });
 });
