@@ -63,6 +63,23 @@ export function chartOptions(
   };
 }
 
+/** An axis of batch sizes: each doubling as wide as the one before, the sizes themselves as ticks. */
+export function batchAxis(batches: readonly number[], title: string, text: (batch: number) => string) {
+  // Sizes between the doublings would print over each other.
+  const ticks = batches.filter((batch) => Number.isInteger(Math.log2(batch)));
+  return {
+    words: { title, tick: (value: number) => (ticks.includes(value) ? text(value) : '') },
+    scale: {
+      type: 'logarithmic',
+      min: batches[0] ?? 1,
+      max: batches.at(-1) ?? 1,
+      afterBuildTicks: (axis: { ticks: { value: number }[] }) => {
+        axis.ticks = ticks.map((value) => ({ value }));
+      },
+    },
+  };
+}
+
 /** The budget as a dashed line over the whole width. */
 export function budgetSet(palette: Palette, fromX: number, toX: number, budgetBytes: number, label: string) {
   return {

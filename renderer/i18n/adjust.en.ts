@@ -1,7 +1,8 @@
+import type { BatchKnee } from '../../src/contract/throughput.js';
 import type { Formats } from './format.js';
 
 /** Words of the Adjust drawer and its charts. Every chart label is one sentence with its numbers. */
-export const adjustEn = ({ bytes, bytesExact, count, percent }: Formats) => ({
+export const adjustEn = ({ bytes, bytesExact, count, percent, rate }: Formats) => ({
   title: 'Adjust',
   tabs: { memory: 'Memory', prune: 'Prune', numbers: 'Numbers', batch: 'Batch', tradeoff: 'Trade-off' },
   pin: 'Set by you',
@@ -152,10 +153,43 @@ export const adjustEn = ({ bytes, bytesExact, count, percent }: Formats) => ({
         ? `No batch fits ${bytes(budget)}.`
         : `Peak memory against batch size: up to batch ${count(largest)} fits ${bytes(budget)}.`,
     axis: 'Batch',
-    columns: { batch: 'Batch', memory: 'Peak memory', fits: 'Fits' },
+    columns: {
+      batch: 'Batch',
+      memory: 'Peak memory',
+      fits: 'Fits',
+      speed: 'Samples per second',
+      latency: 'Time per run',
+      measured: 'Measured peak',
+      estimated: 'Estimated peak',
+      use: 'Use',
+    },
     fits: 'fits',
     over: 'too large',
     largest: (batch: number): string => `Largest that fits: ${count(batch)}`,
+    speedChart: 'Samples per second against batch',
+    speedLabel: (knee: BatchKnee | null, last: number): string =>
+      knee === null
+        ? `Measured samples per second up to batch ${count(last)}; none of them fits the budget.`
+        : `Measured samples per second up to batch ${count(last)}; the knee is at batch ${count(knee.batch)} with ${rate(knee.samplesPerSecond)}.`,
+    perSecond: (value: number): string => `${rate(value)} samples per second`,
+    knee: 'knee',
+    kneeIs: (knee: BatchKnee): string =>
+      knee.batch === knee.fastest
+        ? `The knee is batch ${count(knee.batch)}: no larger batch that fits is faster.`
+        : `The knee is batch ${count(knee.batch)}: ${percent(knee.share)} of the speed of batch ${count(knee.fastest)}, the fastest that fits.`,
+    notMeasured: (provider: string): string =>
+      `How fast each size is can only be measured: a few short runs of the model as it is, on ${provider}.`,
+    measuring: (done: number, total: number): string =>
+      total === 0 ? 'Measuring …' : `Measuring: ${count(done)} of ${count(total)} sizes at most.`,
+    how: (provider: string): string =>
+      `Measured on ${provider} with the model as it is; smaller number formats can change the speed, hardly the knee. The knee is the smallest batch with at least 90% of the best speed that fits the budget.`,
+    failed: 'Measuring did not work with this model here.',
+    stopped: 'Stopped before anything was measured.',
+    noneFits: 'The model as it is does not fit the memory that is free now at any batch size, so it was not run.',
+    measure: 'Measure the speed',
+    stop: 'Stop measuring',
+    use: (batch: number): string => `Use ${count(batch)}`,
+    chosen: 'chosen',
   },
 
   tradeoff: {

@@ -3,7 +3,7 @@ import type { Formats } from './format.js';
 
 type AdjustWords = ReturnType<typeof adjustEn>;
 
-export const adjustZhCN = ({ bytes, bytesExact, count, percent }: Formats): AdjustWords => ({
+export const adjustZhCN = ({ bytes, bytesExact, count, percent, rate }: Formats): AdjustWords => ({
   title: '调整',
   tabs: { memory: '内存', prune: '剪枝', numbers: '数值', batch: '批大小', tradeoff: '取舍' },
   pin: '由你设定',
@@ -142,10 +142,42 @@ export const adjustZhCN = ({ bytes, bytesExact, count, percent }: Formats): Adju
         ? `没有批大小能放进 ${bytes(budget)}。`
         : `内存峰值随批大小变化：${bytes(budget)} 最多放得下批大小 ${count(largest)}。`,
     axis: '批大小',
-    columns: { batch: '批大小', memory: '内存峰值', fits: '是否放得下' },
+    columns: {
+      batch: '批大小',
+      memory: '内存峰值',
+      fits: '是否放得下',
+      speed: '每秒样本数',
+      latency: '每次运行用时',
+      measured: '实测峰值',
+      estimated: '估算峰值',
+      use: '采用',
+    },
     fits: '放得下',
     over: '太大',
     largest: (batch) => `放得下的最大批：${count(batch)}`,
+    speedChart: '每秒样本数与批大小',
+    speedLabel: (knee, last) =>
+      knee === null
+        ? `实测到批大小 ${count(last)} 的每秒样本数；没有一个放得进预算。`
+        : `实测到批大小 ${count(last)} 的每秒样本数；拐点在批大小 ${count(knee.batch)}，每秒 ${rate(knee.samplesPerSecond)} 个。`,
+    perSecond: (value) => `每秒 ${rate(value)} 个样本`,
+    knee: '拐点',
+    kneeIs: (knee) =>
+      knee.batch === knee.fastest
+        ? `拐点是批大小 ${count(knee.batch)}：放得下的更大批都不更快。`
+        : `拐点是批大小 ${count(knee.batch)}：达到放得下的最快批大小 ${count(knee.fastest)} 的 ${percent(knee.share)}。`,
+    notMeasured: (provider) => `各批大小有多快只能实测：在 ${provider} 上短暂运行几次原模型。`,
+    measuring: (done, total) =>
+      total === 0 ? '正在测量…' : `正在测量：第 ${count(done)} 个，最多 ${count(total)} 个批大小。`,
+    how: (provider) =>
+      `在 ${provider} 上用原模型实测；更小的数值格式会改变速度，但几乎不改变拐点。拐点是预算之内达到最高速度 90% 的最小批。`,
+    failed: '这个模型在这里无法测量。',
+    stopped: '还没测到任何结果就停止了。',
+    noneFits: '原模型在任何批大小下都放不进现在空闲的内存，因此没有运行。',
+    measure: '测量速度',
+    stop: '停止测量',
+    use: (batch) => `采用 ${count(batch)}`,
+    chosen: '已选中',
   },
 
   tradeoff: {

@@ -5,6 +5,7 @@ import { adjustEn } from './adjust.en.js';
 import { errorsEn } from './errors.en.js';
 import { createFormats } from './format.js';
 import { outcomeEn } from './outcome.en.js';
+import { trainingEn } from './training.en.js';
 import { items } from './plural.en.js';
 
 const format = createFormats('en');
@@ -40,6 +41,7 @@ const part: Record<PartName, string> = {
   cache: 'Cache',
   workspace: 'Workspace',
   runtime: 'Runtime',
+  training: 'Training',
 };
 const partHelp: Record<PartName, string> = {
   weights: 'the trained numbers of the model',
@@ -47,6 +49,7 @@ const partHelp: Record<PartName, string> = {
   cache: 'keys and values a decoder remembers',
   workspace: 'scratch space single layers ask for',
   runtime: 'what ONNX Runtime itself takes',
+  training: 'gradients added up, and what the optimizer remembers of each number',
 };
 const verdict: Record<Verdict, string> = {
   fits: 'Fits',
@@ -92,6 +95,7 @@ export const en = {
   method,
   accuracy: accuracyEn(format),
   adjust: adjustEn(format),
+  training: trainingEn(format),
   /** What the engine says in words: whole sentences, and parts that stand inside another sentence. */
   engine: {
     sentence: (text: string): string => sized(`${text.charAt(0).toUpperCase()}${text.slice(1)}`),

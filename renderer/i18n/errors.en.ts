@@ -1,5 +1,6 @@
 import type { ErrorCode } from '../../src/contract/errors.js';
 import type { Formats } from './format.js';
+import { items } from './plural.en.js';
 
 /** What the one button of an error does. */
 export type ErrorAction = 'choose' | 'retry' | 'raise-budget' | 'adjust' | 'data' | 'copy' | 'none';
@@ -120,7 +121,10 @@ export const errorsEn = ({ bytes }: Formats) => ({
       case 'E_DATA_SHAPE':
         return {
           title: 'The samples do not match the model',
-          meaning: 'Their shape is not the shape of the model’s inputs; the first axis must count samples.',
+          meaning:
+            typeof params['rows'] === 'number' && typeof params['samples'] === 'number'
+              ? `There are ${items(params['rows'], 'label', 'labels')} for ${items(params['samples'], 'sample', 'samples')}; each sample needs one row, of the shape the loss compares with.`
+              : 'Their shape is not the shape of the model’s inputs; the first axis must count samples.',
         };
       case 'E_DIMENSION':
         return {
@@ -168,7 +172,10 @@ export const errorsEn = ({ bytes }: Formats) => ({
       case 'E_NOT_SUPPORTED':
         return {
           title: 'Not possible for this model',
-          meaning: 'This operator, format or device cannot do what was asked.',
+          meaning:
+            typeof params['operator'] === 'string'
+              ? `${params['operator']} (${text(params, 'node', 'a node of the model')}) cannot do what was asked.`
+              : 'This operator, format or device cannot do what was asked.',
         };
       case 'E_INTERNAL':
         return {

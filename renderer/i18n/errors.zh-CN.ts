@@ -71,7 +71,13 @@ export const errorsZhCN = ({ bytes }: Formats): ReturnType<typeof errorsEn> => (
       case 'E_DATA_FORMAT':
         return { title: '无法读取样本', meaning: 'Snug 可读取 .npy 和 .npz 数组；带分词器的模型可用文本。' };
       case 'E_DATA_SHAPE':
-        return { title: '样本与模型不符', meaning: '样本的形状与模型输入不同；第一个轴应为样本数。' };
+        return {
+          title: '样本与模型不符',
+          meaning:
+            typeof params['rows'] === 'number' && typeof params['samples'] === 'number'
+              ? `有 ${params['rows']} 个标签，却有 ${params['samples']} 个样本；每个样本需要一行，形状与损失所比较的一致。`
+              : '样本的形状与模型输入不同；第一个轴应为样本数。',
+        };
       case 'E_DIMENSION':
         return {
           title: '缺少大小或大小不可行',
@@ -100,7 +106,13 @@ export const errorsZhCN = ({ bytes }: Formats): ReturnType<typeof errorsEn> => (
               : 'Snug 的所有方案都低不过这个预算。',
         };
       case 'E_NOT_SUPPORTED':
-        return { title: '这个模型做不到', meaning: '该算子、格式或设备无法完成所要求的事。' };
+        return {
+          title: '这个模型做不到',
+          meaning:
+            typeof params['operator'] === 'string'
+              ? `${params['operator']}（${text(params, 'node', '模型中的一个节点')}）无法完成所要求的事。`
+              : '该算子、格式或设备无法完成所要求的事。',
+        };
       case 'E_INTERNAL':
         return { title: 'Snug 内部出错', meaning: '这是 Snug 的缺陷，详细信息有助于修复。' };
     }

@@ -22,6 +22,10 @@ export interface Formats {
   /** A share that is there but rounds to nothing says so: "<1%". */
   share(share: number): string;
   decimal(value: number, digits?: number): string;
+  /** Three significant digits below 100, whole above: samples per second. */
+  rate(value: number): string;
+  /** Four significant digits, whatever the size; a dash for no number. */
+  loss(value: number): string;
   ms(value: number): string;
   /** 20.25 s. */
   seconds(ms: number, digits?: number): string;
@@ -95,6 +99,8 @@ export function createFormats(locale: string): Formats {
       return share < 1 && share > 0.995 ? `>${percent(0.99)}` : percent(share);
     },
     decimal: fixedDecimal,
+    rate: (value) => number(value < 100 ? { maximumSignificantDigits: 3 } : { maximumFractionDigits: 0 }).format(value),
+    loss: (value) => (Number.isFinite(value) ? number({ maximumSignificantDigits: 4 }).format(value) : '–'),
     ms: (value) =>
       value >= 1000
         ? `${fixed(value / 1000, 2)}\u00a0s`

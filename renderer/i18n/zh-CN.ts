@@ -8,6 +8,7 @@ import { errorsZhCN } from './errors.zh-CN.js';
 import { createFormats } from './format.js';
 import { fromEngineZhCN } from './from-engine.zh-CN.js';
 import { outcomeZhCN } from './outcome.zh-CN.js';
+import { trainingZhCN } from './training.zh-CN.js';
 
 const format = createFormats('zh-CN');
 const { bytes, bytesPair, count, percent } = format;
@@ -42,6 +43,7 @@ const part: Record<PartName, string> = {
   cache: '缓存',
   workspace: '工作区',
   runtime: '运行时',
+  training: '训练状态',
 };
 const partHelp: Record<PartName, string> = {
   weights: '模型训练得到的数值',
@@ -49,6 +51,7 @@ const partHelp: Record<PartName, string> = {
   cache: '解码器记住的键和值',
   workspace: '个别层需要的临时空间',
   runtime: 'ONNX Runtime 自身占用',
+  training: '累加的梯度，以及优化器为每个数值记住的内容',
 };
 const verdict: Record<Verdict, string> = {
   fits: '放得下',
@@ -94,6 +97,7 @@ export const zhCN = {
   method,
   accuracy: accuracyZhCN(format),
   adjust: adjustZhCN(format),
+  training: trainingZhCN(format),
   engine: engineZhCN(dtype, bytes),
   error: errorsZhCN(format),
 

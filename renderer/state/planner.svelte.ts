@@ -22,6 +22,9 @@ export class Planner {
   /** What pruning was measured to do so far; null before the first word of it. */
   curve: PruneCurve | null = $state.raw(null);
 
+  /** Why measuring batch sizes could not begin. */
+  sweepError: ErrorReport | null = $state.raw(null);
+
   readonly budgetBytes: number = $derived.by(() => this.ownBudgetBytes ?? this.#hardware.defaultBudgetBytes);
   readonly pinCount: number = $derived(Object.keys(this.pins).length + (this.ownBudgetBytes === null ? 0 : 1));
 
@@ -43,6 +46,7 @@ export class Planner {
     this.ownBudgetBytes = null;
     this.view = null;
     this.curve = null;
+    this.sweepError = null;
     this.error = null;
     return this.solve();
   }
@@ -92,6 +96,23 @@ export class Planner {
     const more = curve.points.length > (this.curve?.points.length ?? 0);
     this.curve = curve;
     if (more) void this.solve();
+  }
+
+  async measureBatches(): Promise<void> {
+    const request = this.request();
+    if (request === null) return;
+    this.sweepError = null;
+    const reply = await this.#api.measureBatches(request);
+    if (!reply.ok && this.model?.modelId === request.modelId) this.sweepError = reply.error;
+  }
+
+  async stopMeasuringBatches(): Promise<void> {
+    if (this.model !== null) await this.#api.stopMeasuringBatches(this.model.modelId);
+  }
+
+  /** One more batch size was measured: the plan tells what follows from it. */
+  takeSweep(modelId: string): void {
+    if (modelId === this.model?.modelId) void this.solve();
   }
 
   /** Everything but the budget is Snug's to choose again. */

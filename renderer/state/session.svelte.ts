@@ -7,8 +7,9 @@ import { announcer } from './announcer.svelte.js';
 import { HardwareStore } from './hardware.svelte.js';
 import { Job, type JobEnd } from './job.svelte.js';
 import { Planner } from './planner.svelte.js';
+import { Training } from './training.svelte.js';
 
-export type Screen = 'drop' | 'plan' | 'working' | 'result';
+export type Screen = 'drop' | 'plan' | 'working' | 'result' | 'training';
 /** Why a result is shown although the work did not run to its end. */
 export type Ending = 'done' | 'stopped' | 'failed';
 
@@ -35,12 +36,14 @@ export class Session {
   readonly hardware: HardwareStore;
   readonly planner: Planner;
   readonly accuracy: AccuracyStore;
+  readonly training: Training;
 
   constructor(api: SnugApi) {
     this.api = api;
     this.hardware = new HardwareStore(api);
     this.planner = new Planner(api, this.hardware);
     this.accuracy = new AccuracyStore(api);
+    this.training = new Training(api, this.planner);
   }
 
   /** Asks for everything the first screen shows; nothing waits for anything else. Returns the unsubscriber. */
@@ -59,16 +62,25 @@ export class Session {
     const stopJobs = this.api.onJobEvent((event) => {
       if (event.kind === 'accuracy') this.#learn(event.accuracy);
       else if (event.kind === 'pruning') this.planner.takeCurve(event.jobId, event.curve);
-      else this.job?.take(event);
+      else if (event.kind === 'batches') this.planner.takeSweep(event.jobId);
+      else {
+        this.job?.take(event);
+        this.training.run?.take(event);
+      }
     });
     // A model opened from outside of the page; while a job runs it must not pull the screen away.
     const stopOpened = this.api.onModelOpened?.((reply) => {
-      if (this.job === null) void this.#open('', () => Promise.resolve(reply));
+      if (!this.busy) void this.#open('', () => Promise.resolve(reply));
     });
     return () => {
       stopJobs();
       stopOpened?.();
     };
+  }
+
+  /** Whether a job runs that nothing may take from the screen. */
+  get busy(): boolean {
+    return this.job !== null || this.training.run !== null;
   }
 
   /** A new calibration changes the interval, and with it perhaps the verdict, of the plan on screen. */
@@ -135,6 +147,28 @@ export class Session {
     if (!reply.ok) this.error = reply.error;
   }
 
+  async openTraining(): Promise<void> {
+    this.error = null;
+    this.notice = null;
+    this.drawerOpen = false;
+    this.#go('training');
+    await this.training.load();
+  }
+
+  /** Goes on with what a training wrote as the open model. */
+  openTrained(): Promise<void> {
+    const { reportJobId } = this.training;
+    if (reportJobId === null) return Promise.resolve();
+    return this.#open(this.training.report?.output.path ?? '', () => this.api.openOutput(reportJobId));
+  }
+
+  async saveTrained(what: 'model' | 'report-json'): Promise<void> {
+    const { reportJobId } = this.training;
+    if (reportJobId === null) return;
+    const reply = await this.api.saveOutput(reportJobId, what);
+    if (!reply.ok) this.error = reply.error;
+  }
+
   backToPlan(): void {
     this.error = null;
     this.#go('plan');
@@ -161,6 +195,7 @@ export class Session {
       this.drawerOpen = false;
       // Without a reading there is no budget, and everything would "not fit" into nothing.
       await this.hardware.settled;
+      this.training.reset();
       await this.planner.open(reply.value);
       this.#go('plan');
     } else if (!reply.ok) {

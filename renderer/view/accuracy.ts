@@ -1,6 +1,6 @@
 import type { AccuracyRun, Estimate, PhaseEstimate, TensorLifetime } from '../../src/contract/types.js';
 import type { Messages } from '../i18n/locale.svelte.js';
-import { partNames, type PartName } from './bar.js';
+import { partNames, partsOf, type PartName } from './bar.js';
 
 /** How far the estimate can be off, and what says so. */
 export function intervalSentence(estimate: Estimate, t: Messages): string {
@@ -25,7 +25,7 @@ export function largestPhase(estimate: Estimate): Phase {
 }
 
 function partBytes({ parts }: PhaseEstimate, name: PartName): number {
-  return parts[`${name}Bytes`];
+  return partsOf(parts).find((part) => part.name === name)?.bytes ?? 0;
 }
 
 /** Parts that any phase has, with their bytes in each of the three. */

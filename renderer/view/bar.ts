@@ -1,6 +1,7 @@
 import type { Estimate, MemoryParts } from '../../src/contract/types.js';
 
-export const partNames = ['weights', 'activations', 'cache', 'workspace', 'runtime'] as const;
+/** `training`: what training keeps beside a run (gradients, what the optimizer remembers). */
+export const partNames = ['weights', 'activations', 'cache', 'workspace', 'runtime', 'training'] as const;
 export type PartName = (typeof partNames)[number];
 
 export interface Part {
@@ -22,6 +23,7 @@ export function partsOf(parts: MemoryParts): Part[] {
     cache: parts.cacheBytes,
     workspace: parts.workspaceBytes,
     runtime: parts.runtimeBytes,
+    training: 0,
   };
   return partNames.map((name) => ({ name, bytes: bytes[name] })).filter((part) => part.bytes > 0);
 }

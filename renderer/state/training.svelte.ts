@@ -1,0 +1,199 @@
+import type { SnugApi } from '../../src/contract/api.js';
+import type { ErrorReport, Result } from '../../src/contract/errors.js';
+import {
+  usualChoices,
+  usualRate,
+  type TrainingChoices,
+  type TrainingFileRole,
+  type TrainingPlan,
+  type TrainingReport,
+  type TrainingRequest,
+  type TrainingSetup,
+} from '../../src/contract/training.js';
+import { i18n } from '../i18n/locale.svelte.js';
+import { announcer } from './announcer.svelte.js';
+import type { Planner } from './planner.svelte.js';
+import { TrainingRun, type TrainingEnd } from './training-run.svelte.js';
+
+/** Names that people and tools give to files of right answers. */
+const labelName = /label|target|answer|(?:^|[_.-])y(?:[_.-]|$)/iu;
+
+/** The training of the open model: its files, what was chosen, what that will take, the run and its result. */
+export class Training {
+  readonly #api: SnugApi;
+  readonly #planner: Planner;
+  setup: TrainingSetup | null = $state.raw(null);
+  choices: TrainingChoices = $state.raw({ ...usualChoices });
+  /** What the choices as they stand will take; of the choices before while it is worked out anew. */
+  plan: TrainingPlan | null = $state.raw(null);
+  /** Why there is no plan. */
+  planError: ErrorReport | null = $state.raw(null);
+  planning = $state(false);
+  /** What is being read. */
+  attaching: TrainingFileRole | null = $state(null);
+  /** What was read last, and perhaps refused. */
+  attached: TrainingFileRole = 'data';
+  /** Why a file was refused, or a training did not start or end. */
+  error: ErrorReport | null = $state.raw(null);
+  run: TrainingRun | null = $state.raw(null);
+  report: TrainingReport | null = $state.raw(null);
+  reportJobId: string | null = $state(null);
+  notice: string | null = $state(null);
+
+  #wanted = false;
+  #working = false;
+  #generation = 0;
+
+  constructor(api: SnugApi, planner: Planner) {
+    this.#api = api;
+    this.#planner = planner;
+  }
+
+  /** Whether there is an answer to learn for every sample. */
+  readonly hasAnswers: boolean = $derived.by(() => {
+    const { setup, choices } = this;
+    if (setup === null) return false;
+    if (choices.loss === 'distill') return setup.teacher !== null;
+    if (setup.labels !== null) return true;
+    return choices.loss === 'mse' ? setup.teacher !== null : setup.nextToken;
+  });
+
+  readonly canStart: boolean = $derived(
+    this.setup !== null && this.setup.data !== null && this.hasAnswers && this.plan !== null && this.plan.fits,
+  );
+
+  /** A model was opened: everything starts over. */
+  reset(): void {
+    this.#generation += 1;
+    this.setup = null;
+    this.choices = { ...usualChoices };
+    this.plan = null;
+    this.planError = null;
+    this.error = null;
+    this.notice = null;
+    this.report = null;
+  }
+
+  async load(): Promise<void> {
+    const { model } = this.#planner;
+    if (model === null) return;
+    this.report = null;
+    this.#took(await this.#api.trainingSetup(model.modelId));
+  }
+
+  choose(changes: Partial<TrainingChoices>): void {
+    const { optimizer } = changes;
+    // Each optimizer has a rate of its own; one somebody set by hand stays.
+    const usual = this.choices.rate === usualRate[this.choices.optimizer];
+    const rate = optimizer !== undefined && usual ? { rate: usualRate[optimizer] } : {};
+    this.choices = { ...this.choices, ...changes, ...rate };
+    void this.solve();
+  }
+
+  async attach(role: TrainingFileRole, files: File[]): Promise<void> {
+    const { model } = this.#planner;
+    if (model === null || files.length === 0 || this.attaching !== null) return;
+    this.attaching = role;
+    this.attached = role;
+    this.error = null;
+    const reply = await this.#api.attachTraining(model.modelId, role, files);
+    this.attaching = null;
+    this.#took(reply);
+  }
+
+  /** Files dropped anywhere on the screen go where their names and what is missing say. */
+  async attachDropped(files: File[]): Promise<void> {
+    const models = files.filter((file) => /\.onnx(?:\.data)?$/iu.test(file.name));
+    const labels = files.filter((file) => !models.includes(file) && labelName.test(file.name));
+    const data = files.filter((file) => !models.includes(file) && !labels.includes(file));
+    await this.attach('teacher', models);
+    await this.attach('data', data);
+    await this.attach('labels', labels);
+  }
+
+  #took(reply: Result<TrainingSetup>): void {
+    if (reply.ok) {
+      this.setup = reply.value;
+      void this.solve();
+    } else this.error = reply.error;
+  }
+
+  #request(): TrainingRequest | null {
+    const request = this.#planner.request();
+    if (request === null) return null;
+    const { modelId, budgetBytes, pins } = request;
+    return {
+      modelId,
+      budgetBytes,
+      ...(pins.provider === undefined ? {} : { provider: pins.provider }),
+      dims: { ...pins.dims },
+      choices: { ...this.choices },
+    };
+  }
+
+  /** Works out what the choices will take; while that runs, only the newest wish is kept. */
+  async solve(): Promise<void> {
+    this.#wanted = true;
+    if (this.#working) return;
+    this.#working = true;
+    while (this.#wanted) {
+      this.#wanted = false;
+      const request = this.#request();
+      if (request === null || this.setup === null || this.setup.data === null) break;
+      this.planning = true;
+      const generation = this.#generation;
+      const reply = await this.#api.planTraining(request);
+      if (generation !== this.#generation) continue;
+      if (reply.ok) {
+        this.plan = reply.value;
+        this.planError = null;
+      } else {
+        this.plan = null;
+        this.planError = reply.error;
+      }
+    }
+    this.planning = false;
+    this.#working = false;
+  }
+
+  start(): Promise<void> {
+    const request = this.#request();
+    return request === null ? Promise.resolve() : this.#begin(() => this.#api.startTraining(request));
+  }
+
+  resume(): Promise<void> {
+    const { model } = this.#planner;
+    return model === null ? Promise.resolve() : this.#begin(() => this.#api.resumeTraining(model.modelId));
+  }
+
+  async discard(): Promise<void> {
+    const { model } = this.#planner;
+    if (model !== null) this.#took(await this.#api.discardTraining(model.modelId));
+  }
+
+  async #begin(ask: () => Promise<Result<{ jobId: string }>>): Promise<void> {
+    this.error = null;
+    this.notice = null;
+    this.report = null;
+    const run = new TrainingRun(this.#api, (end) => this.#finish(run, end));
+    this.run = run;
+    await run.start(ask);
+  }
+
+  #finish(run: TrainingRun, end: TrainingEnd): void {
+    if (this.run !== run) return;
+    this.run = null;
+    this.reportJobId = run.jobId;
+    const { t } = i18n;
+    if (end.kind === 'done') {
+      this.report = end.report;
+      announcer.say(end.report.ended === 'stopped' ? t.working.stoppedKept : t.working.finished);
+      return;
+    }
+    if (end.error.code === 'E_CANCELLED') {
+      this.notice = t.working.stoppedNothing;
+      announcer.say(this.notice);
+    } else this.error = end.error;
+    void this.load();
+  }
+}
