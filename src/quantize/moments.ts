@@ -30,6 +30,8 @@ export interface ActivationMoments extends Moments {
   /** Mean of each column. */
   mean: Float32Array;
   rows: number;
+  /** Rows of one sample are alike: what is known is known from so many. */
+  samples: number;
 }
 
 export interface MomentOptions {
@@ -127,6 +129,7 @@ async function sum(
     values: new Float32Array(columns * columns),
     mean: new Float32Array(columns),
     rows: 0,
+    samples: 0,
   }));
   const total = Math.min(samples, dataset.samples);
   const fixed = dataset.fixedBatch ?? null;
@@ -145,6 +148,7 @@ async function sum(
       addTo(moment.mean, results[names.sum]!.data as Float32Array);
       const rows = Number((results[names.shape]!.data as BigInt64Array)[0]);
       moment.rows += rows;
+      moment.samples += count;
       most = Math.max(most, rows);
     });
     done += count;

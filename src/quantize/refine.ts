@@ -150,6 +150,12 @@ function refine(
   return { matrix: result, order: matrix.order, biasShift: hasBias ? meanError(matrix, result, moments.mean) : null };
 }
 
+/**
+ * What the noise of quantized operators before a weight adds to its inputs, as a share of their mean square: 20 dB,
+ * what 4 bits leave. It keeps descent from trusting inputs to be exactly what the samples showed.
+ */
+const inputNoise = 0.01;
+
 /** Moments over all places a weight is used; about the mean where a bias takes the mean. */
 function pooled(parts: readonly ActivationMoments[], centred: boolean): ActivationMoments {
   const { columns } = parts[0]!;
@@ -161,12 +167,40 @@ function pooled(parts: readonly ActivationMoments[], centred: boolean): Activati
     for (let i = 0; i < values.length; i++) values[i]! += share * part.values[i]!;
     for (let i = 0; i < columns; i++) mean[i]! += share * part.mean[i]!;
   }
+  const squares = Float32Array.from({ length: columns }, (_, i) => values[i * columns + i]!);
   if (centred) {
     for (let i = 0; i < columns; i++) {
       for (let j = 0; j < columns; j++) values[i * columns + j]! -= mean[i]! * mean[j]!;
     }
   }
-  return { columns, values, mean, rows };
+  shrink(values, columns, rows);
+  const samples = parts[0]!.samples;
+  // As if one more sample had all inputs alike: of a few samples, not even the strengths of inputs are to be believed.
+  const alike = squares.reduce((sum, value) => sum + value, 0) / columns / Math.max(1, samples);
+  for (let i = 0; i < columns; i++) values[i * columns + i]! += inputNoise * squares[i]! + alike;
+  return { columns, values, mean, rows, samples };
+}
+
+/**
+ * Draws products of different inputs towards zero as far as so few rows can be wrong about them: by the share
+ * `Σ var(hᵢⱼ) / Σ hᵢⱼ²` over i ≠ j (Ledoit and Wolf 2004; Schäfer and Strimmer 2005, target D), the variance as for
+ * normal inputs, `(hᵢᵢhⱼⱼ + hᵢⱼ²) / rows`.
+ */
+function shrink(values: Float32Array, columns: number, rows: number): void {
+  let [trace, diagonalSquares, squares] = [0, 0, 0];
+  for (let i = 0; i < columns; i++) {
+    const own = values[i * columns + i]!;
+    trace += own;
+    diagonalSquares += own * own;
+    for (let j = 0; j < columns; j++) squares += values[i * columns + j]! ** 2;
+  }
+  const products = squares - diagonalSquares;
+  if (!(products > 0)) return;
+  const variance = (trace * trace - diagonalSquares + products) / Math.max(1, rows);
+  const keep = 1 - Math.min(1, variance / products);
+  for (let i = 0; i < columns; i++) {
+    for (let j = 0; j < columns; j++) if (i !== j) values[i * columns + j]! *= keep;
+  }
 }
 
 /** `(W − Ŵ) · mean`, one for each row. */
