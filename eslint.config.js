@@ -13,7 +13,7 @@ const law = {
   'src/quantize': ['contract', 'onnx', 'runtime'],
   'src/train': ['contract', 'onnx', 'runtime'],
   'src/quality': ['contract', 'runtime'],
-  'src/fit': ['contract', 'onnx', 'hardware', 'memory', 'prune', 'quantize', 'runtime', 'quality'],
+  'src/fit': ['contract', 'onnx', 'hardware', 'memory', 'prune', 'quantize', 'runtime', 'train', 'quality'],
   'src/app': ['contract', 'onnx', 'hardware', 'memory', 'prune', 'quantize', 'runtime', 'train', 'quality', 'fit'],
   'src/serve': ['contract', 'app'],
   'src/cli': [

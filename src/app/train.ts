@@ -1,10 +1,10 @@
 import { existsSync, rmSync } from 'node:fs';
 import path from 'node:path';
 import { SnugError } from '../contract/errors.js';
-import type { Estimate, Provider } from '../contract/types.js';
+import type { Provider } from '../contract/types.js';
+import { trainingMemory, type TrainingMemory } from '../fit/training-memory.js';
 import { checkOutput, originalFiles, Workspace } from '../fit/workspace.js';
-import { prepareEstimate } from '../memory/estimate.js';
-import { DataType, type Model } from '../onnx/model.js';
+import { DataType } from '../onnx/model.js';
 import { writeModelInSteps } from '../onnx/write.js';
 import { castArray } from '../runtime/arrays.js';
 import type { Dataset } from '../runtime/dataset-types.js';
@@ -13,25 +13,9 @@ import type { TrainingRuntime } from '../runtime/training-types.js';
 import type { RuntimeTensor } from '../runtime/types.js';
 import { prepareTraining, trainedModel, type PreparedTraining, type TrainSettings } from '../train/prepare.js';
 import { SampleSource } from '../train/samples.js';
-import type { InputDims } from '../train/training-graph.js';
-import {
-  bestFile,
-  train,
-  trainingLevers,
-  type TrainOutcome,
-  type TrainProgress,
-  type Targets,
-} from '../train/train.js';
+import type { InputDims } from '../train/forward.js';
+import { bestFile, train, type TrainOutcome, type TrainProgress, type Targets } from '../train/train.js';
 import { openModel, type OpenedModel } from './open.js';
-
-/** What a training will need, before it starts. */
-export interface TrainingMemory {
-  /** Of one micro-batch's forward and backward run. */
-  run: Estimate;
-  /** Parameters, what the optimizer remembers of them, and gradients added up. */
-  stateBytes: number;
-  peakBytes: number;
-}
 
 export interface TrainFileRequest {
   opened: OpenedModel;
@@ -124,32 +108,6 @@ export async function trainFile(request: TrainFileRequest): Promise<TrainFileRes
 }
 
 const elements = (dims: readonly number[]): number => dims.reduce((a, b) => a * b, 1);
-
-/**
- * What a prepared training will need: the runs of a micro-batch, and the state it keeps. A teacher's weights stay
- * beside both; its own runs come before the model's, never at the same time.
- */
-export function trainingMemory(
-  prepared: PreparedTraining,
-  provider: Provider,
-  { threads, teacher }: { threads?: number; teacher?: Model } = {},
-): TrainingMemory {
-  const { graphs, settings } = prepared;
-  const options = {
-    provider,
-    batch: settings.microBatch,
-    dims: {},
-    levers: trainingLevers,
-    ...(threads === undefined ? {} : { threads }),
-  };
-  const run = prepareEstimate(graphs.gradient).estimate(options);
-  const taught = teacher ? prepareEstimate(teacher).estimate(options) : null;
-  const parameters = graphs.parameters.reduce((sum, { dims }) => sum + elements(dims), 0);
-  const copies = 1 + (settings.optimizer.kind === 'adamw' ? 2 : 1) + (settings.microBatch < settings.batch ? 1 : 0);
-  const stateBytes = parameters * 4 * copies;
-  const runs = Math.max(run.peakBytes + (taught?.warm.parts.weightsBytes ?? 0), taught?.peakBytes ?? 0);
-  return { run, stateBytes, peakBytes: runs + stateBytes };
-}
 
 type MicroBatchRequest = Pick<
   TrainFileRequest,

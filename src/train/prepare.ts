@@ -11,7 +11,8 @@ import { randomWeight } from './initialize.js';
 import type { LossSettings } from './losses.js';
 import { mixSeed, normalNumbers } from './random.js';
 import { chooseTrainable, trainableWeights, type TrainableChoice, type TrainableWeight } from './trainable.js';
-import { buildTrainingGraphs, type InputDims, type TrainingGraphs } from './training-graph.js';
+import type { InputDims } from './forward.js';
+import { buildTrainingGraphs, type TrainingGraphs } from './training-graph.js';
 
 /** Everything that decides the result of a training, besides the model and the data. */
 export interface TrainSettings {

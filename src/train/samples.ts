@@ -1,7 +1,7 @@
 import { SnugError } from '../contract/errors.js';
 import type { Dataset } from '../runtime/dataset-types.js';
 import type { Feeds, RuntimeArray, RuntimeTensor } from '../runtime/types.js';
-import type { InputDims } from './training-graph.js';
+import type { InputDims } from './forward.js';
 
 /** Data sets up to this size are read once and kept; larger ones are read sample by sample. */
 const mostKeptBytes = 256e6;

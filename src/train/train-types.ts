@@ -16,6 +16,8 @@ export const trainingLevers: Partial<SessionLevers> = { memoryPattern: false };
 export type Targets =
   /** One row for each sample: int64 labels, or float32 targets for `mse`. */
   | { kind: 'rows'; rows: RuntimeTensor }
+  /** An array of the data set besides the model's inputs. */
+  | { kind: 'array'; name: string }
   /** The token after each one of an input of token ids. */
   | { kind: 'next-token'; input: string }
   /** What another model answers to the same data. */
@@ -53,6 +55,8 @@ export interface TrainRequest {
   source: SampleSource;
   /** Samples there are. */
   samples: number;
+  /** Samples never trained on, by which the weights are judged; chosen at random (`validation`) when left out. */
+  held?: readonly number[];
   targets: Targets;
   runtime: TrainingRuntime;
   provider: Provider;

@@ -3,11 +3,10 @@ import { SnugError } from '../contract/errors.js';
 import { writeModel } from '../onnx/write.js';
 import { readStateMeta, readTrainingState, writeTrainingState } from '../runtime/training-state.js';
 import type { StepResult, TrainingSession } from '../runtime/training-types.js';
-import type { Feeds, RuntimeTensor } from '../runtime/types.js';
+import { batchOf, chunks } from './batches.js';
 import { initialValues } from './prepare.js';
 import { mixSeed, shuffled } from './random.js';
 import { learningRate } from './schedule.js';
-import { takeRows } from './samples.js';
 import {
   trainingLevers,
   type TrainEvaluation,
@@ -75,13 +74,19 @@ class Trainer {
       samples: request.samples,
       parameters: request.prepared.graphs.parameters,
     });
-    const order = shuffled(
-      Array.from({ length: request.samples }, (_, i) => i),
-      mixSeed(settings.seed, 0),
-    );
-    const held = heldOutCount(request.samples, settings.validation);
-    this.#held = order.slice(0, held);
-    this.#training = order.slice(held);
+    if (request.held) {
+      const held = new Set(request.held);
+      this.#held = [...held];
+      this.#training = Array.from({ length: request.samples }, (_, i) => i).filter((sample) => !held.has(sample));
+    } else {
+      const order = shuffled(
+        Array.from({ length: request.samples }, (_, i) => i),
+        mixSeed(settings.seed, 0),
+      );
+      const held = heldOutCount(request.samples, settings.validation);
+      this.#held = order.slice(0, held);
+      this.#training = order.slice(held);
+    }
     this.#total = settings.steps ?? settings.epochs * this.#stepsPerEpoch;
   }
 
@@ -226,7 +231,7 @@ class Trainer {
     rate: number,
   ): Promise<{ answers: Promise<StepResult>[]; items: number }> {
     const parts = chunks(samples, this.#request.prepared.settings.microBatch);
-    const fed = await Promise.all(parts.map((part) => this.#feeds(part)));
+    const fed = await Promise.all(parts.map((part) => batchOf(this.#request, part)));
     const items = fed.reduce((sum, part) => sum + part.items, 0);
     const answers = fed.map(({ feeds }, index) =>
       session.step(feeds, 1 / Math.max(1, items), index === fed.length - 1 ? rate : null),
@@ -259,7 +264,7 @@ class Trainer {
     let counts = true;
     for (const part of chunks(samples, settings.microBatch)) {
       this.#request.signal?.throwIfAborted();
-      const fed = await this.#feeds(part);
+      const fed = await batchOf(this.#request, part);
       const result = await session.evaluate(fed.feeds);
       loss += result.lossSum;
       items += fed.items;
@@ -267,20 +272,6 @@ class Trainer {
       else correct += result.correct;
     }
     return { loss: loss / Math.max(1, items), accuracy: counts ? correct / Math.max(1, items) : null };
-  }
-
-  /** Data and targets of some samples, and how many items their loss sums over. */
-  async #feeds(samples: readonly number[]): Promise<{ feeds: Feeds; items: number }> {
-    const { targets, source, prepared } = this.#request;
-    const { graphs } = prepared;
-    const all = await source.take(samples);
-    const feeds = Object.fromEntries(Object.entries(all).filter(([name]) => graphs.dataInputs.includes(name)));
-    if (targets.kind === 'teacher') return { feeds: all, items: samples.length * graphs.itemsPerSample };
-    const target = targets.kind === 'rows' ? takeRows(targets.rows, samples) : nextTokens(all[targets.input]);
-    const dims = [samples.length, ...(graphs.target.dims ?? []).slice(1).map(Number)];
-    feeds[graphs.target.name] = { ...target, dims };
-    const items = target.dtype === 'int64' ? countLabels(target) : samples.length * graphs.itemsPerSample;
-    return { feeds, items };
   }
 
   async #open(statePath: string): Promise<TrainingSession> {
@@ -321,25 +312,4 @@ class Trainer {
     if (this.#progress) return this.#progress;
     throw new SnugError('E_INTERNAL', 'The training has not begun.');
   }
-}
-
-function chunks(samples: readonly number[], size: number): number[][] {
-  return Array.from({ length: Math.ceil(samples.length / size) }, (_, i) => samples.slice(i * size, (i + 1) * size));
-}
-
-/** Labels that count: the graph leaves out those below 0. */
-function countLabels({ data }: RuntimeTensor): number {
-  let count = 0;
-  for (const label of data) if (label >= 0) count++;
-  return count;
-}
-
-/** The token after each one; the last of a window has none. */
-function nextTokens(ids: RuntimeTensor | undefined): RuntimeTensor {
-  if (!ids) throw new SnugError('E_DATA_SHAPE', 'The data has no token ids.');
-  const length = ids.dims[1] ?? 1;
-  const labels = BigInt64Array.from({ length: ids.data.length }, (_, i) =>
-    i % length === length - 1 ? -100n : BigInt(ids.data[i + 1] ?? 0),
-  );
-  return { dtype: 'int64', dims: [...ids.dims], data: labels };
 }

@@ -1,21 +1,12 @@
 import { SnugError } from '../contract/errors.js';
-import {
-  cloneModel,
-  constantValue,
-  dropInitializerInputs,
-  feedInputs,
-  indexGraph,
-  removeDeadNodesAndInitializers,
-} from '../onnx/graph.js';
-import { DataType, type Dim, type Model, type ValueInfo } from '../onnx/model.js';
+import { cloneModel, removeDeadNodesAndInitializers } from '../onnx/graph.js';
+import { DataType, type Model, type ValueInfo } from '../onnx/model.js';
 import { topologicalOrder } from '../onnx/topology.js';
 import { applyAdapters, type Adapter } from './adapters.js';
 import { appendGradients } from './differentiate.js';
-import { GraphBuilder, type batchSymbol } from './graph-builder.js';
+import { forwardGraph, type InputDims } from './forward.js';
+import { GraphBuilder } from './graph-builder.js';
 import { appendLoss, type LossSettings } from './losses.js';
-
-/** Sizes of every input that is fed; `'batch'` where the number of samples stands. */
-export type InputDims = Readonly<Record<string, readonly (number | typeof batchSymbol)[]>>;
 
 export interface TrainingGraphOptions {
   inputDims: InputDims;
@@ -59,7 +50,7 @@ export interface TrainingGraphs {
  *   an output or a parameter that does not exist
  */
 export function buildTrainingGraphs(model: Model, options: TrainingGraphOptions): TrainingGraphs {
-  const base = prepare(model, options);
+  const base = forwardGraph(model, options);
   const output = base.graph.outputs[0]?.name ?? '';
   const parameters = [
     ...applyAdapters(base, options.adapters ?? []),
@@ -116,44 +107,6 @@ export function buildTrainingGraphs(model: Model, options: TrainingGraphOptions)
 function finish(model: Model, builder: GraphBuilder, inputs: ValueInfo[], outputs: string[]): void {
   model.graph.inputs.push(...inputs);
   model.graph.outputs = outputs.map((name) => ({ name, dataType: builder.dataType(name), dims: [] }));
-}
-
-/** A copy with one output, open sizes only where the batch is, and constants as initializers. */
-function prepare(model: Model, { inputDims, output }: TrainingGraphOptions): Model {
-  const copy = cloneModel(model);
-  const { graph } = copy;
-  dropInitializerInputs(copy);
-  const chosen = output === undefined ? graph.outputs[0] : graph.outputs.find(({ name }) => name === output);
-  if (!chosen) {
-    throw new SnugError('E_USAGE', `The model has no output "${output ?? ''}".`, {
-      action: `Choose among: ${graph.outputs.map(({ name }) => name).join(', ')}.`,
-    });
-  }
-  graph.outputs = [{ name: chosen.name, dataType: chosen.dataType, dims: null }];
-  const index = indexGraph(graph);
-  graph.nodes = graph.nodes.filter((node) => {
-    const tensor = node.opType === 'Constant' ? constantValue(graph, index, node.outputs[0] ?? '') : null;
-    if (!tensor || tensor.strings) return true;
-    graph.initializers.set(node.outputs[0] ?? '', { ...tensor, name: node.outputs[0] ?? '' });
-    return false;
-  });
-  graph.valueInfo.clear();
-  removeDeadNodesAndInitializers(graph);
-  const used = new Set(graph.nodes.flatMap((node) => node.inputs));
-  graph.inputs = feedInputs(graph)
-    .filter(({ name }) => used.has(name) || inputDims[name] !== undefined)
-    .filter(({ name }) => used.has(name))
-    .map(({ name, dataType }) => ({ name, dataType, dims: dimsOf(inputDims, name) }));
-  return copy;
-}
-
-function dimsOf(inputDims: InputDims, name: string): Dim[] {
-  const dims = inputDims[name];
-  if (dims) return [...dims];
-  throw new SnugError('E_DATA_SHAPE', `There is no data for the input "${name}".`, {
-    action: 'Give a .npz file with an array for every input.',
-    params: { input: name },
-  });
 }
 
 /** Makes an initializer an input of the graph. */

@@ -1,0 +1,59 @@
+import { SnugError } from '../contract/errors.js';
+import {
+  cloneModel,
+  constantValue,
+  dropInitializerInputs,
+  feedInputs,
+  indexGraph,
+  removeDeadNodesAndInitializers,
+} from '../onnx/graph.js';
+import type { Dim, Model } from '../onnx/model.js';
+import type { batchSymbol } from './graph-builder.js';
+
+/** Sizes of every input that is fed; `'batch'` where the number of samples stands. */
+export type InputDims = Readonly<Record<string, readonly (number | typeof batchSymbol)[]>>;
+
+/**
+ * A copy with one output, open sizes only where the batch is, and constants as initializers.
+ * @param output the first one when left out
+ * @throws SnugError E_USAGE for an output that does not exist, E_DATA_SHAPE for an input without data
+ */
+export function forwardGraph(
+  model: Model,
+  { inputDims, output }: { inputDims: InputDims; output?: string | undefined },
+): Model {
+  const copy = cloneModel(model);
+  const { graph } = copy;
+  dropInitializerInputs(copy);
+  const chosen = output === undefined ? graph.outputs[0] : graph.outputs.find(({ name }) => name === output);
+  if (!chosen) {
+    throw new SnugError('E_USAGE', `The model has no output "${output ?? ''}".`, {
+      action: `Choose among: ${graph.outputs.map(({ name }) => name).join(', ')}.`,
+    });
+  }
+  graph.outputs = [{ name: chosen.name, dataType: chosen.dataType, dims: null }];
+  const index = indexGraph(graph);
+  graph.nodes = graph.nodes.filter((node) => {
+    const tensor = node.opType === 'Constant' ? constantValue(graph, index, node.outputs[0] ?? '') : null;
+    if (!tensor || tensor.strings) return true;
+    graph.initializers.set(node.outputs[0] ?? '', { ...tensor, name: node.outputs[0] ?? '' });
+    return false;
+  });
+  graph.valueInfo.clear();
+  removeDeadNodesAndInitializers(graph);
+  const used = new Set(graph.nodes.flatMap((node) => node.inputs));
+  graph.inputs = feedInputs(graph)
+    .filter(({ name }) => used.has(name) || inputDims[name] !== undefined)
+    .filter(({ name }) => used.has(name))
+    .map(({ name, dataType }) => ({ name, dataType, dims: dimsOf(inputDims, name) }));
+  return copy;
+}
+
+function dimsOf(inputDims: InputDims, name: string): Dim[] {
+  const dims = inputDims[name];
+  if (dims) return [...dims];
+  throw new SnugError('E_DATA_SHAPE', `There is no data for the input "${name}".`, {
+    action: 'Give a .npz file with an array for every input.',
+    params: { input: name },
+  });
+}
