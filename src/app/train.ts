@@ -4,7 +4,7 @@ import { SnugError } from '../contract/errors.js';
 import type { Provider } from '../contract/types.js';
 import { trainingMemory, type TrainingMemory } from '../fit/training-memory.js';
 import { checkOutput, originalFiles, Workspace } from '../fit/workspace.js';
-import { DataType } from '../onnx/model.js';
+import { DataType, type Model } from '../onnx/model.js';
 import { writeModelInSteps } from '../onnx/write.js';
 import { castArray } from '../runtime/arrays.js';
 import type { Dataset } from '../runtime/dataset-types.js';

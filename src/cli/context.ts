@@ -153,6 +153,16 @@ export function parseShape(
   return { batch, dims };
 }
 
+/** The batch to work with: the model's own where the file fixes it. @throws SnugError `E_USAGE` when asked for another */
+export function batchOf({ summary, inputs }: OpenedModel, asked: number | undefined): number {
+  const first = inputs[0]?.dims[0];
+  if (summary.batchDimension !== null || typeof first !== 'number' || first < 1) return asked ?? 1;
+  if (asked === undefined || asked === first) return first;
+  throw new SnugError('E_USAGE', `The batch of ${summary.name} is fixed at ${first} in the file.`, {
+    action: 'Leave out --batch, or export the model with an open batch.',
+  });
+}
+
 /** Collects a repeatable option. */
 export function collect(value: string, previous: string[] = []): string[] {
   return [...previous, value];

@@ -76,7 +76,12 @@ export function planReasons(analysis: Analysis, proposal: Candidate | null, smal
   else if (proposal) reasons.push({ kind: 'chosen', why: 'least-damage' });
   const mixed = proposal === null ? null : mixReason(analysis, proposal);
   if (mixed) reasons.push(mixed);
+  const { batch } = (proposal ?? smallest).plan;
+  const otherBatch = pins.batch !== undefined && pins.batch !== batch;
+  if (otherBatch)
+    reasons.push({ kind: 'note', text: `The file fixes the batch at ${batch}; ${pins.batch} is not possible.` });
   for (const what of ['provider', 'batch', 'pruneRatio', 'dtype'] as const) {
+    if (what === 'batch' && otherBatch) continue;
     if (pins[what] !== undefined) reasons.push({ kind: 'pinned', what: `${what} ${String(pins[what])}` });
   }
   if (!analysis.hasSamples) reasons.push({ kind: 'no-samples' });

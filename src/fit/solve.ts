@@ -76,10 +76,14 @@ export class Planner {
 
   /** The batch to plan at: the model's own where it is fixed, else the pinned one, else one sample. */
   private batchOf(pins: Pins): number {
+    return this.fixedBatch() ?? pins.batch ?? 1;
+  }
+
+  /** The batch the file fixes; null where it is open, and for a size that no batch can have. */
+  private fixedBatch(): number | null {
     const { batchDimension, inputs } = this.analysis.summary;
     const first = inputs[0]?.dims[0];
-    if (batchDimension === null && typeof first === 'number') return first;
-    return pins.batch ?? 1;
+    return batchDimension === null && typeof first === 'number' && first >= 1 ? first : null;
   }
 
   private ratios(pins: Pins): number[] {

@@ -6,6 +6,7 @@ import { errnoOf } from '../onnx/failures.js';
 import { writeError } from '../onnx/output.js';
 import { runtimeDtype } from './arrays.js';
 import { assertAbsent, NpyWriter } from './npy-writer.js';
+import { lockOutput } from './output-lock.js';
 import type { Feeds, RuntimeDtype } from './types.js';
 
 export interface StreamOutputOptions {
@@ -47,18 +48,32 @@ interface Writer {
 export class StreamOutput {
   readonly #options: StreamOutputOptions;
   readonly #writers = new Map<string, Writer>();
+  readonly #unlock: () => Promise<void>;
 
-  private constructor(options: StreamOutputOptions) {
+  private constructor(options: StreamOutputOptions, unlock: () => Promise<void>) {
     this.#options = options;
+    this.#unlock = unlock;
   }
 
   /**
    * @returns the output, and where an earlier start of the same work stopped
-   * @throws SnugError E_EXISTS when the output is there, or unfinished work of another kind is
+   * @throws SnugError E_EXISTS when the output is there, or unfinished work of another kind or of a process at work is
    */
   static async open(options: StreamOutputOptions): Promise<{ output: StreamOutput; resume: ResumePoint | null }> {
-    const output = new StreamOutput(options);
     if (!options.overwrite) await assertAbsent(options.target);
+    const unlock = await lockOutput(options.target);
+    try {
+      return await StreamOutput.#openLocked(new StreamOutput(options, unlock), options);
+    } catch (error) {
+      await unlock();
+      throw error;
+    }
+  }
+
+  static async #openLocked(
+    output: StreamOutput,
+    options: StreamOutputOptions,
+  ): Promise<{ output: StreamOutput; resume: ResumePoint | null }> {
     if (options.restart === true || options.resumeKey === undefined) {
       await rm(output.#stateFile(), { force: true });
       return { output, resume: null };
@@ -132,17 +147,20 @@ export class StreamOutput {
   async finish(): Promise<void> {
     for (const { npy } of this.#writers.values()) await npy.finish();
     await rm(this.#stateFile(), { force: true });
+    await this.#unlock();
   }
 
   /** Leaves the rows for the next start of the same work. */
   async suspend(): Promise<void> {
     for (const { npy } of this.#writers.values()) await npy.suspend();
+    await this.#unlock();
   }
 
   async abort(): Promise<void> {
     for (const { npy } of this.#writers.values()) await npy.abort();
     await rm(this.#stateFile(), { force: true });
     await rm(`${this.#stateFile()}.new`, { force: true });
+    await this.#unlock();
   }
 
   async #create(name: string, dtype: RuntimeDtype, rowDims: readonly number[], resumeAt?: number): Promise<Writer> {

@@ -10,6 +10,8 @@ import { Spool } from './spool.js';
 
 /** Text is tokenized in pieces of about this many bytes, cut at line ends. */
 const pieceBytes = 1 << 16;
+/** A line longer than this is cut where it is, after a blank if there is one. */
+export const longestLine = 1 << 18;
 const tokenBytes = Int32Array.BYTES_PER_ELEMENT;
 /** Tokens are gathered into pieces of so many before they go to the temporary file. */
 const spooledTokens = 1 << 18;
@@ -107,7 +109,7 @@ async function tokenize(file: string, tokenizer: Tokenizer): Promise<Spool> {
     let rest = '';
     for await (const chunk of handle.createReadStream({ encoding: 'utf8', highWaterMark: pieceBytes })) {
       const text = rest + String(chunk);
-      const cut = text.lastIndexOf('\n') + 1;
+      const cut = cutPlace(text);
       if (cut > 0) await add(text.slice(0, cut));
       rest = text.slice(cut);
     }
@@ -118,4 +120,15 @@ async function tokenize(file: string, tokenizer: Tokenizer): Promise<Spool> {
     await spool.discard();
     throw error;
   }
+}
+
+/** Where a text that goes on may be cut: behind its last line, or within a line that is too long to be waited for. */
+export function cutPlace(text: string): number {
+  const line = text.lastIndexOf('\n') + 1;
+  if (line > 0 || text.length < longestLine) return line;
+  const blank = text.lastIndexOf(' ');
+  if (blank > 0) return blank;
+  // Never between the two halves of one character.
+  const last = text.charCodeAt(text.length - 1);
+  return last >= 0xd800 && last < 0xdc00 ? text.length - 1 : text.length;
 }

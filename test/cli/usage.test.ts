@@ -107,6 +107,23 @@ describe('fit', () => {
     expect(await snug([...prune, '--calibrate', path.join(folder, 'data.npy')])).toMatchObject({ code: 0, stderr: '' });
   });
 
+  it('refuses a batch the file does not have, and takes a size of 0 for none', async () => {
+    const model = matMulChain(2, 16);
+    const file = path.join(folder, 'four.onnx');
+    const write = (first: number): void => {
+      for (const value of [...model.graph.inputs, ...model.graph.outputs]) value.dims = [first, 16];
+      writeModel(model, file, { overwrite: true });
+    };
+    write(4);
+    const args = ['fit', file, '-o', path.join(folder, 'four-o.onnx'), '--budget', '1MB', '--provider', 'cpu', '-q'];
+    expect(await snug([...args, '--batch', '8'])).toMatchObject({
+      code: 2,
+      stderr: expect.stringContaining('is fixed at 4 in the file') as string,
+    });
+    write(0);
+    expect((await snug(['memory', file, '-q'])).stdout).toContain('batch 1:');
+  });
+
   it('names as fixed by the user only what the user fixed', async () => {
     const model = path.join(folder, 'model.onnx');
     const { stdout } = await snug(['fit', model, '--budget', '1MB', '--batch', '2', '--json', '-q']);

@@ -11,7 +11,7 @@ import { fitModel } from '../../fit/fit.js';
 import { checkOutput } from '../../fit/workspace.js';
 import { readHardware } from '../../hardware/read.js';
 import type { CommandContext, ShapeOptions } from '../context.js';
-import { collect, parseProvider, parseShape, withContext } from '../context.js';
+import { batchOf, collect, parseProvider, parseShape, withContext } from '../context.js';
 import { deviceHere, knownHere, machineRecord, summaryLine } from '../machine.js';
 import { formatBytes, milliseconds, parseBytes, parseNumber, percent, table } from '../format.js';
 import { NothingFits } from '../outcome.js';
@@ -47,6 +47,8 @@ export async function runFit(context: CommandContext, target: string, options: F
     : defaultProvider(await readHardware({ providers: await runtime.providers() }), await runtime.providers());
   await requireProvider(runtime, provider);
   const { batch, dims } = parseShape(options, opened);
+  // A batch that the file fixes to another size is an error before anything is planned.
+  if (batch !== undefined) batchOf(opened, batch);
   const pins: Pins = {
     dims,
     ...(options.provider ? { provider } : {}),

@@ -1,7 +1,6 @@
 import type { Command } from 'commander';
 import { runOf } from '../../app/accuracy/runs.js';
-import { openData, openModel, requireProvider, type OpenedModel } from '../../app/open.js';
-import { SnugError } from '../../contract/errors.js';
+import { openData, openModel, requireProvider } from '../../app/open.js';
 import type { Dtype, Measurement, MemoryParts } from '../../contract/types.js';
 import { feedsForBatch } from '../../fit/reference.js';
 import { sessionLevers } from '../../fit/session-levers.js';
@@ -9,7 +8,7 @@ import { estimateMemory } from '../../memory/estimate.js';
 import { DataType, type Model } from '../../onnx/model.js';
 import { withKnownError } from '../../memory/interval.js';
 import type { ShapeOptions } from '../context.js';
-import { collect, parseProvider, parseShape, withContext } from '../context.js';
+import { batchOf, collect, parseProvider, parseShape, withContext } from '../context.js';
 import { deviceHere, intervalLine, knownHere, machineRecord, summaryLine } from '../machine.js';
 import { formatBytes, milliseconds, percent, table } from '../format.js';
 
@@ -30,16 +29,6 @@ function partsLine(parts: MemoryParts): string {
     .filter(([, bytes]) => bytes !== 0)
     .map(([name, bytes]) => `${name} ${formatBytes(bytes as number)}`)
     .join(', ');
-}
-
-/** The batch to work with: the model's own where the file fixes it. @throws SnugError `E_USAGE` when asked for another */
-function batchOf({ summary, inputs }: OpenedModel, asked: number | undefined): number {
-  const first = inputs[0]?.dims[0];
-  if (summary.batchDimension !== null || typeof first !== 'number' || first < 1) return asked ?? 1;
-  if (asked === undefined || asked === first) return first;
-  throw new SnugError('E_USAGE', `The batch of ${summary.name} is fixed at ${first} in the file.`, {
-    action: 'Leave out --batch, or export the model with an open batch.',
-  });
 }
 
 /** How far an estimate was off; null where the device showed nothing to compare with. */

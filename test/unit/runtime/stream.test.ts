@@ -197,6 +197,28 @@ describe('streamBatches', () => {
     await expect(streamBatches({ ...options, overwrite: true })).resolves.toMatchObject({ samples: 3 });
   });
 
+  it('lets one process at a time write an output, and takes over from one that is gone', async () => {
+    const output = path.join(folder, `out-${round++}.npy`);
+    const lock = path.join(folder, `.${path.basename(output)}.snug-lock`);
+    const stream = () =>
+      streamBatches({
+        runtime: doubling({ limit: 4 }).runtime,
+        spec: { modelPath: 'm', provider: 'cpu' },
+        dataset: counting(8),
+        batch: 4,
+        output,
+        overwrite: true,
+      });
+    const [first, second] = await Promise.allSettled([stream(), stream()]);
+    const refused = first.status === 'rejected' ? first : second;
+    expect([first.status, second.status].sort()).toEqual(['fulfilled', 'rejected']);
+    expect(refused).toMatchObject({ reason: { code: 'E_EXISTS' } });
+    expect(existsSync(lock)).toBe(false);
+    // No process can have this number.
+    await writeFile(lock, String(2 ** 30));
+    await expect(stream()).resolves.toMatchObject({ samples: 8 });
+  });
+
   it('takes the batch a model insists on', async () => {
     const { runtime } = doubling({ limit: 99 });
     const output = path.join(folder, 'fixed.npy');
