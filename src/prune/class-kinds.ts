@@ -2,15 +2,14 @@ import type { PruneUnit } from '../contract/types.js';
 import { leavesOf, type Atom } from './axis-atoms.js';
 import type { AxisGraph, AxisMark, WeightUse } from './axis-graph.js';
 
-/** Kinds that a ratio for the whole model leaves alone: they multiply with another class or reach every layer. */
-const onlyWhenAsked: ReadonlySet<PruneUnit> = new Set<PruneUnit>([
+/** Parts of attention: they multiply with each other, so no one ratio suits all of them. */
+const attentionKinds: ReadonlySet<PruneUnit> = new Set<PruneUnit>([
   'heads',
   'kv-groups',
   'query-heads',
   'query-key-width',
   'value-width',
   'head-width',
-  'stream',
 ]);
 
 /** The marks operators left on every leaf. */
@@ -56,7 +55,13 @@ export function kindOf(
 export function cutByDefault(kind: PruneUnit, marks: ReadonlySet<AxisMark>, approximate: string | null): boolean {
   if (approximate !== null) return false;
   if (kind === 'groups') return marks.has('norm groups');
-  return !onlyWhenAsked.has(kind);
+  // A stream reaches every layer, and no layer can make up for it alone.
+  return kind !== 'stream' && !attentionKinds.has(kind);
+}
+
+/** Whether a ratio may cut the class where its measured loss is less than that of others. */
+export function cutWhenMeasured(kind: PruneUnit, approximate: string | null): boolean {
+  return approximate === null && attentionKinds.has(kind);
 }
 
 const words: Record<PruneUnit, string> = {

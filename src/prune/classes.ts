@@ -4,7 +4,7 @@ import { dataTypeBits } from '../onnx/tensor.js';
 import { leavesOf, segmentsOf, type Atom, type AxisSegment } from './axis-atoms.js';
 import { AxisGraph, type AxisMark, type ShapeTable, type Sink, type WeightUse } from './axis-graph.js';
 import { applyNode } from './axis-rules.js';
-import { cutByDefault, describeClass, kindOf, marksByLeaf } from './class-kinds.js';
+import { cutByDefault, cutWhenMeasured, describeClass, kindOf, marksByLeaf } from './class-kinds.js';
 import { layerName } from './names.js';
 import { isStream } from './streams.js';
 
@@ -26,8 +26,10 @@ export interface PruneClass {
   kind: PruneUnit;
   /** Rows of the widest member that one unit stands for: the head width for heads, 1 for channels. */
   unitSize: number;
-  /** Whether a ratio for the whole model applies to it; others shrink only when asked for by id. */
+  /** Whether a ratio for the whole model applies to it; others shrink only when asked for by id, or {@link byMeasure}. */
   byDefault: boolean;
+  /** Whether a ratio whose widths are set by measured loss may cut it too, instead of others. */
+  byMeasure: boolean;
   /** Why removing units is more than leaving their contribution out; null when it is exactly that. */
   approximate: string | null;
   /** Number of removable units. */
@@ -134,6 +136,7 @@ function buildClasses(graph: AxisGraph): AnalysedClass[] {
       kind,
       unitSize,
       byDefault: cutByDefault(kind, ownMarks, approximate),
+      byMeasure: cutWhenMeasured(kind, approximate),
       approximate,
       width: leaf.size,
       members: own,

@@ -102,14 +102,16 @@ function currentWeight(graph: AxisGraph, edits: Edits, consumer: LinearConsumer)
   return edits.constants.get(name) ?? graph.constant(name)!;
 }
 
-/** The bias of the original node in float64, Gemm's beta multiplied in; zeros where there is none. */
-export function readBias(graph: AxisGraph, consumer: LinearConsumer): Float64Array {
+/** The bias in float64, Gemm's beta multiplied in; zeros where there is none. That of the original node without `edits`. */
+export function readBias(graph: AxisGraph, consumer: LinearConsumer, edits?: Edits): Float64Array {
   const { outputs, use, add } = consumer;
-  const tensor = graph.constant(add === null ? use.node.inputs[2] : add.constant);
+  const node = edits?.nodes.get(add?.at ?? use.at) ?? add?.node ?? use.node;
+  const name = add === null ? node.inputs[2] : node.inputs.find((input) => input !== use.node.outputs[0]);
+  const tensor = edits?.constants.get(name ?? '') ?? graph.constant(name);
   const bias = new Float64Array(outputs);
   if (tensor === undefined) return bias;
   const values = readFloat32(tensor);
-  const scale = use.node.opType === 'Gemm' ? getFloat(use.node, 'beta', 1) : 1;
+  const scale = node.opType === 'Gemm' ? getFloat(node, 'beta', 1) : 1;
   return bias.map((_, output) => values[values.length === 1 ? 0 : output]! * scale);
 }
 

@@ -5,6 +5,7 @@ import { linearConsumer, readBias, readWeights, unitColumns, type LinearConsumer
 import { addMoments, emptyMoments, type Moments } from './least-squares.js';
 import { analysisBatch } from './request.js';
 import { noEdits, type Edits } from './rewrite.js';
+import { basesOf, type Basis } from './linear-space.js';
 import type { StageRun, TapSize } from './stages.js';
 import type { Tap, TapPiece } from './taps.js';
 
@@ -39,6 +40,25 @@ export function refittable(graph: AxisGraph, one: AnalysedClass): LinearConsumer
     .map((use) => linearConsumer(graph, use))
     .filter((consumer) => consumer !== null)
     .filter((consumer) => unitColumns(consumer, one.leaf, 1)[0]!.length <= maximumColumns);
+}
+
+/** Bases of a class that can be turned before it is cut; null where its units have to be chosen as they are. */
+export function turnableBases(graph: AxisGraph, one: AnalysedClass): Basis[] | null {
+  const bases = basesOf(graph, one);
+  const whole = ({ indices, columnsPerIndex }: LinearConsumer): boolean => indices * columnsPerIndex <= maximumColumns;
+  return bases?.every((basis) =>
+    basis.kind === 'read'
+      ? basis.reads.every(({ consumer }) => whole(consumer))
+      : [basis.keys, ...basis.queries].every(({ producer }) => whole(producer)),
+  )
+    ? bases
+    : null;
+}
+
+/** The layers that make queries and keys, one for each activation they read. */
+export function scoreProducers(bases: readonly Basis[] | null): LinearConsumer[] {
+  const all = (bases ?? []).flatMap((basis) => (basis.kind === 'score' ? [basis.keys, ...basis.queries] : []));
+  return [...new Map(all.map(({ producer }) => [producer.use.activation, producer])).values()];
 }
 
 /** How much a tap of the consumer reads. */

@@ -52,6 +52,14 @@ export function addMoments(
   }
 }
 
+/** The sums of two sets of rows together. */
+export function pooledMoments({ training, heldOut }: { training: Moments; heldOut: Moments }): Moments {
+  const sum = emptyMoments(training.inputs, training.outputs);
+  addMoments(sum, training);
+  addMoments(sum, heldOut);
+  return sum;
+}
+
 /** The sums of every `every`-th output alone; those of the inputs are shared, not copied. */
 export function sampleOutputs(moments: Moments, every: number): Moments {
   if (every === 1) return moments;

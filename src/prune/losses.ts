@@ -1,11 +1,12 @@
 import type { Model } from '../onnx/model.js';
 import type { AxisGraph } from './axis-graph.js';
 import type { AnalysedClass } from './classes.js';
-import { refittable, tapSize } from './fits.js';
+import { refittable } from './fits.js';
 import { keptUnits, refit, traceUnits } from './refit.js';
-import { measureClass } from './repair.js';
+import { basesByClass, measureClass, tapSizes } from './repair.js';
 import type { PruneRequest, PruneSamples } from './request.js';
 import { noEdits, rewriteModel } from './rewrite.js';
+import { rotateClass } from './rotation.js';
 import { Stages } from './stages.js';
 import { minimumKept } from './widths.js';
 
@@ -39,19 +40,24 @@ export async function measureLosses(
   { onProgress, signal }: Pick<PruneRequest, 'onProgress' | 'signal'>,
 ): Promise<Map<string, LossCurve>> {
   const curves = new Map<string, LossCurve>();
-  const sizes = classes.flatMap((one) => refittable(graph, one).map((consumer) => tapSize(graph, consumer)));
+  const basesOf = basesByClass(graph, classes);
+  const sizes = classes.flatMap((one) => tapSizes(graph, one, basesOf.get(one) ?? null));
   const stages = new Stages(model, graph, samples, sizes);
   for (const [at, one] of classes.entries()) {
     signal?.throwIfAborted();
-    if (refittable(graph, one).length === 0) continue;
-    const fits = await measureClass(model, graph, noEdits(), new Map(), one, stages, classes.slice(at));
+    const bases = basesOf.get(one) ?? null;
+    if (refittable(graph, one).length === 0 && bases === null) continue;
+    const own = { one, bases };
+    const { fits, inputs } = await measureClass(model, graph, noEdits(), new Map(), own, stages, classes.slice(at));
+    const turned = noEdits();
     const most = one.width - Math.max(1, Math.ceil(one.width * minimumKept));
-    const { order, losses } = traceUnits(fits, one.width, most);
+    const { order, losses } =
+      bases === null ? traceUnits(fits, one.width, most) : rotateClass(graph, turned, bases, one.width, fits, inputs);
     const heights: { removed: number; height: number }[] = [];
     for (const share of measuredShares) {
       const removed = Math.max(1, Math.min(most, Math.floor(one.width * share)));
       const stays = keptUnits(order, one.width, one.width - removed);
-      const trial = noEdits();
+      const trial = { constants: new Map(turned.constants), nodes: new Map(turned.nodes) };
       refit(graph, trial, fits, stays, 'least-squares');
       const error = await stages.outputError(rewriteModel(model, graph, new Map([[one.leaf.id, stays]]), trial));
       const loss = losses[removed - 1]!;

@@ -111,7 +111,7 @@ async function repairBest(
   return winner!.outcome;
 }
 
-/** Curves of the classes that a ratio cuts; null when the widths are given anyway. */
+/** Curves of the classes that a ratio cuts, or may cut instead; null when the widths are given anyway. */
 async function lossCurves(
   model: Model,
   { graph, classes }: Analysis,
@@ -119,7 +119,10 @@ async function lossCurves(
   request: PruneRequest,
 ): Promise<Map<string, LossCurve> | null> {
   if (request.allocation !== 'measured' || request.method !== 'repair' || request.samples === undefined) return null;
-  const free = classes.filter((one, at) => request.perClass?.[one.id] === undefined && uniform[at]!.after < one.width);
+  if (request.ratio === 0) return null;
+  const free = classes.filter(
+    (one, at) => request.perClass?.[one.id] === undefined && (one.byMeasure || uniform[at]!.after < one.width),
+  );
   return measureLosses(model, graph, free, request.samples, request);
 }
 

@@ -3,9 +3,8 @@ import { writeRepair } from './consumer.js';
 import type { ConsumerFit, PieceFit } from './fits.js';
 import { greedyObs, type ObsConsumer, type ObsTrace } from './greedy-obs.js';
 import {
-  addMoments,
-  emptyMoments,
   normalizeMoments,
+  pooledMoments,
   relativeError,
   ridgedCholesky,
   ridgeUnit,
@@ -13,7 +12,6 @@ import {
   sampleOutputs,
   solveRepair,
   type CentredMoments,
-  type Moments,
   type Repair,
 } from './least-squares.js';
 import { inverseFromCholesky, solveCholesky } from './linear-algebra.js';
@@ -34,7 +32,7 @@ const judgedOutputs = 96;
 /** Removes up to `count` units, those first whose loss the consumers can make up for best. */
 export function traceUnits(fits: readonly ConsumerFit[], units: number, count: number): ObsTrace {
   const layers = fits.flatMap((fit): ObsConsumer[] => {
-    const centred = fit.pieces.map((piece) => normalizeMoments(pooled(piece), fit.withBias));
+    const centred = fit.pieces.map((piece) => normalizeMoments(pooledMoments(piece), fit.withBias));
     const energy = centred.reduce((sum, moments) => sum + moments.targetEnergy, 0);
     const scale = energy > 0 ? 1 / energy : 1;
     return fit.pieces.flatMap((piece, at) => {
@@ -82,7 +80,7 @@ function selectionGroups(piece: PieceFit, { gram, inputs, outputs }: CentredMome
 export function traceByActivation(fits: readonly ConsumerFit[], units: number): ObsTrace {
   const scores = new Float64Array(units);
   for (const fit of fits) {
-    const centred = fit.pieces.map((piece) => normalizeMoments(pooled(piece), fit.withBias));
+    const centred = fit.pieces.map((piece) => normalizeMoments(pooledMoments(piece), fit.withBias));
     const energy = centred.reduce((sum, moments) => sum + moments.targetEnergy, 0) || 1;
     fit.pieces.forEach((piece, at) => {
       const { gram, inputs, outputs } = centred[at]!;
@@ -104,13 +102,6 @@ export function traceByActivation(fits: readonly ConsumerFit[], units: number): 
 export function keptUnits(order: readonly number[], units: number, width: number): number[] {
   const removed = new Set(order.slice(0, units - width));
   return Array.from({ length: units }, (_, unit) => unit).filter((unit) => !removed.has(unit));
-}
-
-function pooled(piece: PieceFit): Moments {
-  const sum = emptyMoments(piece.training.inputs, piece.training.outputs);
-  addMoments(sum, piece.training);
-  addMoments(sum, piece.heldOut);
-  return sum;
 }
 
 /**
@@ -181,7 +172,7 @@ function refitPiece(
   const few = sampleOutputs(judge, every);
   const fewTraining = normalizeMoments(sampleOutputs(piece.training, every), withBias);
   const fewWeights = sampleColumns(piece.weights, judge.outputs, every);
-  const all = pooled(piece);
+  const all = pooledMoments(piece);
   const unrepairedError = relativeError(few, stays, unrepaired(fewTraining, fewWeights, stays), withBias);
   if (how === 'mean') {
     const repair = unrepaired(normalizeMoments(all, withBias), piece.weights, stays);

@@ -1,12 +1,15 @@
 import type { Model } from '../onnx/model.js';
 import type { AxisGraph } from './axis-graph.js';
 import type { AnalysedClass } from './classes.js';
-import { addRun, prepareFit, refittable, tapSize, type ConsumerFit } from './fits.js';
+import type { LinearConsumer } from './consumer.js';
+import { addRun, prepareFit, refittable, scoreProducers, tapSize, turnableBases, type ConsumerFit } from './fits.js';
+import type { Basis } from './linear-space.js';
 import { keptUnits, refit, traceByActivation, traceUnits } from './refit.js';
 import type { ClassRepair, PruneRequest, PruneSamples } from './request.js';
 import { noEdits, rewriteModel, type Edits } from './rewrite.js';
+import { rotateClass } from './rotation.js';
 import { rankByMagnitude } from './scores.js';
-import { Stages } from './stages.js';
+import { Stages, type TapSize } from './stages.js';
 
 /**
  * Chooses units by greedy Optimal Brain Surgeon and refits every consumer to the dense model's outputs, class by
@@ -25,22 +28,26 @@ export async function repairClasses(
 ): Promise<{ edits: Edits; repair: Record<string, ClassRepair>; outputError: number | null }> {
   const edits = noEdits();
   const repair: Record<string, ClassRepair> = {};
-  const sizes = shrinking.flatMap(({ one }) => refittable(graph, one).map((consumer) => tapSize(graph, consumer)));
+  const bases = basesByClass(graph, method === 'repair' ? shrinking.map(({ one }) => one) : []);
+  const sizes = shrinking.flatMap(({ one }) => tapSizes(graph, one, bases.get(one) ?? null));
   const stages = new Stages(model, graph, samples, sizes);
   for (const [at, { one, width }] of shrinking.entries()) {
     signal?.throwIfAborted();
     const consumers = refittable(graph, one);
     const skipped = one.consuming.length - consumers.length;
-    if (consumers.length === 0) {
+    const turned = bases.get(one) ?? null;
+    if (consumers.length === 0 && turned === null) {
       kept.set(one.leaf.id, ascending(rankByMagnitude(graph, one).slice(0, width)));
       repair[one.id] = { heldOutError: null, unrepairedError: null, ridges: [], rows: 0, skipped };
     } else {
       const undecided = shrinking.slice(at).map((later) => later.one);
-      const fits = await measureClass(model, graph, edits, kept, one, stages, undecided);
+      const { fits, inputs } = await measureClass(model, graph, edits, kept, { one, bases: turned }, stages, undecided);
       const byActivation = method === 'activation';
       const { order } = byActivation
         ? traceByActivation(fits, one.width)
-        : traceUnits(fits, one.width, one.width - width);
+        : turned !== null
+          ? rotateClass(graph, edits, turned, one.width, fits, inputs)
+          : traceUnits(fits, one.width, one.width - width);
       const stays = keptUnits(order, one.width, width);
       kept.set(one.leaf.id, stays);
       repair[one.id] = { ...refit(graph, edits, fits, stays, byActivation ? 'mean' : 'least-squares'), skipped };
@@ -51,22 +58,34 @@ export async function repairClasses(
   return { edits, repair, outputError };
 }
 
-/** Sums over the samples for every consumer of a class, at the widths and with the edits made so far. */
+/** Bases of the classes that can be turned. */
+export function basesByClass(graph: AxisGraph, classes: readonly AnalysedClass[]): Map<AnalysedClass, Basis[] | null> {
+  return new Map(classes.map((one) => [one, turnableBases(graph, one)]));
+}
+
+/** What {@link measureClass} will read. */
+export function tapSizes(graph: AxisGraph, one: AnalysedClass, bases: readonly Basis[] | null): TapSize[] {
+  return [...refittable(graph, one), ...scoreProducers(bases)].map((consumer) => tapSize(graph, consumer));
+}
+
+/** Sums over the samples for every consumer of a class, and for what makes its queries and keys, as the network is now. */
 export async function measureClass(
   model: Model,
   graph: AxisGraph,
   edits: Edits,
   kept: ReadonlyMap<number, readonly number[]>,
-  one: AnalysedClass,
+  { one, bases }: { one: AnalysedClass; bases: readonly Basis[] | null },
   stages: Stages,
   undecided: readonly AnalysedClass[],
-): Promise<ConsumerFit[]> {
-  const fits = refittable(graph, one).map((consumer) =>
-    prepareFit(graph, edits, kept, one, consumer, stages.every(tapSize(graph, consumer))),
-  );
-  const taps = fits.flatMap((fit) => fit.pieces.map((piece) => piece.tap));
-  await stages.run(rewriteModel(model, graph, kept, edits), taps, undecided, (run) => addRun(fits, run));
-  return fits;
+): Promise<{ fits: ConsumerFit[]; inputs: ConsumerFit[] }> {
+  const prepare = (consumer: LinearConsumer): ConsumerFit =>
+    prepareFit(graph, edits, kept, one, consumer, stages.every(tapSize(graph, consumer)));
+  const fits = refittable(graph, one).map(prepare);
+  const inputs = scoreProducers(bases).map(prepare);
+  const all = [...fits, ...inputs];
+  const taps = all.flatMap((fit) => fit.pieces.map((piece) => piece.tap));
+  await stages.run(rewriteModel(model, graph, kept, edits), taps, undecided, (run) => addRun(all, run));
+  return { fits, inputs };
 }
 
 function ascending(values: readonly number[]): number[] {
