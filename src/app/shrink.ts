@@ -13,7 +13,7 @@ import { writeModelInSteps } from '../onnx/write.js';
 import type { PruneDamage, SparseWeight, SparsityPattern } from '../prune/index.js';
 import { pruneModel, sparsifyModel } from '../prune/index.js';
 import type { QuantizedWeight } from '../quantize/index.js';
-import { collectRanges, quantizeModel, refineWeights } from '../quantize/index.js';
+import { collectMagnitudes, collectRanges, quantizeModel, refineWeights } from '../quantize/index.js';
 import type { Dataset } from '../runtime/dataset-types.js';
 import type { Runtime } from '../runtime/types.js';
 import type { OpenedModel } from './open.js';
@@ -164,6 +164,12 @@ export async function quantizeFile(
             signal: request.signal,
           })
         : undefined;
+    const magnitudes = [...dtypes.values()].includes('fp16')
+      ? await collectMagnitudes(runtime, opened.model, dataset ?? madeUpDataset(opened.model, opened.inputs, dims), {
+          workDirectory: workspace.directory,
+          signal: request.signal,
+        })
+      : null;
     const progress = (done: number, total: number, item?: string): void =>
       onProgress({ phase: 'quantizing', done, total, unit: 'weights', ...(item === undefined ? {} : { item }) });
     const refined = dataset
@@ -177,6 +183,7 @@ export async function quantizeFile(
     const quantized = quantizeModel(opened.model, dtypes, {
       provider,
       ...(ranges ? { ranges } : {}),
+      ...(magnitudes ? { magnitudes } : {}),
       ...(refined ? { refined } : {}),
       onProgress: progress,
     });

@@ -2,11 +2,18 @@ import type { Candidate, JobProgress, Measurement, Plan, Quality } from '../cont
 import type { Model } from '../onnx/model.js';
 import { listConstantNodesFirst } from '../onnx/topology.js';
 import { writeModelInSteps } from '../onnx/write.js';
-import { collectRanges, quantizableWeights, quantizeModel, refineWeights } from '../quantize/index.js';
+import {
+  collectMagnitudes,
+  collectRanges,
+  quantizableWeights,
+  quantizeModel,
+  refineWeights,
+} from '../quantize/index.js';
 import type { Feeds } from '../runtime/types.js';
 import type { Analysis } from './analysis.js';
 import { blocksOf, layoutBatch, type Structure } from './candidate.js';
 import { assignDtypes, formatsOf } from './levels.js';
+import { madeUpDataset } from './made-up.js';
 import { withFewestLiveBytes } from './node-order.js';
 import { type Allocation, pruneCandidate, type PruneContext } from './prune-candidate.js';
 import { relaxDims } from './relax.js';
@@ -92,6 +99,12 @@ export async function buildCandidate(
   signal?.throwIfAborted();
   const quantizing = (done: number, total: number, item?: string): void =>
     onProgress({ phase: 'quantizing', done, total, unit: 'weights', ...(item === undefined ? {} : { item }) });
+  const magnitudes = [...dtypes.values()].includes('fp16')
+    ? await collectMagnitudes(runtime, model, calibration ?? madeUpDataset(model, context.inputs, plan.dims), {
+        workDirectory: folder,
+        ...(signal ? { signal } : {}),
+      })
+    : null;
   const refined = calibration
     ? await refineWeights(runtime, model, calibration, formats, {
         provider: analysis.provider,
@@ -103,6 +116,7 @@ export async function buildCandidate(
   const quantized = quantizeModel(model, formats, {
     provider: analysis.provider,
     ...(ranges ? { ranges } : {}),
+    ...(magnitudes ? { magnitudes } : {}),
     ...(refined ? { refined } : {}),
     onProgress: quantizing,
   });

@@ -12,6 +12,7 @@ import { float32ToFloat16Bits } from '../onnx/half.js';
 import { DataType, type Graph, type Node, type Tensor, type TensorData } from '../onnx/model.js';
 import { assertRange, elementCount } from '../onnx/tensor.js';
 import type { Editor } from './editor.js';
+import { enclosedNodes } from './float16-islands.js';
 import { readFloatRange } from './floats.js';
 import { valueTypes } from './value-types.js';
 
@@ -40,14 +41,17 @@ const floatInputs: Record<string, readonly number[]> = { Resize: [1, 2], GroupNo
 const largestHalf = 65504;
 const smallestHalf = 2 ** -24;
 
-/** In place: large finite values clamp to what float16 holds, tiny ones do not become zero. */
-function clampToHalf(values: Float32Array): Float32Array {
+/**
+ * In place: large finite values clamp to what float16 holds. Tiny ones of a tensor round as they do, to zero perhaps;
+ * a single number (the epsilon of a division) does not become zero.
+ */
+function clampToHalf(values: Float32Array, single: boolean): Float32Array {
   for (let i = 0; i < values.length; i++) {
     const value = values[i]!;
     if (value > largestHalf && value < Infinity) values[i] = largestHalf;
     else if (value < -largestHalf && value > -Infinity) values[i] = -largestHalf;
-    else if (value > 0 && value < smallestHalf) values[i] = smallestHalf;
-    else if (value < 0 && value > -smallestHalf) values[i] = -smallestHalf;
+    else if (single && value > 0 && value < smallestHalf) values[i] = smallestHalf;
+    else if (single && value < 0 && value > -smallestHalf) values[i] = -smallestHalf;
   }
   return values;
 }
@@ -59,7 +63,7 @@ function halfData(tensor: Tensor): TensorData {
     assertRange(byteLength, offset, length);
     const first = Math.floor(offset / 2);
     const count = Math.ceil((offset + length) / 2) - first;
-    const halves = float32ToFloat16Bits(clampToHalf(readFloatRange(tensor, first, count)));
+    const halves = float32ToFloat16Bits(clampToHalf(readFloatRange(tensor, first, count), byteLength === 2));
     return new Uint8Array(halves.buffer, offset - first * 2, length);
   };
   return { byteLength, origin: 'computed', read: () => readRange(0, byteLength), readRange };
@@ -73,10 +77,11 @@ function toHalf(tensor: Tensor): Tensor {
  * Converts a model to float16 in place. Inputs and outputs keep their types (casts inside), blocked operators,
  * nodes with bodies and the readers of `keep` stay float32 with casts at their borders, none between two of them.
  * @param keep names of weights that stay float32.
+ * @param wide nodes that compute in float32, besides.
  */
-export function convertToFloat16(editor: Editor, keep: ReadonlySet<string>): void {
+export function convertToFloat16(editor: Editor, keep: ReadonlySet<string>, wide: Iterable<Node>): void {
   const { graph } = editor.model;
-  const conversion = new Conversion(editor, graph, keep);
+  const conversion = new Conversion(editor, graph, keep, new Set(wide));
   conversion.run();
 }
 
@@ -91,9 +96,11 @@ class Conversion {
     private readonly editor: Editor,
     private readonly graph: Graph,
     private readonly keep: ReadonlySet<string>,
+    private readonly wideNodes: Set<Node>,
   ) {
     this.types = valueTypes(graph);
     this.opset = editor.model.opsets.get('') ?? 0;
+    for (const node of enclosedNodes(graph, (one) => this.isBlocked(one))) wideNodes.add(node);
   }
 
   run(): void {
@@ -158,7 +165,7 @@ class Conversion {
   }
 
   private isBlocked(node: Node): boolean {
-    if (staysFloat32(node.opType) || bodiesOf(node).length > 0) return true;
+    if (this.wideNodes.has(node) || staysFloat32(node.opType) || bodiesOf(node).length > 0) return true;
     // Scales of Q/DQ may be float16 from opset 19 on.
     const scaled = node.opType === 'DequantizeLinear' || node.opType === 'QuantizeLinear';
     if (scaled && node.domain === '' && this.opset < 19) return true;

@@ -1,12 +1,13 @@
 import { SnugError } from '../contract/errors.js';
 import type { Dtype, Provider, WeightFormat } from '../contract/types.js';
 import { cloneModel, removeDeadNodesAndInitializers, walkGraphs } from '../onnx/graph.js';
-import type { Model } from '../onnx/model.js';
+import type { Model, Node } from '../onnx/model.js';
 import { weightSqnr } from './damage.js';
 import { encodeDequantize, encodeDequantizeBlocks } from './dequantize.js';
 import { encodeConvInteger, encodeMatMulInteger } from './dynamic.js';
 import { Editor } from './editor.js';
 import { convertToFloat16 } from './float16.js';
+import { overflowingNodes, type Magnitudes } from './float16-islands.js';
 import { encodeGather } from './gather.js';
 import { encodeMatMulNBits } from './matmul-nbits.js';
 import { beforeQuantizing, scaleChannels } from './passes.js';
@@ -22,6 +23,8 @@ export interface QuantizeOptions {
   provider: Provider;
   /** Needed for int8-static. */
   ranges?: ActivationRanges;
+  /** For fp16: how far values reach ({@link collectMagnitudes}); what would overflow then stays float32. */
+  magnitudes?: Magnitudes;
   /** Codes chosen on samples ({@link refineWeights}). */
   refined?: ReadonlyMap<string, RefinedWeight>;
   /** Power of two ≥ 16 for block formats; default 32 for 4-bit, the smallest result for 8-bit. */
@@ -80,7 +83,8 @@ export function quantizeModel(
   const sites = collectSites(clone);
   const editor = new Editor(clone, options.provider, options.ranges ?? null, options.refined);
   const weights: QuantizedWeight[] = [];
-  const chosen = sites.map((site) => settle(editor, site, formatOf(site.name)));
+  const overflowing = overflowingNodes(clone.graph, options.magnitudes ?? new Map());
+  const chosen = sites.map((site) => settle(editor, site, formatOf(site.name), overflowing));
   sites.forEach((site, index) => {
     const { dtype, plan, reason } = chosen[index]!;
     const { blockSize, zeroPoints } = formatOf(site.name);
@@ -117,7 +121,7 @@ export function quantizeModel(
       (site, index) =>
         chosen[index]!.dtype === 'fp32' && assignment.has(site.name) && formatOf(site.name).dtype === 'fp32',
     );
-    convertToFloat16(editor, new Set(pinned.map((site) => site.tensor.name)));
+    convertToFloat16(editor, new Set(pinned.map((site) => site.tensor.name)), overflowing.keys());
   }
   removeDeadNodesAndInitializers(clone.graph);
   options.onProgress?.(sites.length, sites.length);
@@ -139,10 +143,20 @@ interface Settled {
 }
 
 /** The format asked for, or the next wider one that is possible, and why. */
-function settle(editor: Editor, site: WeightSite, format: WeightFormat): Settled {
+function settle(
+  editor: Editor,
+  site: WeightSite,
+  format: WeightFormat,
+  overflowing: ReadonlyMap<Node, number>,
+): Settled {
   const wanted = format.dtype;
   const stays = planEncoding(editor.model, site, { dtype: 'fp32' }, editor.provider);
   if (wanted === 'fp32') return { dtype: 'fp32', plan: stays };
+  const reach = Math.max(...site.uses.map(({ node }) => overflowing.get(node) ?? 0));
+  if (wanted === 'fp16' && reach > 0) {
+    const reason = `values there reach ${reach.toExponential(0)}, too close to the end of float16 (65504)`;
+    return { dtype: 'fp32', plan: stays, reason };
+  }
   const reasons: string[] = [];
   for (const dtype of fallbacks[wanted]) {
     const plan = planEncoding(editor.model, site, { ...format, dtype }, editor.provider);

@@ -4,10 +4,19 @@ import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { intAttribute, intsAttribute } from '../../../src/onnx/graph.js';
 import type { Model } from '../../../src/onnx/model.js';
-import { collectRanges, quantizableWeights, quantizeModel } from '../../../src/quantize/index.js';
+import { collectMagnitudes, collectRanges, quantizableWeights, quantizeModel } from '../../../src/quantize/index.js';
 import type { ActivationRanges, QuantizedWeight } from '../../../src/quantize/index.js';
 import type { Dtype, Provider } from '../../../src/contract/types.js';
-import { buildModel, directRuntime, listDataset, node, optimizedOperators, runModel, weight } from './build.js';
+import {
+  buildModel,
+  directRuntime,
+  listDataset,
+  node,
+  operators,
+  optimizedOperators,
+  runModel,
+  weight,
+} from './build.js';
 import { gaussian, sqnr } from './numbers.js';
 
 const weightOf = (name: string, dims: number[], seed: number, scale: number): ReturnType<typeof weight> =>
@@ -239,6 +248,46 @@ describe('float16', () => {
       for (const tensor of result.model.graph.initializers.values()) expect(tensor.dataType).not.toBe(1);
     });
   }
+
+  it('keeps float32 where samples overflow, names the weight, and casts at the borders of the island only', async () => {
+    const model = buildModel({
+      inputs: { x: ['n', 64] },
+      outputs: ['y'],
+      nodes: [
+        node('MatMul', ['x', 'first'], 'a'),
+        node('Mul', ['a', 'loud'], 'b'),
+        node('MatMul', ['b', 'second'], 'c'),
+        node('Mul', ['c', 'quiet'], 'd'),
+        node('Add', ['d', 'mask'], 'e'),
+        node('MatMul', ['e', 'third'], 'f'),
+        node('Softmax', ['f'], 'y'),
+      ],
+      weights: [
+        weightOf('first', [64, 32], 1, 0.1),
+        weight('loud', [], Float32Array.of(1e5)),
+        weightOf('second', [32, 32], 2, 0.1),
+        weight('quiet', [], Float32Array.of(1e-5)),
+        // As if masked; tiny, so that it changes nothing.
+        weight('mask', [32], new Float32Array(32).fill(1e-9)),
+        weightOf('third', [32, 16], 3, 0.1),
+      ],
+    });
+    const feeds = { x: { dims: [4, 64], data: gaussian(256, 4) } };
+    const magnitudes = await collectMagnitudes(directRuntime(), model, listDataset([feeds]), { workDirectory: folder });
+    expect(magnitudes!.get('b')!.high).toBeGreaterThan(3e4);
+    const halves = new Map(['first', 'second', 'third'].map((name) => [name, 'fp16' as const]));
+    const blind = quantizeModel(model, halves, { provider: 'webgpu' });
+    const aware = quantizeModel(model, halves, { provider: 'webgpu', magnitudes: magnitudes! });
+    const stayed = aware.weights.filter(({ dtype }) => dtype === 'fp32');
+    expect(stayed.map(({ name }) => name)).toEqual(['second']);
+    expect(stayed[0]!.reason).toMatch(/^values there reach \de\+5, too close to the end of float16/);
+    // In and out of the model, in and out of the island.
+    expect(operators(aware.model).filter((op) => op === 'Cast')).toHaveLength(4);
+    const exact = await runModel(model, feeds);
+    expect(sqnr(exact.y!, (await runModel(aware.model, feeds, { level: 'disabled' })).y!)).toBeGreaterThan(50);
+    // Without the samples the factor is cut to the largest number float16 has.
+    expect(sqnr(exact.y!, (await runModel(blind.model, feeds, { level: 'disabled' })).y!)).not.toBeGreaterThan(30);
+  });
 
   it('leaves squares and sums of a norm in float32, where float16 would overflow', async () => {
     const model = buildModel({
