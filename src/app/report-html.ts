@@ -48,6 +48,12 @@ export function reasonText(reason: Reason): string {
   }
 }
 
+/** A format with the blocks a mix chose for it. */
+function formatText({ dtype, blockSize, zeroPoints }: FitReport['plan']['weights'][number]): string {
+  if (blockSize === undefined) return dtype;
+  return `${dtype}, blocks of ${blockSize}${zeroPoints === true ? ' with zero points' : ''}`;
+}
+
 /** How the answers compare, with where the compared inputs came from. */
 function answersText(quality: FitReport['quality']): string {
   if (quality === null) return 'The answers were not compared.';
@@ -59,6 +65,49 @@ function answersText(quality: FitReport['quality']): string {
   return source === 'samples'
     ? `${share}, on ${samples} of the given samples.`
     : `${share}, on random inputs, which is no measure of accuracy.`;
+}
+
+/** What the answers and each layer lost, and what that means where labels or following tokens are known. */
+function damageHtml(quality: FitReport['quality'], row: (cells: (string | number)[]) => string): string {
+  if (quality === null) return '';
+  const { outputs = [], layers = [], perplexity, accuracy } = quality;
+  const decibels = (db: number): string => (db >= 200 ? 'the same' : `${db.toFixed(1)} dB`);
+  const share = (value: number | null): string => (value === null ? '–' : `${(value * 100).toFixed(1)}%`);
+  const head = (cells: string[]): string =>
+    `<thead><tr>${cells.map((cell) => `<th scope="col">${cell}</th>`).join('')}</tr></thead>`;
+  const parts: string[] = [];
+  if (outputs.length > 0) {
+    const rows = outputs.map(({ value, sqnrDb, cosine, klNats, top1Agreement, damage }) =>
+      row([
+        value,
+        decibels(sqnrDb),
+        cosine.toFixed(5),
+        klNats?.toExponential(1) ?? '–',
+        share(top1Agreement),
+        damage.band,
+      ]),
+    );
+    parts.push(
+      `<h2>Answers</h2><table>${head(['output', 'signal over error', 'cosine', 'KL nats', 'same answer', 'damage'])}<tbody>${rows.join('')}</tbody></table>`,
+    );
+  }
+  if (perplexity) {
+    const { before, after, tokens } = perplexity;
+    parts.push(`<p>Perplexity ${before.toFixed(3)} before, ${after.toFixed(3)} after, on ${tokens} tokens.</p>`);
+  }
+  if (accuracy) {
+    const { before, after, samples } = accuracy;
+    parts.push(`<p>Right answers: ${share(before)} before, ${share(after)} after, on ${samples} labelled samples.</p>`);
+  }
+  if (layers.length > 0) {
+    const rows = layers.map(({ layer, operator, dtype, sqnrDb, cosine, damage }) =>
+      row([layer, operator, dtype, decibels(sqnrDb), cosine.toFixed(5), damage.band]),
+    );
+    parts.push(
+      `<h2>Layers</h2><p>How far the output of each layer is from the original’s, all layers before it changed as well.</p><table>${head(['layer', 'operator', 'format', 'signal over error', 'cosine', 'damage'])}<tbody>${rows.join('')}</tbody></table>`,
+    );
+  }
+  return parts.join('\n');
 }
 
 /** The trace as a line with its highest point in words; nothing where the job was not sampled. */
@@ -89,7 +138,15 @@ export function reportHtml(report: FitReport): string {
   const weights = plan.weights
     .filter((w) => w.bytesBefore >= 1024)
     .map((w) =>
-      row([w.name, w.operator, w.dims.join(' × '), w.dtype, size(w.bytesBefore), size(w.bytesAfter), w.reason ?? '']),
+      row([
+        w.name,
+        w.operator,
+        w.dims.join(' × '),
+        formatText(w),
+        size(w.bytesBefore),
+        size(w.bytesAfter),
+        w.reason ?? '',
+      ]),
     );
   const milliseconds = (ms: number | undefined): string => (ms === undefined ? '–' : `${ms.toFixed(2)} ms`);
   // A provider that only follows from the device is no setting of anybody; it stands in the first line.
@@ -106,7 +163,7 @@ ${row(['File', size(before.fileBytes), size(after.fileBytes), ''])}
 ${row(['Parameters', before.parameters.toLocaleString('en'), after.parameters.toLocaleString('en'), ''])}
 ${row([`Time per run, batch ${plan.batch}`, milliseconds(before.measured?.latencyMs), milliseconds(measured?.latencyMs), ''])}
 </tbody></table>
-${traceHtml(report)}
+${damageHtml(quality, row)}${traceHtml(report)}
 <h2>Why</h2><ul>${reasons.map((r) => `<li>${escape(reasonText(r))}</li>`).join('')}</ul>
 <h2>Tried</h2><table><thead><tr><th scope="col">plan</th><th scope="col">predicted</th><th scope="col">measured</th><th scope="col">outcome</th></tr></thead><tbody>
 ${report.tried.map((t) => row([t.label, size(t.predictedBytes), size(t.measuredBytes), t.outcome])).join('\n')}</tbody></table>

@@ -169,7 +169,8 @@ async function openTargets({ labels, teacher, opened, settings, dataset }: Train
   });
 }
 
-async function readRows(file: string, dtype: 'int64' | 'float32'): Promise<RuntimeTensor> {
+/** A .npy file of labels or targets, one row for each sample. */
+export async function readRows(file: string, dtype: 'int64' | 'float32'): Promise<RuntimeTensor> {
   const array = await NpyArray.open(await openSource(file), path.basename(file));
   try {
     const data = castArray(await array.read(0, array.rows), array.dtype, dtype);

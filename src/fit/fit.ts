@@ -16,6 +16,7 @@ import { feedsForBatch, Reference, splitDataset } from './reference.js';
 import { Sensitivity } from './sensitivity.js';
 import { anyMix, Planner } from './solve.js';
 import { correctMixes, weigh } from './weigh.js';
+import { withLayers } from './layer-damage.js';
 import { checkOutput, originalFiles, Workspace } from './workspace.js';
 
 export interface FitRequest {
@@ -26,6 +27,8 @@ export interface FitRequest {
   provider: Provider;
   pins: Pins;
   dataset: Dataset | null;
+  /** The right class of each sample of the data set, in order. */
+  labels?: ArrayLike<number | bigint>;
   inputs: RuntimeValue[];
   runtime: Runtime;
   /**
@@ -130,6 +133,7 @@ export async function fitModel(request: FitRequest): Promise<FitReport> {
         planned.plan.batch,
         request.inputs,
         signal,
+        split && request.labels ? Array.from(request.labels).slice(request.labels.length - split.heldOut.samples) : [],
       ));
 
     const weighing =
@@ -221,6 +225,7 @@ export async function fitModel(request: FitRequest): Promise<FitReport> {
     }
 
     const winner = best as Attempt | null;
+    const quality = winner && (await withLayers(request, winner, dims, split?.heldOut ?? null));
     const common = {
       model: analysis.summary,
       budgetBytes,
@@ -248,7 +253,7 @@ export async function fitModel(request: FitRequest): Promise<FitReport> {
       predicted: winner.candidate.estimate,
       measured: winner.measured,
       after: { fileBytes: winner.fileBytes, parameters: winner.parameters },
-      quality: winner.quality,
+      quality,
       speed: before && winner.measured.latencyMs > 0 ? before.latencyMs / winner.measured.latencyMs : null,
       reasons: dedupe(reasons),
       seconds: (performance.now() - started) / 1000,

@@ -12,6 +12,8 @@ interface ReferenceBatch {
   feeds: Feeds;
   outputs: Feeds;
   samples: number;
+  /** Right classes, where they are known. */
+  labels?: ArrayLike<number | bigint>;
 }
 
 /** A window of a data set: calibration and checking use different samples of the same file. */
@@ -64,7 +66,10 @@ export class Reference {
     private readonly fetches: string[],
   ) {}
 
-  /** Runs the original once over the samples. */
+  /**
+   * Runs the original once over the samples.
+   * @param labels right classes of the held-out samples, in order, where they are known
+   */
   static async collect(
     runtime: Runtime,
     spec: SessionSpec,
@@ -73,6 +78,7 @@ export class Reference {
     batch: number,
     inputs: RuntimeValue[],
     signal?: AbortSignal,
+    labels: readonly (number | bigint)[] = [],
   ): Promise<Reference> {
     const session = await runtime.open(spec);
     try {
@@ -90,7 +96,8 @@ export class Reference {
         const feeds = heldOut ? await heldOut.feeds(start, samples) : syntheticFeeds(inputs, dims, 11);
         const outputs = await session.run(feeds, fetches);
         for (const tensor of Object.values(outputs)) bytes += tensor.data.byteLength;
-        batches.push({ feeds, outputs, samples });
+        const known = labels.slice(start, start + samples);
+        batches.push({ feeds, outputs, samples, ...(known.length === samples ? { labels: known } : {}) });
       }
       return new Reference(batches, heldOut ? 'samples' : 'random', fetches);
     } finally {
@@ -103,9 +110,12 @@ export class Reference {
     const session = await runtime.open(spec);
     try {
       const comparison = new Comparison(this.source);
-      for (const { feeds, outputs, samples } of this.batches) {
+      for (const { feeds, outputs, samples, labels } of this.batches) {
         signal?.throwIfAborted();
-        comparison.add(outputs, await session.run(feeds, this.fetches), samples);
+        comparison.add(outputs, await session.run(feeds, this.fetches), samples, {
+          feeds,
+          ...(labels ? { labels } : {}),
+        });
       }
       return comparison.quality();
     } finally {

@@ -1,13 +1,16 @@
-import type { Quality } from '../contract/types.js';
+import type { OutputDamage, Quality, ValueDamage } from '../contract/types.js';
 import type { Feeds, RuntimeTensor } from '../runtime/types.js';
 import {
   addSignal,
   argMax,
   cosine,
   damageFromComparison,
+  damageFromSqnr,
   emptySignalSums,
   klFromLogits,
   klFromProbabilities,
+  nats,
+  type SignalSums,
   sqnrDb,
 } from './metrics.js';
 
@@ -45,15 +48,29 @@ function rowKind(name: string, tensor: RuntimeTensor): RowKind {
   return 'probabilities';
 }
 
+/** What is true of the samples of one batch, where it is known. */
+export interface Truth {
+  /** Inputs of the batch: token ids in them say which tokens follow. */
+  feeds?: Feeds;
+  /** The right class of each sample. */
+  labels?: ArrayLike<number | bigint>;
+}
+
+interface RowSums {
+  signal: SignalSums;
+  kind: RowKind;
+  rows: number;
+  agreeing: number;
+  klSum: number;
+}
+
 /** Compares the outputs of two models batch by batch; holds only sums. */
 export class Comparison {
   private readonly sums = emptySignalSums();
-  private rows = 0;
-  private agreeing = 0;
-  private klSum = 0;
+  private readonly outputs = new Map<string, RowSums>();
+  private readonly next = { tokens: 0, before: 0, after: 0 };
+  private readonly right = { samples: 0, before: 0, after: 0 };
   private samples = 0;
-  private hasRows = false;
-  private rowKinds = new Map<string, RowKind>();
   private readonly source: Quality['source'];
 
   constructor(source: Quality['source']) {
@@ -61,7 +78,7 @@ export class Comparison {
   }
 
   /** `samples` = how many samples this batch holds. Outputs missing on either side are ignored. */
-  add(reference: Feeds, result: Feeds, samples: number): void {
+  add(reference: Feeds, result: Feeds, samples: number, truth: Truth = {}): void {
     this.samples += samples;
     const names = Object.keys(reference).filter((name) => !stateOutput.test(name));
     for (const name of names.length > 0 ? names : Object.keys(reference)) {
@@ -70,25 +87,60 @@ export class Comparison {
       if (!b || a.dtype !== 'float32' || b.dtype !== 'float32' || a.data.length !== b.data.length) continue;
       const expected = a.data as Float32Array;
       const actual = b.data as Float32Array;
+      let output = this.outputs.get(name);
+      if (output === undefined) {
+        output = { signal: emptySignalSums(), kind: rowKind(name, a), rows: 0, agreeing: 0, klSum: 0 };
+        this.outputs.set(name, output);
+      }
       addSignal(this.sums, expected, actual);
-      const kind = this.rowKinds.get(name) ?? rowKind(name, a);
-      this.rowKinds.set(name, kind);
-      if (kind === 'none') continue;
-      this.hasRows = true;
+      addSignal(output.signal, expected, actual);
+      if (output.kind === 'none') continue;
       const classes = a.dims.at(-1) ?? 1;
-      const divergence = kind === 'logits' ? klFromLogits : klFromProbabilities;
+      const divergence = output.kind === 'logits' ? klFromLogits : klFromProbabilities;
       for (let offset = 0; offset < expected.length; offset += classes) {
-        this.rows++;
-        if (argMax(expected, offset, classes) === argMax(actual, offset, classes)) this.agreeing++;
-        this.klSum += divergence(expected, actual, offset, classes);
+        output.rows++;
+        if (argMax(expected, offset, classes) === argMax(actual, offset, classes)) output.agreeing++;
+        output.klSum += divergence(expected, actual, offset, classes);
+      }
+      this.judge(output.kind, a.dims, expected, actual, truth);
+    }
+  }
+
+  /** Counts right answers where labels say what is right, and the likelihood of the tokens that really follow. */
+  private judge(kind: RowKind, dims: number[], expected: Float32Array, actual: Float32Array, truth: Truth): void {
+    const [count = 0, second = 0] = dims;
+    const { labels } = truth;
+    if (labels !== undefined && dims.length === 2 && labels.length === count && this.outputs.size === 1) {
+      for (let row = 0; row < count; row++) {
+        this.right.samples++;
+        if (argMax(expected, row * second, second) === Number(labels[row])) this.right.before++;
+        if (argMax(actual, row * second, second) === Number(labels[row])) this.right.after++;
+      }
+    }
+    const ids = truth.feeds?.input_ids;
+    const [batch, length] = ids?.dims ?? [];
+    if (!ids || kind !== 'logits' || dims.length !== 3 || batch !== count || length !== second) return;
+    const classes = dims[2]!;
+    for (let row = 0; row < count; row++) {
+      for (let at = 0; at + 1 < second; at++) {
+        const token = Number(ids.data[row * second + at + 1]);
+        if (token < 0 || token >= classes) continue;
+        const offset = (row * second + at) * classes;
+        this.next.tokens++;
+        this.next.before += nats(expected, offset, classes, token);
+        this.next.after += nats(actual, offset, classes, token);
       }
     }
   }
 
   quality(): Quality {
     const sqnr = sqnrDb(this.sums);
-    const top1 = this.hasRows && this.rows > 0 ? this.agreeing / this.rows : null;
-    const kl = this.hasRows && this.rows > 0 ? this.klSum / this.rows : null;
+    const outputs = [...this.outputs].map(([value, sums]) => outputDamage(value, sums));
+    const judged = [...this.outputs.values()].filter(({ rows }) => rows > 0);
+    const rows = judged.reduce((sum, output) => sum + output.rows, 0);
+    const top1 = rows > 0 ? judged.reduce((sum, { agreeing }) => sum + agreeing, 0) / rows : null;
+    const kl = rows > 0 ? judged.reduce((sum, { klSum }) => sum + klSum, 0) / rows : null;
+    const { next, right } = this;
     return {
       source: this.source,
       samples: this.samples,
@@ -97,6 +149,41 @@ export class Comparison {
       top1Agreement: top1,
       klNats: kl,
       damage: damageFromComparison(sqnr, kl, top1),
+      outputs,
+      ...(next.tokens > 0 && this.source === 'samples'
+        ? {
+            perplexity: {
+              before: Math.exp(next.before / next.tokens),
+              after: Math.exp(next.after / next.tokens),
+              tokens: next.tokens,
+            },
+          }
+        : {}),
+      ...(right.samples > 0
+        ? {
+            accuracy: {
+              before: right.before / right.samples,
+              after: right.after / right.samples,
+              samples: right.samples,
+            },
+          }
+        : {}),
     };
   }
+}
+
+function outputDamage(value: string, { signal, rows, agreeing, klSum }: RowSums): OutputDamage {
+  const [top1, kl] = rows > 0 ? [agreeing / rows, klSum / rows] : [null, null];
+  return {
+    ...valueDamage(value, signal),
+    top1Agreement: top1,
+    klNats: kl,
+    damage: damageFromComparison(sqnrDb(signal), kl, top1),
+  };
+}
+
+/** How far one value is off, by its sums alone. */
+export function valueDamage(value: string, sums: SignalSums): ValueDamage {
+  const sqnr = sqnrDb(sums);
+  return { value, sqnrDb: sqnr, cosine: cosine(sums), damage: damageFromSqnr(sqnr) };
 }

@@ -79,7 +79,16 @@ export function klFromLogits(p: ArrayLike<number>, q: ArrayLike<number>, offset:
   return Number.isFinite(divergence) ? Math.max(0, divergence) : Infinity;
 }
 
-/** Same for rows that are probabilities already. */
+/** Negative log-likelihood of one class under a row of logits, in nats. */
+export function nats(logits: ArrayLike<number>, offset: number, length: number, index: number): number {
+  let most = -Infinity;
+  for (let i = 0; i < length; i++) if (logits[offset + i] > most) most = logits[offset + i];
+  let sum = 0;
+  for (let i = 0; i < length; i++) sum += Math.exp(logits[offset + i] - most);
+  return Math.log(sum) + most - logits[offset + index];
+}
+
+/** As {@link klFromLogits} for rows that are probabilities already. */
 export function klFromProbabilities(
   p: ArrayLike<number>,
   q: ArrayLike<number>,

@@ -8,4 +8,4 @@ export type { ActivationRange, ActivationRanges } from './ranges.js';
 export { quantizableWeights, type WeightInfo, type WeightOption } from './weights.js';
 export { decodeWeight } from './decode.js';
 export { formatOptions, type FormatOption } from './formats.js';
-export { hoistConstants } from './sites.js';
+export { hoistConstants, weightReaders } from './sites.js';

@@ -1,4 +1,4 @@
-import { bodiesOf, constantValue, getInts, indexGraph, walkGraphs } from '../onnx/graph.js';
+import { bodiesOf, cloneModel, constantValue, getInts, indexGraph, walkGraphs } from '../onnx/graph.js';
 import type { Graph, Model, Node, Tensor } from '../onnx/model.js';
 import { elementCount } from '../onnx/tensor.js';
 import { floatBytes } from './floats.js';
@@ -138,4 +138,16 @@ export function hoistConstants(model: Model): void {
 
 function isListed(tensor: Tensor): boolean {
   return tensor.dims.length >= 2 || elementCount(tensor.dims) >= listedElements;
+}
+
+/** Nodes of the main graph that compute with a float weight, in the order of the graph. */
+export function weightReaders(model: Model): { weight: string; node: Node }[] {
+  const clone = cloneModel(model);
+  hoistConstants(clone);
+  const order = new Map(clone.graph.nodes.map((node, at) => [node, at]));
+  return collectSites(clone)
+    .flatMap(({ name, uses }) =>
+      uses.filter(({ graph }) => graph === clone.graph).map(({ node }) => ({ weight: name, node })),
+    )
+    .sort((a, b) => order.get(a.node)! - order.get(b.node)!);
 }

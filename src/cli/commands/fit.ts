@@ -4,6 +4,7 @@ import path from 'node:path';
 import { runsOfReport } from '../../app/accuracy/runs.js';
 import { defaultBudget, defaultProvider, freeNow, openData, openModel, requireProvider } from '../../app/open.js';
 import { reasonText, reportHtml } from '../../app/report-html.js';
+import { readRows } from '../../app/train.js';
 import { SnugError } from '../../contract/errors.js';
 import type { Dtype, FitReport, Pins } from '../../contract/types.js';
 import { dtypes } from '../../contract/types.js';
@@ -20,6 +21,7 @@ export interface FitOptions extends ShapeOptions {
   out?: string;
   budget?: string;
   calibrate?: string;
+  labels?: string;
   provider?: string;
   dtype?: string;
   ratio?: string;
@@ -57,12 +59,18 @@ export async function runFit(context: CommandContext, target: string, options: F
     ...(options.ratio ? { pruneRatio: parseNumber(options.ratio, '--ratio', 0, 0.95) } : {}),
   };
   const outputPath = options.out ?? defaultOutput(opened.path);
+  if (options.labels && !options.calibrate) {
+    throw new SnugError('E_USAGE', '--labels says what is right for samples, and there are none.', {
+      action: 'Give the samples with --calibrate.',
+    });
+  }
   const inputPaths = options.calibrate ? [opened.path, options.calibrate] : [opened.path];
   checkOutput(outputPath, inputPaths, options.force ?? false);
   if (options.report) checkOutput(options.report, [...inputPaths, outputPath], options.force ?? false);
   const budgetBytes = options.budget ? parseBytes(options.budget) : await defaultBudget(runtime, provider);
   const dataset = options.calibrate ? await openData(options.calibrate, opened, dims) : null;
   try {
+    const labels = dataset && options.labels ? await readLabels(options.labels, dataset.samples) : null;
     const record = machineRecord();
     const known = await knownHere(record, runtime, provider);
     const report = await fitModel({
@@ -74,6 +82,7 @@ export async function runFit(context: CommandContext, target: string, options: F
       provider,
       pins,
       dataset,
+      ...(labels ? { labels } : {}),
       runtime,
       freeBytes: () => freeNow(provider),
       ...(known ? { known } : {}),
@@ -94,6 +103,16 @@ export async function runFit(context: CommandContext, target: string, options: F
   }
 }
 
+/** @throws SnugError E_DATA_SHAPE unless there is one class for each sample */
+async function readLabels(file: string, samples: number): Promise<ArrayLike<number | bigint>> {
+  const { dims, data } = await readRows(file, 'int64');
+  if (data.length === samples) return data;
+  throw new SnugError('E_DATA_SHAPE', `The labels have the shape [${dims.join(', ')}], wanted is [${samples}].`, {
+    action: 'Give one class for each sample.',
+    params: { rows: data.length, samples },
+  });
+}
+
 /** What was chosen, in one sentence. */
 export function planSentence(report: FitReport): string {
   const { plan } = report;
@@ -109,6 +128,9 @@ export function planSentence(report: FitReport): string {
     : 'nothing pruned';
   return `${formats.join(', ') || 'fp32'}; ${pruned}; batch ${plan.batch} on ${plan.provider}`;
 }
+
+/** Layers named on the terminal; the JSON and HTML reports have all of them. */
+const shownLayers = 5;
 
 function reportText(report: FitReport): string {
   const { before, measured, predicted, after, quality } = report;
@@ -147,6 +169,25 @@ function reportText(report: FitReport): string {
       `Damage ${quality.damage.band}: output SQNR ${quality.sqnrDb.toFixed(1)} dB${same}${kl}, on ${where}`,
     );
   }
+  if (quality?.accuracy) {
+    const { before: was, after: is, samples } = quality.accuracy;
+    lines.push(`Right answers: ${percent(was)} before, ${percent(is)} after, on ${samples} labelled samples`);
+  }
+  if (quality?.perplexity) {
+    const { before: was, after: is, tokens } = quality.perplexity;
+    lines.push(`Perplexity: ${was.toFixed(3)} before, ${is.toFixed(3)} after, on ${tokens} tokens`);
+  }
+  const worst = [...(quality?.layers ?? [])].sort((a, b) => a.sqnrDb - b.sqnrDb).slice(0, shownLayers);
+  if (worst.length > 0) {
+    lines.push(
+      '',
+      table(
+        ['layers farthest from the original', 'format', 'SQNR', 'damage'],
+        worst.map(({ layer, dtype, sqnrDb, damage }) => [layer, dtype, `${sqnrDb.toFixed(1)} dB`, damage.band]),
+        [2],
+      ),
+    );
+  }
   if (report.tried.length > 1) {
     lines.push(
       '',
@@ -181,6 +222,7 @@ export function addFit(program: Command): void {
     .option('-o, --out <file>', 'where to write the result (default: MODEL.snug.onnx beside the original)')
     .option('--budget <size>', 'memory the model may use, like 4GB (default: what is free now, less a margin)')
     .option('--calibrate <data>', 'unlabelled samples (.npy, .npz, .txt): repair, 8-bit activations, honest comparison')
+    .option('--labels <file>', 'right classes of those samples (.npy): how many answers were right before and after')
     .option('--provider <name>', 'execution provider (default: the best one this computer has)')
     .option('--batch <n>', 'fix the batch; else the largest that fits is chosen')
     .option('--dim <name=n>', 'value of a named dimension; may be repeated', collect)

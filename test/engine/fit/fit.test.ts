@@ -57,6 +57,9 @@ describe('fitModel on the bundled sample', () => {
     expect(report.before.measured?.peakBytes).toBeGreaterThan(700_000);
     expect(Math.abs(report.predicted.peakBytes / (report.measured?.peakBytes ?? 1) - 1)).toBeLessThan(0.1);
     expect(report.quality).toMatchObject({ source: 'samples', samples: 20, top1Agreement: 1 });
+    expect(report.quality?.outputs).toMatchObject([{ top1Agreement: 1 }]);
+    const changed = report.plan.weights.filter(({ dtype }) => dtype !== 'fp32').length;
+    expect(report.quality?.layers).toHaveLength(report.plan.pruneRatio > 0 ? 1 : changed);
     expect(readdirSync(folder).sort()).toEqual(['digits-mlp.onnx', 'small.onnx']);
     expect(sha()).toBe(before);
     // The result is an ordinary model: it opens and can be inspected again.

@@ -89,3 +89,53 @@ describe('comparison', () => {
     expect(comparison.quality()).toMatchObject({ top1Agreement: null, klNats: null, damage: { band: 'none' } });
   });
 });
+
+describe('what is known to be right', () => {
+  it('says of each output what it lost', () => {
+    const comparison = new Comparison('samples');
+    const same = rows([1, 2, 3, 4], [2, 2]);
+    comparison.add({ a: same, b: rows([1, 2, 4, 3], [2, 2]) }, { a: same, b: rows([1, 2, 3, 4], [2, 2]) }, 2);
+    const { outputs = [], top1Agreement } = comparison.quality();
+    expect(outputs.map(({ value, top1Agreement: top1 }) => [value, top1])).toEqual([
+      ['a', 1],
+      ['b', 0.5],
+    ]);
+    expect(outputs[0]).toMatchObject({ sqnrDb: 200, cosine: 1, damage: { band: 'none' } });
+    expect(outputs[1]!.sqnrDb).toBeCloseTo(10 * Math.log10(30 / 2), 9);
+    expect(top1Agreement).toBe(0.75);
+  });
+
+  it('counts right answers where labels are given', () => {
+    const comparison = new Comparison('samples');
+    const labels = BigInt64Array.of(1n, 0n, 0n, 1n);
+    const before = rows([0, 1, 1, 0, 1, 0, 1, 0], [4, 2]);
+    const after = rows([0, 1, 0, 1, 0, 1, 1, 0], [4, 2]);
+    comparison.add({ y: before }, { y: after }, 4, { labels });
+    expect(comparison.quality().accuracy).toEqual({ before: 0.75, after: 0.25, samples: 4 });
+    const without = new Comparison('samples');
+    without.add({ y: before }, { y: after }, 4);
+    expect(without.quality().accuracy).toBeUndefined();
+  });
+
+  it('tells the perplexity of tokens that follow, of given text only', () => {
+    const ids = { dtype: 'int64' as const, dims: [1, 3], data: BigInt64Array.of(0n, 1n, 0n) };
+    // Half, then three quarters of the probability on the token that follows.
+    const [even, sure] = [
+      [0, 0],
+      [Math.log(3), 0],
+    ];
+    const logits = rows([...even, ...sure, 5, -1], [1, 3, 2]);
+    const flat = rows([0, 0, 0, 0, -1, 0], [1, 3, 2]);
+    for (const source of ['samples', 'random'] as const) {
+      const comparison = new Comparison(source);
+      comparison.add({ logits }, { logits: flat }, 1, { feeds: { input_ids: ids } });
+      const { perplexity } = comparison.quality();
+      if (source === 'random') expect(perplexity).toBeUndefined();
+      else {
+        expect(perplexity?.tokens).toBe(2);
+        expect(perplexity?.before).toBeCloseTo(1 / Math.sqrt(0.5 * 0.75), 6);
+        expect(perplexity?.after).toBeCloseTo(2, 6);
+      }
+    }
+  });
+});
