@@ -1,7 +1,8 @@
 #!/usr/bin/env node
 /**
  * Builds into `out/`: what Node runs (command line, engine and runtime processes), the desktop app's main
- * process and preload, and the page. `--engine` builds the Node part only (tests need just that).
+ * process and preload, and the page. `--engine` builds the Node part only (tests need just that), `--example`
+ * the example of examples/article besides.
  */
 import { writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
@@ -10,12 +11,14 @@ import { build } from 'vite';
 
 const root = path.dirname(path.dirname(fileURLToPath(import.meta.url)));
 const engineOnly = process.argv.includes('--engine');
+const withExample = process.argv.includes('--example');
 
 /** Entry name in `out/` → source. Processes are separate files because they are started by path. */
 const nodeEntries = {
   cli: 'src/cli/main.ts',
   'runtime-process': 'src/runtime/process-entry.ts',
   'engine-process': 'src/app/engine-entry.ts',
+  ...(withExample ? { article: 'examples/article/main.ts' } : {}),
   ...(engineOnly ? {} : { 'electron/main': 'electron/main.ts' }),
 };
 
