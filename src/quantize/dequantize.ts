@@ -1,5 +1,6 @@
 import { intAttribute, makeNode } from '../onnx/graph.js';
 import { DataType, type Graph, type Node } from '../onnx/model.js';
+import { raiseOpset } from '../onnx/opset.js';
 import { elementCount } from '../onnx/tensor.js';
 import { quantizeAxisBlocks } from './block-axis.js';
 import { quantizeChannels } from './channels.js';
@@ -55,7 +56,7 @@ export function encodeDequantize(editor: Editor, site: WeightSite, uses: readonl
   }
 }
 
-/** As {@link encodeDequantize} with int4 in blocks along the input channels (opset 21). */
+/** As {@link encodeDequantize} with int4 in blocks along the input channels; raises the model to opset 21, which knows it. */
 export function encodeDequantizeBlocks(editor: Editor, site: WeightSite, uses: readonly WeightUse[]): void {
   const { tensor, owner } = site;
   const depth = tensor.dims[1]!;
@@ -89,6 +90,7 @@ export function encodeDequantizeBlocks(editor: Editor, site: WeightSite, uses: r
       dequantizeNode(editor, site, use, [codes, scales], { axis: 1, block_size: block }),
     );
   }
+  raiseOpset(editor.model, 21);
   editor.model.irVersion = Math.max(editor.model.irVersion, 10);
 }
 

@@ -1,6 +1,7 @@
 import type { Provider, WeightFormat } from '../contract/types.js';
 import { getFloat, getInt } from '../onnx/graph.js';
 import { DataType, type Model } from '../onnx/model.js';
+import { opsetObstacle } from '../onnx/opset.js';
 import { elementCount } from '../onnx/tensor.js';
 import { blockMatrixSize, type BlockFormat } from './block-matrix.js';
 import { staysFloat32 } from './float16.js';
@@ -102,7 +103,8 @@ function obstacleOf(model: Model, site: WeightSite, use: WeightUse, encoding: En
       if (encoding === 'ConvInteger') return opset < 11 ? 'needs opset 11 or newer' : null;
       if (encoding === 'QDQ') return staticObstacle(model, use, opset);
       if (encoding === 'DequantizeLinear-blocks') {
-        if (opset < 21) return 'needs opset 21 or newer';
+        const obstacle = blocksObstacle(model);
+        if (obstacle !== null) return obstacle;
         return tensor.dims[1]! < 16 ? 'too few input channels for blocks of 16' : null;
       }
       return opset < 13 ? 'needs opset 13 or newer' : null;
@@ -112,6 +114,15 @@ function obstacleOf(model: Model, site: WeightSite, use: WeightUse, encoding: En
     case 'other':
       return null;
   }
+}
+
+const blockObstacles = new WeakMap<Model, string | null>();
+
+/** Why a model cannot be said in the first opset that knows int4 in blocks; asked for once for each model. */
+function blocksObstacle(model: Model): string | null {
+  let known = blockObstacles.get(model);
+  if (known === undefined) blockObstacles.set(model, (known = opsetObstacle(model, 21)));
+  return known;
 }
 
 function staticObstacle(model: Model, use: WeightUse, opset: number): string | null {

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { dtypes, providers, type WeightFormat } from '../../../src/contract/types.js';
-import { intAttribute, tensorAttribute } from '../../../src/onnx/graph.js';
+import { intAttribute, intsAttribute, tensorAttribute } from '../../../src/onnx/graph.js';
 import type { Model } from '../../../src/onnx/model.js';
 import { estimateSqnr, quantizableWeights, quantizeModel } from '../../../src/quantize/index.js';
 import { summarizeModel } from '../../../src/onnx/summary.js';
@@ -112,12 +112,18 @@ describe('quantizeModel', () => {
     const model = buildModel({
       inputs: { x: ['n', 32, 8] },
       outputs: ['y'],
-      nodes: [node('Conv', ['x', 'w'], 'y')],
+      nodes: [
+        node('Conv', ['x', 'w'], 'c'),
+        node('AveragePool', ['c'], 'y', { kernel_shape: intsAttribute([4]), ceil_mode: intAttribute(1) }),
+      ],
       weights: [w('w', [16, 32, 3])],
       opset: 17,
     });
     const int4 = quantizeModel(model, new Map([['w', 'int4']]), { provider: 'cpu' }).weights[0]!;
-    expect(int4).toMatchObject({ dtype: 'int8', reason: expect.stringContaining('opset 21') as string });
+    expect(int4).toMatchObject({
+      dtype: 'int8',
+      reason: expect.stringContaining('opset 17 cannot be raised to 21') as string,
+    });
     const unseen = quantizeModel(model, new Map([['w', 'int8-static']]), { provider: 'cpu' }).weights[0]!;
     expect(unseen).toMatchObject({ dtype: 'int8', reason: expect.stringContaining('samples') as string });
     const gpu = quantizeModel(model, new Map([['w', 'int8-static']]), { provider: 'webgpu' }).weights[0]!;
