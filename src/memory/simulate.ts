@@ -50,7 +50,8 @@ export function runDynamic(
       }
     };
     const inside = withBodies(arena, allocate, control?.get(index));
-    endStep(arena, [...early, ...take(arena, scratch[index]?.after)], trace, index, inside);
+    const taken = [...early, ...take(arena, scratch[index]?.after)];
+    endStep(arena, taken, trace, Math.max(arena.inUse + (scratch[index]?.past ?? 0), inside));
     for (const buffer of step.frees) {
       arena.free(live.get(buffer) ?? null);
       live.delete(buffer);
@@ -78,7 +79,8 @@ export function runPattern(
         if (kind === 'graph-output') outputs.push(arena.allocate(bytesOf(buffer)));
     };
     const inside = withBodies(arena, allocate, control?.get(index));
-    endStep(arena, [...early, ...take(arena, scratch[index]?.after)], trace, index, inside);
+    const taken = [...early, ...take(arena, scratch[index]?.after)];
+    endStep(arena, taken, trace, Math.max(arena.inUse + (scratch[index]?.past ?? 0), inside));
   });
   arena.free(block);
   for (const output of outputs) arena.free(output);
@@ -96,14 +98,13 @@ function withBodies(arena: Arena, allocate: () => void, control: ControlRun | un
   return 0;
 }
 
-/** Reads the levels with and without the kernel's scratch, which is given back. */
-function endStep(arena: Arena, taken: readonly Allocation[], trace: RunTrace, step: number, inside: number): void {
-  const high = Math.max(arena.inUse, inside);
+/** Gives the kernel's scratch back and notes the level without it, and the highest bytes in use within the step. */
+function endStep(arena: Arena, taken: readonly Allocation[], trace: RunTrace, high: number): void {
   for (const allocation of taken) arena.free(allocation);
   trace.live.push(arena.inUse);
   trace.high.push(high);
   if (high > trace.peak) {
     trace.peak = high;
-    trace.peakStep = step;
+    trace.peakStep = trace.high.length - 1;
   }
 }

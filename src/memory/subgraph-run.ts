@@ -42,7 +42,7 @@ function runBody(arena: Arena, body: SizedBody, given?: () => void): BodyTrace {
     if (control) trace.peak = Math.max(trace.peak, control(arena, allocate));
     else allocate();
     const taken = [...early, ...(body.scratch[index]?.after ?? []).map((bytes) => arena.allocate(bytes))];
-    trace.peak = Math.max(trace.peak, arena.inUse);
+    trace.peak = Math.max(trace.peak, arena.inUse + (body.scratch[index]?.past ?? 0));
     for (const allocation of taken) arena.free(allocation);
     for (const buffer of step.frees) {
       arena.free(live.get(buffer) ?? null);

@@ -58,14 +58,14 @@ function transposedConvolutionScratch(node: Node, shapes: Shapes): number[] {
  * Level 4 quantizes the activations in blocks (codes, a scale and a sum each); kernels without a packed form
  * unpack the whole matrix.
  */
-function nBitsScratch(node: Node, shapes: Shapes): number[] {
+function nBitsScratch(node: Node, shapes: Shapes): Scratch {
   const inner = getInt(node, 'K', 1);
   if (getInt(node, 'accuracy_level', 0) !== 4) {
-    return packsNBits(node) ? [] : [inner * getInt(node, 'N', 0) * 4];
+    return packsNBits(node) ? noScratch : { ...noScratch, after: [inner * getInt(node, 'N', 0) * 4] };
   }
   const block = getInt(node, 'block_size', 32);
   const rows = elementCount(dimsOf(shapes, node.inputs[0]).slice(0, -1));
-  return [rows * Math.ceil(inner / block) * (block + 8) + 63];
+  return { ...noScratch, past: rows * Math.ceil(inner / block) * (block + 8) + 63 };
 }
 
 /** An 8-bit convolution unfolds one image at a time, unless it is pointwise. */
@@ -114,9 +114,11 @@ function recurrentScratch(node: Node, shapes: Shapes, gates: number, states: num
 export interface Scratch {
   readonly before: readonly number[];
   readonly after: readonly number[];
+  /** Bytes past the allocator's regions, which leave no gaps there and are not rounded. */
+  readonly past: number;
 }
 
-export const noScratch: Scratch = { before: [], after: [] };
+export const noScratch: Scratch = { before: [], after: [], past: 0 };
 
 /** Where selects from either side into a tensor of its own, as large as the condition and that side together. */
 function whereScratch(node: Node, shapes: Shapes): number[] {
@@ -135,8 +137,14 @@ function whereScratch(node: Node, shapes: Shapes): number[] {
 
 /** Scratch of the CPU kernel of a node. */
 export function cpuScratch(node: Node, shapes: Shapes, threads: number): Scratch {
-  if (operatorKey(node) === 'Where') return { before: whereScratch(node, shapes), after: [] };
-  return { before: [], after: scratchAfterOutputs(node, shapes, threads) };
+  switch (operatorKey(node)) {
+    case 'Where':
+      return { ...noScratch, before: whereScratch(node, shapes) };
+    case 'com.microsoft:MatMulNBits':
+      return nBitsScratch(node, shapes);
+    default:
+      return { ...noScratch, after: scratchAfterOutputs(node, shapes, threads) };
+  }
 }
 
 function scratchAfterOutputs(node: Node, shapes: Shapes, threads: number): number[] {
@@ -167,8 +175,6 @@ function scratchAfterOutputs(node: Node, shapes: Shapes, threads: number): numbe
     case 'com.microsoft:QGemm':
       // Sums as int32, which are scaled into 8-bit outputs afterwards; float outputs hold them themselves.
       return node.inputs[8] ? [elementCount(dimsOf(shapes, node.outputs[0])) * 4] : [];
-    case 'com.microsoft:MatMulNBits':
-      return nBitsScratch(node, shapes);
     default:
       return [];
   }
