@@ -94,6 +94,8 @@ class WebgpuRun {
   readonly #parameters = new BufferCache(this.#heaps, () => Infinity);
   readonly #buffers = new Map<string, DeviceBuffer>();
   readonly #live: number[] = [];
+  /** Bytes of the values in {@link #buffers}. */
+  #inUse = 0;
   #dispatches = 0;
   /** Weights that were converted; the device drops them during the first run. */
   #replaced: DeviceBuffer[] = [];
@@ -225,7 +227,7 @@ class WebgpuRun {
     if (placement.hostNodes.has(node)) {
       // Reading a value back waits for the device.
       if (placement.readsBack.has(node)) this.#submit();
-      this.#live.push(this.#liveBytes());
+      this.#live.push(this.#inUse);
       return;
     }
     const copied = node.inputs.filter((name, slot) => placement.host.has(name) && !hostInputs(node).has(slot));
@@ -235,19 +237,24 @@ class WebgpuRun {
     const temporary = kernel.temporaries(shapes).map((bytes) => this.#storage.take(webgpuBucket(bytes)));
     for (let dispatch = 0; dispatch < kernel.dispatches; dispatch += 1) this.#parameter(kernel.parameterBytes);
     this.#note(stagingBytes);
-    this.#live.push(this.#liveBytes() + temporary.reduce((sum, { bytes }) => sum + bytes, 0));
+    this.#live.push(this.#inUse + temporary.reduce((sum, { bytes }) => sum + bytes, 0));
     for (const buffer of temporary) this.#storage.giveBack(buffer);
   }
 
   #allocate(name: string): void {
     const bytes = this.#bytes(name);
-    if (bytes > 0) this.#buffers.set(name, this.#storage.take(webgpuBucket(bytes)));
+    if (bytes <= 0) return;
+    const buffer = this.#storage.take(webgpuBucket(bytes));
+    this.#buffers.set(name, buffer);
+    this.#inUse += buffer.bytes;
   }
 
   #free(name: string): void {
     const buffer = this.#buffers.get(name);
-    if (buffer) this.#storage.giveBack(buffer);
+    if (!buffer) return;
+    this.#storage.giveBack(buffer);
     this.#buffers.delete(name);
+    this.#inUse -= buffer.bytes;
   }
 
   #parameter(bytes: number): void {
@@ -261,11 +268,5 @@ class WebgpuRun {
     this.#dispatches = 0;
     for (const buffer of this.#recorded) this.#parameters.giveBack(buffer);
     this.#recorded.length = 0;
-  }
-
-  #liveBytes(): number {
-    let live = 0;
-    for (const { bytes } of this.#buffers.values()) live += bytes;
-    return live;
   }
 }
