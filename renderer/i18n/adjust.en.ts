@@ -129,7 +129,25 @@ export const adjustEn = ({ bytes, bytesExact, count, percent, rate }: Formats) =
     intro: 'Fewer bits per weight. What really stays small depends on what runs it.',
     choose: 'Number format',
     auto: 'Snug’s choice',
-    columns: { format: 'Format', memory: 'Memory', file: 'File', damage: 'Damage' },
+    columns: { format: 'Format', memory: 'Memory', file: 'File', damage: 'Damage', speed: 'Speed' },
+    speeds: { faster: 'faster', same: 'same', slower: 'slower' },
+    speedHelp: 'Speed of the matrix products against 32-bit, as measured at a batch like this one.',
+    mix: {
+      title: 'Mixes of formats',
+      intro: (measured: boolean): string =>
+        `Each weight gets the format that suits it: smaller to the left, better answers up, the weights weighed ${
+          measured ? 'by runs with one of them changed' : 'by their values'
+        }. Choose a point.`,
+      axis: 'File',
+      label: (n: number, from: number, to: number, chosen: { size: number; shares: string } | null): string =>
+        `${count(n)} mixes of formats from ${bytes(from)} to ${bytes(to)}; ${
+          chosen === null ? 'none is chosen' : `the chosen one has ${bytes(chosen.size)}: ${chosen.shares}`
+        }.`,
+      chosen: (size: number, shares: string): string => `Chosen: ${bytes(size)}, ${shares}.`,
+      columns: { file: 'File', memory: 'Peak memory', damage: 'Expected damage', formats: 'Formats', use: 'Use' },
+    },
+    damageMap: 'Error each weight adds',
+    noise: (share: number): string => `adds ${share < 0.0001 ? '<' : ''}${percent(Math.max(share, 0.0001), 2)} error`,
     notHere: 'Not possible here',
     map: 'The weights, by format and size',
     mapHelp: 'Width: bytes before. Filled height: bytes left.',
@@ -137,7 +155,14 @@ export const adjustEn = ({ bytes, bytesExact, count, percent, rate }: Formats) =
       `${bytes(before)} of weights become ${bytes(after)}: ${formats.map((f) => `${percent(f.share)} in ${f.name}`).join(', ')}.`,
     layer: (name: string, format: string, before: number, after: number): string =>
       `${name}: ${format}, ${bytesExact(before)} → ${bytesExact(after)}`,
-    layerColumns: { weight: 'Weight', shape: 'Shape', format: 'Format', before: 'Before', after: 'After' },
+    layerColumns: {
+      weight: 'Weight',
+      shape: 'Shape',
+      format: 'Format',
+      before: 'Before',
+      after: 'After',
+      noise: 'Error it adds',
+    },
     perLayer: 'Format of each weight',
     formatOf: (name: string): string => `Format of ${name}`,
     showAll: (n: number): string => `Show all ${count(n)}`,

@@ -119,14 +119,32 @@ export const adjustZhCN = ({ bytes, bytesExact, count, percent, rate }: Formats)
     intro: '每个权重用更少的位。真正省下多少，取决于由什么来运行。',
     choose: '数值格式',
     auto: 'Snug 的选择',
-    columns: { format: '格式', memory: '内存', file: '文件', damage: '损失' },
+    columns: { format: '格式', memory: '内存', file: '文件', damage: '损失', speed: '速度' },
+    speeds: { faster: '更快', same: '相近', slower: '更慢' },
+    speedHelp: '矩阵乘法相对 32 位的速度，在相近的批大小下实测。',
+    mix: {
+      title: '混合格式',
+      intro: (measured) =>
+        `每个权重使用适合自己的格式：越靠左越小，越靠上答案越好；权重的轻重${
+          measured ? '由每次只改一个权重的运行得出' : '由权重的数值得出'
+        }。点一个点来选择。`,
+      axis: '文件',
+      label: (n, from, to, chosen) =>
+        `${count(n)} 种混合格式，从 ${bytes(from)} 到 ${bytes(to)}；${
+          chosen === null ? '没有选中的' : `选中的为 ${bytes(chosen.size)}：${chosen.shares}`
+        }。`,
+      chosen: (size, shares) => `已选：${bytes(size)}，${shares}。`,
+      columns: { file: '文件', memory: '内存峰值', damage: '预期损失', formats: '格式', use: '采用' },
+    },
+    damageMap: '每个权重带来的误差',
+    noise: (share) => `带来${share < 0.0001 ? '不到' : ''} ${percent(Math.max(share, 0.0001), 2)} 误差`,
     notHere: '这里不可用',
     map: '按格式和大小看权重',
     mapHelp: '宽度：之前的字节数；填充高度：剩下的字节数。',
     mapLabel: (before, after, formats) =>
       `权重从 ${bytes(before)} 变为 ${bytes(after)}：${formats.map((f) => `${f.name}占 ${percent(f.share)}`).join('，')}。`,
     layer: (name, format, before, after) => `${name}：${format}，${bytesExact(before)} → ${bytesExact(after)}`,
-    layerColumns: { weight: '权重', shape: '形状', format: '格式', before: '之前', after: '之后' },
+    layerColumns: { weight: '权重', shape: '形状', format: '格式', before: '之前', after: '之后', noise: '带来的误差' },
     perLayer: '每个权重的格式',
     formatOf: (name) => `${name} 的格式`,
     showAll: (n) => `显示全部 ${count(n)} 个`,

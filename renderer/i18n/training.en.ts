@@ -172,7 +172,8 @@ export const trainingEn = ({ bytes, bytesPair, compact, count, decimal, loss, pe
     heldOut: (n: number): string => `on ${items(n, 'sample', 'samples')} held out`,
     onAll: 'on the samples it learned from',
     bestAt: (step: number, total: number): string => `best after update ${count(step)} of ${count(total)}`,
-    points: (change: number): string => `${change >= 0 ? '+' : '−'}${decimal(Math.abs(change) * 100, 1)} points`,
+    points: (change: number): string =>
+      Math.abs(change) < 0.0005 ? 'unchanged' : `${change > 0 ? '+' : '−'}${decimal(Math.abs(change) * 100, 1)} points`,
     memory: 'Peak memory',
     predicted: (size: number): string => `${bytes(size)} predicted`,
     use: 'Plan with this model',

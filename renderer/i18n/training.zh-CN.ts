@@ -166,7 +166,10 @@ export const trainingZhCN = ({
     heldOut: (n) => `在 ${count(n)} 个留出样本上`,
     onAll: '在学习用的样本上',
     bestAt: (step, total) => `第 ${count(step)} 次更新后最好，共 ${count(total)} 次`,
-    points: (change) => `${change >= 0 ? '+' : '−'}${decimal(Math.abs(change) * 100, 1)} 个百分点`,
+    points: (change) =>
+      Math.abs(change) < 0.0005
+        ? '没有变化'
+        : `${change > 0 ? '+' : '−'}${decimal(Math.abs(change) * 100, 1)} 个百分点`,
     memory: '内存峰值',
     predicted: (size) => `预测 ${bytes(size)}`,
     use: '用这个模型规划',

@@ -1,6 +1,6 @@
 import type { OpenModel, SnugApi } from '../../src/contract/api.js';
 import type { ErrorReport } from '../../src/contract/errors.js';
-import type { Pins, PlanRequest, PlanView, PruneCurve } from '../../src/contract/types.js';
+import type { Dtype, Pins, PlanRequest, PlanView, PruneCurve } from '../../src/contract/types.js';
 import type { HardwareStore } from './hardware.svelte.js';
 
 export type PinName = keyof Pins;
@@ -67,6 +67,23 @@ export class Planner {
     const rest = { ...this.pins };
     delete rest[name];
     this.pins = rest;
+    this.#soon();
+  }
+
+  /** One format for all weights, or with null the choice back to Snug; a mix chosen before gives way. */
+  chooseFormat(dtype: Dtype | null): void {
+    const rest = { ...this.pins };
+    delete rest.weightBytes;
+    delete rest.dtype;
+    this.pins = dtype === null ? rest : { ...rest, dtype };
+    this.#soon();
+  }
+
+  /** The best mix of formats of so many bytes, in place of one format for all. */
+  chooseMix(weightBytes: number): void {
+    const rest = { ...this.pins };
+    delete rest.dtype;
+    this.pins = { ...rest, weightBytes };
     this.#soon();
   }
 

@@ -5,6 +5,7 @@ import type { Structure } from './candidate.js';
 import { leftLarge } from './explain.js';
 import { levelOf, type Level } from './levels.js';
 import type { Mix } from './mixed-precision.js';
+import { productSpeed, type Speed } from '../quantize/index.js';
 import { chartRatios } from './prune-view.js';
 
 /** Batches tried when none is pinned. */
@@ -46,8 +47,18 @@ export function dtypeChart(source: ChartSource, shown: Candidate): PlanView['cha
       damage: c.damage,
       allowed: why === null,
       note: why ?? leftLarge(c, dtype),
+      speed: why === null ? speedOf(source.analysis, dtype, c) : null,
     };
   });
+}
+
+/** Known only where matrix products hold most of the weights: what was measured of them tells little of the rest. */
+function speedOf({ provider }: Analysis, dtype: Dtype, { plan, estimate }: Candidate): Speed | null {
+  const bytes = (weights: Candidate['plan']['weights']): number => weights.reduce((sum, w) => sum + w.bytesBefore, 0);
+  const products = plan.weights.filter(({ operator }) => operator === 'MatMul' || operator === 'Gemm');
+  if (bytes(products) < bytes(plan.weights) / 2) return null;
+  const rows = Object.values(estimate.dims).reduce((all, size) => all * Math.max(1, size), 1);
+  return productSpeed(provider, dtype, rows);
 }
 
 /** Peak over batches, of the shown structure. */

@@ -9,3 +9,4 @@ export { quantizableWeights, type WeightInfo, type WeightOption } from './weight
 export { decodeWeight } from './decode.js';
 export { formatOptions, type FormatOption } from './formats.js';
 export { hoistConstants, weightReaders } from './sites.js';
+export { productSpeed, type Speed } from './speed.js';

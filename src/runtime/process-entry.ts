@@ -62,6 +62,7 @@ async function answer(id: number, request: RuntimeRequest): Promise<RuntimeAnswe
         await new Promise<void>((resolve) => (proceed = resolve));
       });
     case 'train-open':
+      await tellBase();
       training = await Training.open(request.spec);
       return null;
     case 'train-step':

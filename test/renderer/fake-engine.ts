@@ -7,6 +7,7 @@ import type {
   Dtype,
   Estimate,
   FitReport,
+  MixPoint,
   PlanRequest,
   PlanView,
   PruneCurve,
@@ -79,6 +80,7 @@ export function installFakeEngine(scenario: Scenario): void {
         bytesBefore: count * 4,
         bytesAfter: Math.round((count * (1 - ratio) * bits[used]) / 8),
         ...(used === dtype ? {} : { reason: 'No 4-bit kernel for Conv.' }),
+        ...(dtype === 'fp32' || dtype === 'fp16' ? {} : { noise: weight.dims[0] === 3072 ? 4e-4 : 4e-5 }),
       };
     });
   }
@@ -288,6 +290,7 @@ export function installFakeEngine(scenario: Scenario): void {
             damage: each.damage,
             allowed: scenario.refused[dtype] === undefined,
             note: scenario.refused[dtype] ?? scenario.dtypeNotes[dtype] ?? null,
+            speed: dtype === 'int8-static' ? 'faster' : dtype === 'int4' ? null : 'same',
           };
         }),
         batches: batches.map((b) => {
@@ -302,6 +305,7 @@ export function installFakeEngine(scenario: Scenario): void {
           chosen: each.id === proposal?.id,
         })),
       },
+      ...mixes(request, shown),
       pruning: pruningView(request),
       ...(engine.sweep === null ? {} : { throughput: throughput(request, engine.sweep) }),
       solveMs: 12,
@@ -378,6 +382,27 @@ export function installFakeEngine(scenario: Scenario): void {
         deviceTotalBytes: 12e9,
       })),
     };
+  }
+
+  /** Ten mixes from all 4-bit to all 8-bit. */
+  function mixes(request: PlanRequest, shown: Candidate): Pick<PlanView, 'mixes'> {
+    const pick = request.pins.weightBytes;
+    const front = Array.from({ length: 10 }, (_, step): MixPoint => {
+      const int4 = 1 - step / 9;
+      const small = weightsAt('int4', 0, {}).reduce((sum, { bytesAfter }) => sum + bytesAfter, 0);
+      const large = weightsAt('int8', 0, {}).reduce((sum, { bytesAfter }) => sum + bytesAfter, 0);
+      const weightBytes = Math.round(small + (large - small) * (1 - int4));
+      const sqnrDb = 22 + 19 * (1 - int4) ** 0.7;
+      return {
+        weightBytes,
+        fileBytes: weightBytes + 300_000,
+        peakBytes: shown.estimate.peakBytes - small + weightBytes,
+        damage: { band: bandOf(sqnrDb), sqnrDb },
+        shares: { int4, int8: 1 - int4 },
+        chosen: weightBytes === pick,
+      };
+    });
+    return { mixes: { basis: 'weights', front } };
   }
 
   /** Rises until the device is busy: the knee is at 16. */

@@ -77,6 +77,7 @@ describe('training through the engine service', () => {
     expect(report).toMatchObject({ steps: 15, totalSteps: 15, ended: 'finished', microBatch: 16, heldOutSamples: 20 });
     expect(report.curve.training.at(-1)?.step).toBe(15);
     expect(report.curve.heldOut.map(({ step }) => step)).toEqual([0, 5, 10, 15]);
+    expect(report.memory.predictedBytes).toBe(plan.peakBytes);
     expect(report.after.loss).toBe(Math.min(...report.curve.heldOut.map(({ loss }) => loss)));
     expect(service.outputOf(jobId)?.path).toBe(path.join(folder, 'digits-mlp.trained.onnx'));
     expect(readModel(report.output.path).graph.initializers.size).toBeGreaterThan(0);
@@ -109,6 +110,7 @@ describe('training through the engine service', () => {
     const { modelId, request } = await open();
     const { jobId } = await service.startTraining(request({ epochs: 20_000 }), folder);
     await told('training');
+    expect((await told('memory')).sample.usedBytes).toBeGreaterThan(0);
     await service.stopTraining(jobId);
     const { report } = await told('trained');
     expect(report.ended).toBe('stopped');
