@@ -18,14 +18,18 @@ export class Sensitivity {
   /** Samples the answers were compared on; 0 where nothing was run. */
   readonly samples: number;
 
-  /** @param measured weight → format key → noise; empty where nothing was measured. */
+  /**
+   * @param measured weight → format key → noise; empty where nothing was measured
+   * @param rounded weight → what plain rounding to 4 bits did, for each noise of the weight
+   */
   constructor(
     readonly options: ReadonlyMap<string, readonly FormatOption[]>,
     private readonly measured: ReadonlyMap<string, ReadonlyMap<string, number>> = new Map(),
+    private readonly rounded: ReadonlyMap<string, number> = new Map(),
     samples = 0,
   ) {
     this.samples = samples;
-    this.basis = measured.size > 0 ? 'measured' : 'weights';
+    this.basis = measured.size + rounded.size > 0 ? 'measured' : 'weights';
   }
 
   /**
@@ -55,15 +59,17 @@ export class Sensitivity {
       const distance = Math.abs(Math.log(at / weightNoise));
       if (nearest === null || distance < nearest.distance) nearest = { distance, factor: noise / at };
     }
+    const rounded = this.rounded.get(weight);
+    if (rounded !== undefined && (nearest === null || nearest.distance > sameFormat)) return rounded;
     return nearest?.factor ?? this.middle();
   }
 
   private middleFactor: number | null = null;
 
   private middle(): number {
-    if (this.measured.size === 0) return noiseReachingOutput;
+    if (this.basis === 'weights') return noiseReachingOutput;
     if (this.middleFactor !== null) return this.middleFactor;
-    const factors: number[] = [];
+    const factors = [...this.rounded.values()];
     for (const [weight, noises] of this.measured) {
       for (const { format, weightNoise } of this.options.get(weight) ?? []) {
         const noise = noises.get(formatKey(format));
@@ -83,9 +89,13 @@ export class Sensitivity {
     const measured = new Map(
       [...this.measured].map(([weight, noises]) => [weight, new Map([...noises].map(scale))] as const),
     );
-    return new Sensitivity(this.options, measured, this.samples);
+    const rounded = new Map([...this.rounded].map(([weight, noise]) => [weight, noise * factor]));
+    return new Sensitivity(this.options, measured, rounded, this.samples);
   }
 }
+
+/** Logarithms of noises closer than this are of formats alike enough that one tells of the other. */
+const sameFormat = 1.6;
 
 /** Two formats with the same key are written alike. */
 export function formatKey({ dtype, blockSize, zeroPoints }: WeightFormat): string {
@@ -112,15 +122,19 @@ export interface MeasureRequest {
   signal?: AbortSignal;
 }
 
+/** Samples whose run tells how many there is time for. */
+const timedSamples = 4;
+
 /** Samples run at once while answers are compared. */
 const atOnce = 32;
 
-/** Part of the time meant for the first two formats of every weight: it sets how many samples are run. */
-const shareForFirst = 0.5;
+/** Part of the time meant for running every weight three times: it sets how many samples are run. */
+const shareForFirst = 0.3;
 
 /**
- * Runs the model with one weight at a time in one format and compares the answers. The first formats of every weight
- * (4-bit in blocks of 32, then 8-bit) come before any third one, so that a short time still tells weights apart.
+ * Runs the model with one weight changed at a time and compares the answers. First every weight is plainly rounded to
+ * 4 bits, the largest before the others, which takes little time and tells weights apart; then its formats are tried as
+ * they would be written, 4 bits in blocks of 32 and 8 bits before any third one.
  *
  * @throws SnugError of quantizing and of the runtime; a model whose weights cannot be inputs measures nothing
  */
@@ -133,14 +147,29 @@ export async function measureSensitivity(request: MeasureRequest): Promise<Sensi
   try {
     // The first run also settles buffers; the second tells the time.
     await probe.takeSamples(0, 1, 1);
-    const milliseconds = await probe.takeSamples(0, 1, 1);
-    const affordable = (request.seconds * 1000 * shareForFirst) / (2 * names.length * milliseconds);
+    const milliseconds = await probe.takeSamples(0, timedSamples, timedSamples);
+    const affordable = (request.seconds * 1000 * shareForFirst) / (3 * names.length * milliseconds);
     await probe.takeSamples(0, Math.max(1, Math.min(request.samples ?? 64, Math.floor(affordable))), atOnce);
+    const late = (): boolean => performance.now() - started > request.seconds * 1000;
+    const rounded = new Map<string, number>();
+    for (const [at, weight] of bySize(options, names).entries()) {
+      signal?.throwIfAborted();
+      if (late()) break;
+      request.onProgress?.(at, names.length, weight);
+      const original = probe.values(weight);
+      if (original === null) continue;
+      const { values, noise } = roundedTo4Bits(original);
+      if (noise === 0) continue;
+      await probe.change(weight, values);
+      const { sqnrDb } = await probe.compare();
+      await probe.restore(weight, original);
+      rounded.set(weight, 10 ** (-sqnrDb / 10) / noise);
+    }
     const trials = trialsOf(options, (name) => probe.has(name));
     const quantizedBy = new Map<string, Model>();
     for (const [at, { weight, option }] of trials.entries()) {
       signal?.throwIfAborted();
-      if (performance.now() - started > request.seconds * 1000) break;
+      if (late()) break;
       request.onProgress?.(at, trials.length, weight);
       const key = formatKey(option.format);
       let quantized = quantizedBy.get(key);
@@ -156,10 +185,39 @@ export async function measureSensitivity(request: MeasureRequest): Promise<Sensi
       const noises = measured.get(weight) ?? new Map<string, number>();
       measured.set(weight, noises.set(key, 10 ** (-sqnrDb / 10)));
     }
-    return new Sensitivity(options, measured, probe.samples);
+    return new Sensitivity(options, measured, rounded, probe.samples);
   } finally {
     await probe.close();
   }
+}
+
+function bySize(options: MeasureRequest['options'], names: readonly string[]): string[] {
+  const bytes = (name: string): number =>
+    options.get(name)?.find(({ weightNoise }) => weightNoise === 0)?.storedBytes ?? 0;
+  return [...names].sort((a, b) => bytes(b) - bytes(a));
+}
+
+/** Values that plain rounding shares a scale over. */
+const roundedBlock = 32;
+
+/** Every run of 32 values rounded to 15 steps between ± its largest, and the noise of that over the power of the values. */
+export function roundedTo4Bits(original: Float32Array): { values: Float32Array; noise: number } {
+  const values = new Float32Array(original.length);
+  let [power, error] = [0, 0];
+  for (let start = 0; start < original.length; start += roundedBlock) {
+    const end = Math.min(original.length, start + roundedBlock);
+    let largest = 0;
+    for (let i = start; i < end; i++) largest = Math.max(largest, Math.abs(original[i]!));
+    const scale = largest / 7;
+    for (let i = start; i < end; i++) {
+      const value = original[i]!;
+      const near = scale === 0 ? 0 : Math.round(value / scale) * scale;
+      values[i] = near;
+      power += value * value;
+      error += (value - near) ** 2;
+    }
+  }
+  return { values, noise: power === 0 ? 0 : error / power };
 }
 
 interface Trial {

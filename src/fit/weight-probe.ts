@@ -112,8 +112,15 @@ export class WeightProbe {
     this.changed.add(weight);
   }
 
-  async restore(weight: string): Promise<void> {
-    await this.change(weight, readFloat32(this.tensors.get(weight)!));
+  /** The original values; null for weights that cannot be changed. */
+  values(weight: string): Float32Array | null {
+    const tensor = this.tensors.get(weight);
+    return tensor === undefined ? null : readFloat32(tensor);
+  }
+
+  /** @param values the original ones, where they are at hand */
+  async restore(weight: string, values = this.values(weight)): Promise<void> {
+    await this.change(weight, values!);
     this.changed.delete(weight);
   }
 
