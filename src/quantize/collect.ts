@@ -73,7 +73,7 @@ export async function collectRanges(
       modelPath: file,
       provider: options.provider ?? 'cpu',
       graphOptimization: 'extended',
-      packWeights: false,
+      lean: true,
     });
     try {
       const reader = new StatisticsReader(session, calibration.observed);

@@ -47,7 +47,7 @@ export async function collectMagnitudes(
   const observed = addExtremes(clone);
   try {
     writeModel(clone, file, { externalData: 'always' });
-    const spec = { modelPath: file, provider: 'cpu', graphOptimization: 'basic', packWeights: false } as const;
+    const spec = { modelPath: file, provider: 'cpu', graphOptimization: 'basic', lean: true } as const;
     const session = await runtime.open(spec);
     try {
       const count = dataset.fixedBatch ?? 1;

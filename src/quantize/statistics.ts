@@ -61,7 +61,9 @@ export function addStatistics(model: Model, observed: readonly Observed[]): void
       added.push(reduction('ReduceSumSquare', viewed, name.squares, axes));
     }
     added.push(reduction('ReduceMin', viewed, name.low, axes), reduction('ReduceMax', viewed, name.high, axes));
-    graph.nodes.push(...added);
+    // Right behind what they look at, so that nothing is kept for them.
+    const producer = graph.nodes.findIndex(({ outputs }) => outputs.includes(value));
+    graph.nodes.splice(producer + 1, 0, ...added);
     graph.inputs.push({ name: name.step, dataType: DataType.INT64, dims: [1] });
     const floats = [name.samples, name.low, name.high, ...(channels === null ? [] : [name.mean, name.squares])];
     graph.outputs.push({ name: name.shape, dataType: DataType.INT64, dims: null });

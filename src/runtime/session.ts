@@ -60,12 +60,12 @@ export function sessionOptions(spec: Omit<SessionSpec, 'modelPath'>): InferenceS
         : backendOf[spec.provider],
     ],
     graphOptimizationLevel: spec.graphOptimization ?? 'all',
-    enableMemPattern: planned && (spec.levers?.memoryPattern ?? true),
+    enableMemPattern: planned && spec.lean !== true && (spec.levers?.memoryPattern ?? true),
     executionMode: 'sequential',
     logSeverityLevel: 3,
     extra: {
       ...(disabled.length === 0 ? {} : { optimization: { disable_specified_optimizers: disabled.join(';') } }),
-      ...(spec.packWeights === false ? { session: { disable_prepacking: '1' } } : {}),
+      ...(spec.lean === true ? { session: { disable_prepacking: '1' } } : {}),
     },
     ...(spec.threads === undefined ? {} : { intraOpNumThreads: spec.threads }),
   };

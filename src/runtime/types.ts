@@ -43,8 +43,8 @@ export interface SessionSpec {
   /** Default 'all'. */
   graphOptimization?: 'disabled' | 'basic' | 'extended' | 'layout' | 'all';
   threads?: number;
-  /** Whether the CPU provider may keep weights in a second, faster layout; default true. */
-  packWeights?: boolean;
+  /** On the CPU: little memory before speed (weights are not packed a second time, nothing is planned ahead). */
+  lean?: boolean;
 }
 
 export interface RuntimeValue {
