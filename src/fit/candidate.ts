@@ -72,6 +72,8 @@ function overheadBytes(analysis: Analysis): number {
 /**
  * Edits the model as this ratio and level say, without computing any weight, and prepares the memory
  * estimate of the result.
+ *
+ * @param like a structure that differs in some widths only: rewrites that only move memory are taken over from it
  */
 export function buildStructure(
   analysis: Analysis,
@@ -79,6 +81,7 @@ export function buildStructure(
   ratio: number,
   method: PruneMethod,
   pins: Pins,
+  like?: Structure,
 ): Structure {
   let model: Model = analysis.model;
   let classes: ClassPlan[] = analysis.classes.map((c) => ({ id: c.id, name: c.name, before: c.width, after: c.width }));
@@ -114,7 +117,7 @@ export function buildStructure(
   });
   // The writer lists constant nodes first, and the order decides what is live at once.
   quantized.model.graph.nodes = listConstantNodesFirst(quantized.model.graph);
-  const layout = pickLayout(quantized.model, analysis);
+  const layout = like === undefined ? pickLayout(quantized.model, analysis) : takeLayout(quantized.model, like);
   const weightBytes = weights.reduce((sum, w) => sum + w.bytesAfter, 0);
   return {
     id: `${level.id}@${Math.round(ratio * 100)}`,
@@ -210,6 +213,23 @@ function pickLayout(
     if (peakOf(layout.prepared, unfused) < peak * (1 - leastSaving)) layout.session = unfused;
   }
   return layout;
+}
+
+/** The rewrites another structure was found to gain by, without trying each of them again. */
+function takeLayout(
+  model: Model,
+  { relaxDims: relaxes, reorderNodes, session }: Structure,
+): ReturnType<typeof pickLayout> {
+  const relaxed = relaxes ? relaxDims(model) : null;
+  if (relaxed) relaxed.graph.nodes = listConstantNodesFirst(relaxed.graph);
+  const chosen = relaxed ?? model;
+  const reordered = reorderNodes ? withFewestLiveBytes(chosen, layoutBatch) : null;
+  return {
+    prepared: prepareEstimate(reordered ?? chosen),
+    relaxDims: relaxed !== null,
+    reorderNodes: reordered !== null,
+    session,
+  };
 }
 
 export function verdictFor(estimate: Estimate, budgetBytes: number): Verdict {

@@ -137,7 +137,9 @@ export class Planner {
     const key = this.structureKey(level, ratio, pins);
     let structure = this.structures.get(key);
     if (!structure) {
-      structure = buildStructure(this.analysis, level, ratio, this.method(pins), pins);
+      const like =
+        pins.classes && this.structures.get(this.structureKey(level, ratio, { ...pins, classes: undefined }));
+      structure = buildStructure(this.analysis, level, ratio, this.method(pins), pins, like);
       if (level.mix !== undefined) this.forgetOldestMix();
       this.structures.set(key, structure);
     }

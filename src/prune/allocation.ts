@@ -33,7 +33,11 @@ export function allocate(
     const widths = [...new Set([...levels, start])].filter((width) => !ends || width >= start).sort((a, b) => b - a);
     return { id: one.id, width: one.width, widths };
   });
+  const told = new Map<string, number>();
   const preview = (widths: Readonly<Record<string, number>>): number => {
+    const key = classes.map(({ id }) => widths[id]).join();
+    const known = told.get(key);
+    if (known !== undefined) return known;
     const kept = new Map<number, readonly number[]>();
     for (const { id, leaf, width } of classes) {
       if (widths[id]! < width)
@@ -42,7 +46,9 @@ export function allocate(
           Array.from({ length: widths[id]! }, (_, unit) => unit),
         );
     }
-    return bytesOf(rewriteModel(model, graph, kept, noEdits()));
+    const bytes = bytesOf(rewriteModel(model, graph, kept, noEdits()));
+    told.set(key, bytes);
+    return bytes;
   };
   const known = new Map(curves);
   // A width that is fixed costs the same whatever else is chosen.

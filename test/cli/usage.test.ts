@@ -2,6 +2,7 @@ import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSyn
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import type { PruneFileResult } from '../../src/app/shrink.js';
 import type { FitReport } from '../../src/contract/types.js';
 import { writeModel } from '../../src/onnx/write.js';
 import { matMulChain } from './models.js';
@@ -52,6 +53,21 @@ describe('outputs', () => {
     const report = ['fit', model, '-o', path.join(folder, 'o.onnx'), '--budget', '1MB', '--report', model, '--force'];
     expect((await snug([...report, '--provider', 'cpu'])).stderr).toContain('E_SAME_FILE');
     expect(readFileSync(data).equals(before)).toBe(true);
+  });
+
+  it('prunes to widths of measured loss, and tells what samples kept out of it say', async () => {
+    const data = path.join(folder, 'data.npy');
+    writeNpy(data, [80, 64]);
+    const out = path.join(folder, 'pruned.onnx');
+    const args = ['prune', path.join(folder, 'model.onnx'), '-o', out, '--ratio', '0.5', '--calibrate', data];
+    const { code, stdout, stderr } = await snug([...args, '--allocate', 'measured', '--json', '-q']);
+    expect(stderr).toBe('');
+    expect(code).toBe(0);
+    const result = JSON.parse(stdout) as PruneFileResult;
+    expect(result.inputs).toBe('samples');
+    expect(result.after.weightBytes).toBeLessThan(0.6 * result.before.weightBytes);
+    expect(result.damage?.byRatio.length).toBeGreaterThan(0);
+    expect(readdirSync(folder)).toContain('pruned.onnx');
   });
 
   it('says that a folder is no file', async () => {

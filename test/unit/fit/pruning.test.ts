@@ -109,3 +109,16 @@ describe('a solve without time', () => {
     expect(again.charts).toEqual(whole.charts);
   });
 });
+
+describe('a class with a width of its own', () => {
+  it('is told the same peak whether or not the plan without it was worked out before', () => {
+    const [first] = new Analysis(openModel(sample.modelPath).model, 'cpu', true).classes;
+    const pins = { pruneRatio: 0.3, dtype: 'int8', batch: 64 } as const;
+    const pinned = { ...pins, classes: { [first!.id]: 24 } };
+    const [fresh, warm] = [planner(), planner()];
+    const before = warm.solve(1e7, pins).smallest;
+    const after = warm.solve(1e7, pinned).smallest;
+    expect(after.estimate).toEqual(fresh.solve(1e7, pinned).smallest.estimate);
+    expect(after.estimate.peakBytes).not.toBe(before.estimate.peakBytes);
+  });
+});
