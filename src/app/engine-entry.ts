@@ -3,6 +3,7 @@
  * writing) happens here, so that a door never stalls. It serves one owner over Node IPC or the parent port of
  * an Electron utility process, and ends with it.
  */
+import { freemem } from 'node:os';
 import { SnugError } from '../contract/errors.js';
 import { Analysis } from '../fit/analysis.js';
 import { fitModel } from '../fit/fit.js';
@@ -97,6 +98,7 @@ async function answer(request: EngineRequest, relayed: boolean): Promise<EngineA
         dataset,
         runtime: run,
         freeBytes: () => freeNow(request.provider),
+        recovery: { mode: 'auto', runtime: run, memoryBytes: freemem() / 2 },
         onProgress: (progress) => channel.post({ progress }),
         signal: abort.signal,
       });

@@ -16,6 +16,7 @@ import { assignDtypes, formatsOf } from './levels.js';
 import { madeUpDataset } from './made-up.js';
 import { withFewestLiveBytes } from './node-order.js';
 import { type Allocation, pruneCandidate, type PruneContext } from './prune-candidate.js';
+import { recoverPruned, shareForRecovery, type RecoveryOptions } from './recover-candidate.js';
 import { relaxDims } from './relax.js';
 import { sessionMetadataKey } from './session-levers.js';
 import type { Workspace } from './workspace.js';
@@ -43,6 +44,8 @@ export interface BuildContext extends PruneContext {
   outputName: string;
   /** Default uniform. */
   allocation?: Allocation;
+  /** Trains what pruning leaves; absent: not. */
+  recovery?: RecoveryOptions;
 }
 
 /**
@@ -73,11 +76,20 @@ export async function buildCandidate(
   if (plan.pruneRatio > 0 || classes.some((c) => c.after !== c.before)) {
     onProgress({ phase: 'pruning', done: 0, total: analysis.classes.length, unit: 'weights' });
     const started = performance.now();
-    const pruned = await pruneCandidate(context, model, plan, context.allocation ?? 'uniform', folder);
+    const { recovery } = context;
+    const parts = recovery ? shareForRecovery(calibration) : null;
+    const pruning = parts ? { ...context, calibration: parts.calibration } : context;
+    const pruned = await pruneCandidate(pruning, model, plan, context.allocation ?? 'uniform', folder);
     pruneSeconds = (performance.now() - started) / 1000;
     pruneMethod = pruned.method;
     notes.push(...pruned.notes);
     ({ model, classes } = pruned);
+    if (recovery && parts) {
+      const models = { original: analysis.model, pruned: model };
+      const recovered = await recoverPruned(recovery, parts, models, folder, { onProgress, signal });
+      notes.push(recovered.note);
+      ({ model } = recovered);
+    }
   }
   signal?.throwIfAborted();
   const infos = model === analysis.model ? analysis.weights : quantizableWeights(model, analysis.provider);

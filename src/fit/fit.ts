@@ -12,6 +12,7 @@ import { attempt } from './attempt.js';
 import type { Candidate } from '../contract/types.js';
 import { adviseMeasuring, measuredWidths } from './measured-widths.js';
 import type { Allocation } from './prune-candidate.js';
+import { recoveredLabel, shareForRecovery, worthRecovering, type RecoveryOptions } from './recover-candidate.js';
 import { feedsForBatch, Reference, splitDataset } from './reference.js';
 import { Sensitivity } from './sensitivity.js';
 import { anyMix, Planner } from './solve.js';
@@ -40,6 +41,8 @@ export interface FitRequest {
   known?: KnownError;
   /** What pruning was measured to do to the answers on these samples. */
   curve?: PruneCurve | null;
+  /** Training what pruning leaves, kept where answers get closer for it; absent: nothing is trained. */
+  recovery?: RecoveryOptions;
   overwrite?: boolean;
   onProgress?: OnProgress;
   signal?: AbortSignal;
@@ -157,9 +160,14 @@ export async function fitModel(request: FitRequest): Promise<FitReport> {
     const shortOf = new Map<string, { freeBytes: number; neededBytes: number }>();
     let correction = 1;
     let corrected = false;
-    const run = async (candidate: Candidate, allocation: Allocation = 'uniform'): Promise<void> => {
+    const run = async (
+      candidate: Candidate,
+      allocation: Allocation = 'uniform',
+      recovery?: RecoveryOptions,
+    ): Promise<void> => {
       excluded.add(candidate.id);
-      const label = planner.labelOf(candidate) + (allocation === 'measured' ? `, ${measuredWidths}` : '');
+      const how = [...(allocation === 'measured' ? [measuredWidths] : []), ...(recovery ? [recoveredLabel] : [])];
+      const label = [planner.labelOf(candidate), ...how].join(', ');
       const structure = planner.structureOf(candidate, allPins);
       const record: FitReport['tried'][number] = {
         id: candidate.id,
@@ -171,11 +179,17 @@ export async function fitModel(request: FitRequest): Promise<FitReport> {
       tried.push(record);
       try {
         const feeds = await feedsAt(candidate.plan.batch);
-        const result = await attempt({ ...context, allocation }, structure, candidate, feeds, async () => {
-          const neededBytes = candidate.estimate.peakBytes;
-          const freeBytes = (await request.freeBytes?.()) ?? null;
-          if (freeBytes !== null && freeBytes < neededBytes) shortOf.set(candidate.id, { freeBytes, neededBytes });
-        });
+        const result = await attempt(
+          { ...context, allocation, ...(recovery ? { recovery } : {}) },
+          structure,
+          candidate,
+          feeds,
+          async () => {
+            const neededBytes = candidate.estimate.peakBytes;
+            const freeBytes = (await request.freeBytes?.()) ?? null;
+            if (freeBytes !== null && freeBytes < neededBytes) shortOf.set(candidate.id, { freeBytes, neededBytes });
+          },
+        );
         record.measuredBytes = result.measured.peakBytes;
         correction = clamp(result.measured.peakBytes / candidate.estimate.peakBytes, 0.6, 2);
         if (!smallestMeasured || result.measured.peakBytes < smallestMeasured.measured.peakBytes) {
@@ -218,6 +232,19 @@ export async function fitModel(request: FitRequest): Promise<FitReport> {
         signal?.throwIfAborted();
         await run({ ...uniform.candidate, id: `${uniform.candidate.id}+measured` }, 'measured');
       } else if (typeof advice !== 'string') reasons.push({ kind: 'note', text: advice.tooLong });
+      const pruned = best as Attempt | null;
+      const { recovery } = request;
+      if (pruned && recovery && worthRecovering(pruned, recovery) && shareForRecovery(context.calibration)) {
+        signal?.throwIfAborted();
+        const allocation = pruned === uniform ? 'uniform' : 'measured';
+        await run({ ...pruned.candidate, id: `${pruned.candidate.id}+recovered` }, allocation, recovery);
+        if (best === pruned) {
+          reasons.push({
+            kind: 'note',
+            text: 'Training what pruning left was tried; answers did not get closer for it.',
+          });
+        }
+      }
     } catch (error) {
       const failure = signal?.aborted ? cancelled() : SnugError.from(error);
       if (!best) throw failure;

@@ -1,5 +1,6 @@
 import type { Command } from 'commander';
 import { writeFileSync } from 'node:fs';
+import { freemem } from 'node:os';
 import path from 'node:path';
 import { runsOfReport } from '../../app/accuracy/runs.js';
 import { defaultBudget, defaultProvider, freeNow, openData, openModel, requireProvider } from '../../app/open.js';
@@ -18,6 +19,7 @@ import { formatBytes, milliseconds, parseBytes, parseNumber, percent, table } fr
 import { NothingFits } from '../outcome.js';
 
 export interface FitOptions extends ShapeOptions {
+  recover?: boolean;
   out?: string;
   budget?: string;
   calibrate?: string;
@@ -85,6 +87,15 @@ export async function runFit(context: CommandContext, target: string, options: F
       ...(labels ? { labels } : {}),
       runtime,
       freeBytes: () => freeNow(provider),
+      ...(options.recover === false
+        ? {}
+        : {
+            recovery: {
+              mode: options.recover === true ? ('always' as const) : ('auto' as const),
+              runtime,
+              memoryBytes: freemem() / 2,
+            },
+          }),
       ...(known ? { known } : {}),
       overwrite: options.force ?? false,
       onProgress: progress,
@@ -224,6 +235,8 @@ export function addFit(program: Command): void {
     .option('--calibrate <data>', 'unlabelled samples (.npy, .npz, .txt): repair, 8-bit activations, honest comparison')
     .option('--labels <file>', 'right classes of those samples (.npy): how many answers were right before and after')
     .option('--provider <name>', 'execution provider (default: the best one this computer has)')
+    .option('--recover', 'train what pruning leaves on the samples; by default only where the answers suffered')
+    .option('--no-recover', 'train nothing')
     .option('--batch <n>', 'fix the batch; else the largest that fits is chosen')
     .option('--dim <name=n>', 'value of a named dimension; may be repeated', collect)
     .option('--dtype <format>', `fix the number format: ${dtypes.join(', ')}`)

@@ -1,0 +1,127 @@
+import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { afterAll, describe, expect, it } from 'vitest';
+import { recoverModel, type RecoverRequest } from '../../../src/fit/recover.js';
+import { DataType, type Model } from '../../../src/onnx/model.js';
+import { serializeModel } from '../../../src/onnx/write.js';
+import { pruneModel } from '../../../src/prune/index.js';
+import { createRuntime } from '../../../src/runtime/client.js';
+import { cutValues, partBetween } from '../../../src/train/blocks.js';
+import { forwardGraph } from '../../../src/train/forward.js';
+import { normalNumbers } from '../../../src/train/random.js';
+import { arrayDataset } from '../train/model.js';
+import { testModel } from '../train/support.js';
+
+const folder = mkdtempSync(path.join(tmpdir(), 'snug-recover-'));
+const runtime = createRuntime({ threads: 1 });
+afterAll(async () => {
+  await runtime.close();
+  rmSync(folder, { recursive: true, force: true });
+});
+
+const width = 8;
+
+function matrix(rows: number, columns: number, seed: number): { dims: number[]; values: number[] } {
+  const normal = normalNumbers(seed);
+  return {
+    dims: [rows, columns],
+    values: Array.from({ length: rows * columns }, () => normal() / Math.sqrt(rows)),
+  };
+}
+
+/** [batch, 8] → two residual blocks with 32 inner units each → [batch, 3]. */
+function residualModel(): Model {
+  const model = testModel({
+    wanted: { x: ['batch', width] },
+    floats: {
+      in: matrix(width, width, 1),
+      up0: matrix(width, 32, 2),
+      down0: matrix(32, width, 3),
+      up1: matrix(width, 32, 4),
+      down1: matrix(32, width, 5),
+      out: matrix(width, 3, 6),
+    },
+    nodes: [
+      { op: 'MatMul', in: ['x', 'in'], out: ['h0'] },
+      ...[0, 1].flatMap((block) => [
+        { op: 'MatMul', in: [`h${block}`, `up${block}`], out: [`u${block}`] },
+        { op: 'Relu', in: [`u${block}`], out: [`r${block}`] },
+        { op: 'MatMul', in: [`r${block}`, `down${block}`], out: [`d${block}`] },
+        { op: 'Add', in: [`h${block}`, `d${block}`], out: [`h${block + 1}`] },
+      ]),
+      { op: 'MatMul', in: ['h2', 'out'], out: ['y'] },
+    ],
+  });
+  model.graph.outputs = [{ name: 'y', dataType: DataType.FLOAT, dims: ['batch', 3] }];
+  return model;
+}
+
+const normal = normalNumbers(9);
+const samples = (count: number): ReturnType<typeof arrayDataset> =>
+  arrayDataset(
+    'x',
+    Float32Array.from({ length: count * width }, () => normal()),
+    [width],
+  );
+
+describe('parts of a network', () => {
+  it('lie between the values everything passes through', () => {
+    const forward = forwardGraph(residualModel(), { inputDims: { x: ['batch', width] } });
+    const cuts = cutValues(forward);
+    expect(cuts.map(({ name }) => name)).toEqual(['h0', 'h1', 'h2', 'y']);
+    const part = partBetween(forward, cuts[0]!, cuts[1]!);
+    expect(part.graph.inputs.map(({ name }) => name)).toEqual(['h0']);
+    expect([...part.graph.initializers.keys()]).toEqual(['up0', 'down0']);
+    expect(part.graph.nodes).toHaveLength(4);
+    expect(forward.graph.nodes).toHaveLength(10);
+  });
+});
+
+describe('recovery after pruning', () => {
+  it('brings answers closer on samples nothing was fitted to, in blocks and together', async () => {
+    const original = residualModel();
+    const { model: pruned } = await pruneModel(original, { ratio: 0.5, method: 'magnitude' });
+    const before = serializeModel(pruned);
+    const request: RecoverRequest = {
+      original,
+      changed: pruned,
+      output: 'y',
+      dataset: samples(100),
+      heldOut: samples(40),
+      runtime,
+      folder,
+      memoryBytes: 1e9,
+      seconds: 60,
+    };
+    const result = await recoverModel(request);
+    // The damage that magnitude leaves is mostly what training can make up for.
+    expect(result.blocks).toBeGreaterThan(0);
+    expect(result.after.klNats!).toBeLessThan(result.before.klNats! * 0.5);
+    expect(result.model.graph.initializers.get('up0')!.dims).toEqual([width, 16]);
+    expect(serializeModel(pruned)).toEqual(before);
+    expect(readdirSync(folder).filter((name) => name.endsWith('.npy'))).toEqual([]);
+
+    // Without the memory for all weights at once, blocks alone are trained.
+    const blocks = await recoverModel({ ...request, memoryBytes: 0 });
+    expect(blocks).toMatchObject({ whole: false });
+    expect(blocks.after.klNats!).toBeLessThan(blocks.before.klNats!);
+  });
+
+  it('leaves a model alone that lost nothing', async () => {
+    const original = residualModel();
+    const result = await recoverModel({
+      original,
+      changed: original,
+      output: 'y',
+      dataset: samples(40),
+      heldOut: samples(10),
+      runtime,
+      folder,
+      memoryBytes: 0,
+      seconds: 60,
+    });
+    expect(result).toMatchObject({ blocks: 0, whole: false });
+    expect(result.model).toBe(original);
+  });
+});
