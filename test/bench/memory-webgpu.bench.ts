@@ -122,6 +122,13 @@ function rowOf(bench: BenchModel, dtype: Dtype, shape: Shape, estimate: Estimate
   };
 }
 
+/** Written at once, so that a run cut short is not lost. */
+function keep(row: Row): void {
+  rows.push(row);
+  mkdirSync(path.dirname(results), { recursive: true });
+  writeFileSync(results, JSON.stringify(rows, null, 1));
+}
+
 const errorOf = (row: Row, phase: (typeof phases)[number]): number => row.predicted[phase] / row.measured[phase] - 1;
 const percent = (value: number): string => `${(value * 100).toFixed(2)} %`;
 
@@ -170,16 +177,15 @@ describe.skipIf(!hasWebgpu || !existsSync(samples))(
           writeModel(inFormat(bench.build(), dtype), modelPath);
           const model = readModel(modelPath);
           const prepared = prepareEstimate(model);
-          const own: Row[] = [];
-          for (const shape of bench.shapes) {
+          const own = [...done];
+          for (const shape of bench.shapes.filter((each) => !done.some((row) => row.shape === shapeName(each)))) {
             const estimate = prepared.estimate({ provider, ...shape });
             const feeds = syntheticFeeds(inputsOf(model), { ...estimate.dims, ...shape.dims, batch: shape.batch }, 1);
             const measured = await runtime.measure({ modelPath, provider }, feeds, { warmRuns: 1, batch: shape.batch });
-            own.push(rowOf(bench, dtype, shape, estimate, measured));
+            const row = rowOf(bench, dtype, shape, estimate, measured);
+            own.push(row);
+            keep(row);
           }
-          rows.push(...own);
-          mkdirSync(path.dirname(results), { recursive: true });
-          writeFileSync(results, JSON.stringify(rows, null, 1));
           rmSync(modelPath, { force: true });
           expect(Math.max(...own.map((row) => Math.abs(errorOf(row, 'peak'))))).toBeLessThanOrEqual(0.15);
         });
