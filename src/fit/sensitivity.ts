@@ -114,7 +114,7 @@ export interface MeasureRequest {
   /** Samples, or made-up inputs. */
   dataset: Dataset;
   runtime: Runtime;
-  /** After this no further weight is tried; what was not reached follows from what was. */
+  /** After this, the session once open, no further weight is tried; what was not reached follows from what was. */
   seconds: number;
   /** Most samples to compare answers on; default 64. */
   samples?: number;
@@ -140,7 +140,6 @@ const shareForFirst = 0.3;
  */
 export async function measureSensitivity(request: MeasureRequest): Promise<Sensitivity> {
   const { model, provider, options, dataset, runtime, signal } = request;
-  const started = performance.now();
   const names = [...options].filter(([, list]) => list.some((o) => o.weightNoise > 0)).map(([name]) => name);
   const measured = new Map<string, Map<string, number>>();
   const probe = await WeightProbe.open({ model, weights: names, dataset, runtime, ...(signal ? { signal } : {}) });
@@ -150,6 +149,7 @@ export async function measureSensitivity(request: MeasureRequest): Promise<Sensi
     const milliseconds = await probe.takeSamples(0, timedSamples, timedSamples);
     const affordable = (request.seconds * 1000 * shareForFirst) / (3 * names.length * milliseconds);
     await probe.takeSamples(0, Math.max(1, Math.min(request.samples ?? 64, Math.floor(affordable))), atOnce);
+    const started = performance.now();
     const late = (): boolean => performance.now() - started > request.seconds * 1000;
     const rounded = new Map<string, number>();
     for (const [at, weight] of bySize(options, names).entries()) {
