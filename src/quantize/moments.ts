@@ -43,7 +43,7 @@ export interface MomentOptions {
 }
 
 /** Rows of an activation looked at once in a run, about; a run takes at least one sample. */
-const rowsPerRun = 4096;
+const rowsPerRun = 1024;
 const largestBatch = 32;
 
 /**

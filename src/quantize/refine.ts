@@ -35,7 +35,7 @@ export interface RefineOptions {
 /** Wider inputs keep the search without samples: their moments alone would take more than 64 MB. */
 const widestColumns = 4096;
 /** Bytes of moments collected in one go. */
-const momentBytes = 192 * 2 ** 20;
+const momentBytes = 64 * 2 ** 20;
 
 interface Task {
   site: WeightSite;
