@@ -4,7 +4,7 @@ import * as v from 'valibot';
 import { providers } from '../contract/types.js';
 import { trainingChoices } from '../contract/validate.js';
 import { bestFile } from '../train/train.js';
-import { readOwnFile, writeAtomically } from './door/whole-file.js';
+import { readOwnFile, withLock, writeAtomically } from './door/whole-file.js';
 import { checkpointFile } from './train.js';
 
 const kept = 20;
@@ -83,12 +83,23 @@ export class TrainingStore {
     await this.remove(outputPath);
   }
 
-  /** A failing disk never fails a training: then it can be resumed until the app ends. */
+  /**
+   * Another program of Snug may have written meanwhile, so the file is read again under its lock. A failing disk never
+   * fails a training: then it can be resumed until this program ends.
+   */
   async #change(edit: (entries: UnfinishedTraining[]) => UnfinishedTraining[]): Promise<void> {
-    const changed = this.#entries.then((entries) => edit(entries).slice(0, kept));
-    this.#entries = changed;
-    const trainings = await changed;
-    if (this.#file === null || !this.#replaceable) return;
-    await writeAtomically(this.#file, JSON.stringify({ version: 1, trainings }, null, 2)).catch(() => undefined);
+    const before = this.#entries;
+    const file = this.#file;
+    this.#entries = before.then((known) => {
+      if (file === null || !this.#replaceable) return edit(known).slice(0, kept);
+      return withLock(file, async () => {
+        const trainings = edit(await this.#read()).slice(0, kept);
+        await writeAtomically(file, JSON.stringify({ version: 1, trainings }, null, 2)).catch(() => {
+          this.#replaceable = false;
+        });
+        return trainings;
+      });
+    });
+    await this.#entries;
   }
 }

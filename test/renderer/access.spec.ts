@@ -162,6 +162,8 @@ test('every target is at least 24 pixels', async ({ snug }) => {
   await snug.load();
   await snug.openSample();
   await snug.setBudget(4);
+  // What the new budget changes on the page comes before the targets are counted.
+  await expect(page.getByText(/^Does not fit/)).toBeVisible();
   await snug.openDrawer();
   for (const tab of await page.getByRole('tab').all()) {
     await tab.click();
