@@ -39,7 +39,10 @@ export async function sweepBatches(request: SweepRequest): Promise<BatchSweep> {
   // As `snug batch` runs a model: no block planned for one shape and held beside the next.
   const levers: Partial<SessionLevers> = { memoryPattern: false };
   const prepared = prepareEstimate(model);
-  const estimates = sizes.map((batch) => ({ batch, estimate: prepared.estimate({ provider, batch, dims, levers }) }));
+  const first = inputs[0]?.dims[0];
+  // A batch that the file fixes is the only one there is.
+  const batches = typeof first === 'number' ? [Math.max(1, first)] : sizes;
+  const estimates = batches.map((batch) => ({ batch, estimate: prepared.estimate({ provider, batch, dims, levers }) }));
   const reachable = estimates.filter(({ estimate }) => estimate.peakBytes <= limitBytes);
   const points: ThroughputPoint[] = [];
   const sweep = (state: BatchSweep['state']): BatchSweep => ({

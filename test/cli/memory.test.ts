@@ -73,3 +73,11 @@ it('lets no name of a file steer the terminal', async () => {
   // eslint-disable-next-line no-control-regex -- those are what must not be there
   expect(stdout).not.toMatch(/[\u0000-\u0009\u000b-\u001f\u007f]/);
 });
+
+it('sweeps over batch sizes and marks the knee; a fixed batch is the only size', async () => {
+  const { code, stdout } = await memory(withBatch(16), '--sweep', '--json');
+  expect(code).toBe(0);
+  const { sweep } = JSON.parse(stdout) as { sweep: { points: { batch: number }[]; knee: { batch: number } } };
+  expect(sweep).toMatchObject({ state: 'done', points: [{ batch: 16 }], knee: { batch: 16, share: 1 } });
+  expect((await memory(withBatch(16), '--sweep')).stdout).toMatch(/^The knee is batch 16: 100\.?0* % of the speed/mu);
+});

@@ -1,7 +1,9 @@
 import type { Command } from 'commander';
 import { runOf } from '../../app/accuracy/runs.js';
-import { openData, openModel, requireProvider } from '../../app/open.js';
+import { defaultBudget, openData, openModel, requireProvider } from '../../app/open.js';
+import type { BatchKnee, BatchSweep } from '../../contract/throughput.js';
 import type { Dtype, Measurement, MemoryParts } from '../../contract/types.js';
+import { kneeOf, sweepBatches } from '../../fit/batch-sweep.js';
 import { feedsForBatch } from '../../fit/reference.js';
 import { sessionLevers } from '../../fit/session-levers.js';
 import { estimateMemory } from '../../memory/estimate.js';
@@ -16,6 +18,7 @@ interface MemoryOptions extends ShapeOptions {
   provider: string;
   data?: string;
   measure?: boolean;
+  sweep?: boolean;
 }
 
 function partsLine(parts: MemoryParts): string {
@@ -61,6 +64,25 @@ function storedDtype(dataType: number): Dtype | null {
   return dataType === DataType.INT4 || dataType === DataType.UINT4 ? 'int4' : null;
 }
 
+function sweepLines({ points, knee }: BatchSweep & { knee: BatchKnee | null }): string[] {
+  if (!knee) return ['No batch fits the memory that is free now, so none was run.'];
+  return [
+    table(
+      ['batch', 'samples per second', 'time per run', 'measured', 'estimated', ''],
+      points.map((point) => [
+        String(point.batch),
+        point.samplesPerSecond.toFixed(point.samplesPerSecond < 10 ? 1 : 0),
+        milliseconds(point.latencyMs),
+        formatBytes(point.measuredBytes),
+        formatBytes(point.estimatedBytes),
+        point.batch === knee.batch ? 'knee' : '',
+      ]),
+      [0, 1, 2, 3, 4],
+    ),
+    `The knee is batch ${knee.batch}: ${percent(knee.share)} of the speed of batch ${knee.fastest}, the fastest that was run.`,
+  ];
+}
+
 export function addMemory(program: Command): void {
   program
     .command('memory')
@@ -71,6 +93,7 @@ export function addMemory(program: Command): void {
     .option('--provider <name>', 'execution provider', 'cpu')
     .option('--data <file>', 'inputs to measure with (.npy, .npz or .txt); made-up inputs otherwise')
     .option('--measure', 'run the model and read its peak back')
+    .option('--sweep', 'run it at doubling batch sizes, and mark the smallest that is nearly as fast as the fastest')
     .action((target: string, options: MemoryOptions, command: Command) =>
       withContext(command, async ({ runtime, print, progress }) => {
         const provider = parseProvider(options.provider);
@@ -95,6 +118,17 @@ export function addMemory(program: Command): void {
           await record.addRuns([
             runOf(opened.summary.name, fileDtype(opened.model), estimate, measured, key, Date.now()),
           ]);
+        }
+        let sweep: (BatchSweep & { knee: BatchKnee | null }) | undefined;
+        if (options.sweep) {
+          await requireProvider(runtime, provider);
+          const swept = await sweepBatches({
+            ...{ model: opened.model, modelPath: opened.path, inputs: opened.inputs, dataset, runtime, provider },
+            dims: allDims,
+            limitBytes: await defaultBudget(runtime, provider),
+            onSweep: ({ points, total }) => progress({ phase: 'checking', done: points.length, total, unit: 'runs' }),
+          });
+          sweep = { ...swept, knee: kneeOf(swept.points.map((point) => ({ ...point, fits: true }))) };
         }
         await dataset?.close();
         const { summary } = await record.view();
@@ -131,8 +165,13 @@ export function addMemory(program: Command): void {
             ...(summary ? [summaryLine(summary)] : []),
           );
         }
+        if (sweep) lines.push('', ...sweepLines(sweep));
         print(
-          { estimate: { ...estimate, parts: estimate.warm.parts }, ...(measured ? { measured } : {}) },
+          {
+            estimate: { ...estimate, parts: estimate.warm.parts },
+            ...(measured ? { measured } : {}),
+            ...(sweep ? { sweep } : {}),
+          },
           lines.join('\n'),
         );
       }),
