@@ -54,11 +54,17 @@ export class MixLadder {
     return this.level(mixer.within(weightBytes, 'resident') ?? mixer.mix(0, 'resident'));
   }
 
-  /** The least damaging mix that should stay within a budget, by what an anchor of the same ratio needs; null: none. */
-  within(pins: Pins, budgetBytes: number, { structure, candidate }: Anchor): Level | null {
-    const over = candidate.estimate.highBytes - structure.residentBytes;
+  /**
+   * The least damaging mix that should stay within a budget, by what an anchor of the same ratio needs; null: none.
+   * @param other a second anchor: loading may take more than the bytes held, and the two say how much
+   */
+  within(pins: Pins, budgetBytes: number, { structure, candidate }: Anchor, other: Anchor): Level | null {
+    const held = structure.residentBytes - other.structure.residentBytes;
+    const needed = candidate.estimate.highBytes - other.candidate.estimate.highBytes;
+    const slope = held === 0 ? 1 : Math.max(1, needed / held);
+    const bytes = structure.residentBytes + (budgetBytes - candidate.estimate.highBytes) / slope;
     // Pruning leaves a part of the bytes that the front counts.
-    const target = (budgetBytes - over) * (this.whole / bytesBefore(structure.weights));
+    const target = bytes * (this.whole / bytesBefore(structure.weights));
     const mix = this.mixer(pins).within(target, 'resident');
     return mix && this.level(mix);
   }

@@ -282,7 +282,8 @@ export class Planner {
   /** The mix that should fit, going by a level whose structure at this ratio is built. */
   private mixBelow(level: Level, ratio: number, pins: Pins, budgetBytes: number): Spec | null {
     const anchor = this.anchor(level, ratio, pins, this.batchOf(pins), budgetBytes);
-    const mix = this.ladder.within(pins, budgetBytes * (level.mix === undefined ? 1 : stepDown), anchor);
+    const four = this.anchor(levelOf('int4'), ratio, pins, this.batchOf(pins), budgetBytes);
+    const mix = this.ladder.within(pins, budgetBytes * (level.mix === undefined ? 1 : stepDown), anchor, four);
     if (mix === null || mix.id === level.id) return null;
     return { level: mix, ratio, damage: expectedDamage(this.analysis, mix, ratio, this.method(pins), pins) };
   }
