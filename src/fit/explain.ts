@@ -63,7 +63,7 @@ export function tradeoff(all: Candidate[], shown: Candidate): PlanView['charts']
 
 /** Name of a level and ratio on screen. */
 export function labelOf(levelId: string, ratio: number): string {
-  const mix = /^mix-\d+-(\d+)$/.exec(levelId);
+  const mix = /^mix-[\da-f]+-(\d+)$/.exec(levelId);
   if (mix) return structureLabel({ ...levelOf('int4'), id: levelId, label: mixLabel(Number(mix[1])) }, ratio);
   const dtype = dtypes.find((d) => d === levelId);
   return structureLabel(levelOf(dtype ?? 'fp32'), ratio);

@@ -1,9 +1,11 @@
+import { createHash } from 'node:crypto';
 import type { Candidate, Damage, MixPoint, MixView, Pins } from '../contract/types.js';
 import type { Analysis } from './analysis.js';
 import type { Structure } from './candidate.js';
 import { damageOfNoise } from './expected-damage.js';
 import type { Level } from './levels.js';
 import { agreeingWeights, Mixer, mixShares, type Mix } from './mixed-precision.js';
+import { formatKey } from './sensitivity.js';
 
 const shownPoints = 60;
 
@@ -33,10 +35,9 @@ export class MixLadder {
     return this.analysis.allows('int4');
   }
 
-  /** After the sensitivities changed. */
+  /** After the sensitivities changed. Levels stay: candidates of before still go by their names. */
   clear(): void {
     this.mixers.clear();
-    this.levels.clear();
   }
 
   levelById(id: string): Level | undefined {
@@ -106,14 +107,13 @@ export class MixLadder {
     return mixer;
   }
 
+  /** Named by its formats: two mixes of as many bytes are not the same. The newest knows best what its weights do. */
   private level(mix: Mix): Level {
     const percent = Math.round((mixShares(this.dtypesOf(mix)).int4 ?? 0) * 100);
-    const id = `mix-${Math.round(mix.residentBytes)}-${percent}`;
-    let level = this.levels.get(id);
-    if (level === undefined) {
-      level = { id, label: mixLabel(percent), wanted: 'int4', mix };
-      this.levels.set(id, level);
-    }
+    const formats = JSON.stringify([...mix.formats].map(([name, format]) => [name, formatKey(format)]));
+    const digest = createHash('sha256').update(formats).digest('hex').slice(0, 12);
+    const level: Level = { id: `mix-${digest}-${percent}`, label: mixLabel(percent), wanted: 'int4', mix };
+    this.levels.set(level.id, level);
     return level;
   }
 

@@ -72,6 +72,8 @@ export class Planner {
     this.analysis.sensitivity = sensitivity;
     this.specsByPins.clear();
     this.ladder.clear();
+    // They carry what their weights were thought to do.
+    for (const [key, { level }] of this.structures) if (level.mix !== undefined) this.structures.delete(key);
   }
 
   /** The batch to plan at: the model's own where it is fixed, else the pinned one, else one sample. */
