@@ -8,6 +8,7 @@ import {
   quantizableWeights,
   quantizeModel,
   refineWeights,
+  type Quantized,
 } from '../quantize/index.js';
 import type { Feeds } from '../runtime/types.js';
 import type { Analysis } from './analysis.js';
@@ -36,6 +37,8 @@ export interface Attempt {
   /** What is worth telling about how it was made. */
   notes: string[];
   pruneSeconds: number;
+  /** Values of the result that are those of the model divided by scales. */
+  scaled: Quantized['scaled'];
 }
 
 export interface BuildContext extends PruneContext {
@@ -65,6 +68,7 @@ export async function buildCandidate(
   parameters: number;
   notes: string[];
   pruneSeconds: number;
+  scaled: Quantized['scaled'];
 }> {
   const { analysis, runtime, workspace, calibration, onProgress, signal } = context;
   const { plan } = candidate;
@@ -152,6 +156,7 @@ export async function buildCandidate(
     parameters: analysis.summary.parameters - removedParameters(analysis, infos),
     notes,
     pruneSeconds,
+    scaled: quantized.scaled,
     plan: {
       ...plan,
       pruneMethod,

@@ -6,10 +6,11 @@ import { cloneModel, indexGraph, intAttribute, makeNode, nodeLabel } from '../on
 import { DataType, type Model } from '../onnx/model.js';
 import { readModel } from '../onnx/read.js';
 import { defaultBindings, inferShapes } from '../onnx/shape.js';
+import { float32Tensor } from '../onnx/tensor.js';
 import { writeModelInSteps } from '../onnx/write.js';
 import { valueDamage } from '../quality/compare.js';
 import { addSignal, emptySignalSums, type SignalSums } from '../quality/metrics.js';
-import { weightReaders } from '../quantize/index.js';
+import { weightReaders, type Quantized } from '../quantize/index.js';
 import type { Dataset } from '../runtime/dataset-types.js';
 import type { Feeds, Runtime } from '../runtime/types.js';
 import type { Attempt } from './attempt.js';
@@ -28,6 +29,8 @@ export interface LayerRequest {
   /** As it was written and will be read back. */
   result: Model;
   weights: readonly WeightPlan[];
+  /** Values the result holds divided by scales; they are compared multiplied by them again. */
+  scaled: Quantized['scaled'];
   /** Inputs to compare on: so many samples, or as many as the model takes at a time. */
   feeds: (samples: number) => Promise<Feeds>;
   dims: Record<string, number>;
@@ -62,7 +65,8 @@ export async function measureLayers(request: LayerRequest): Promise<LayerDamage[
   for (const group of inGroups(layers)) {
     const values = group.map(({ value }) => value);
     request.signal?.throwIfAborted();
-    addAll(sums, await answersOf(runtime, original, values, feeds), await answersOf(runtime, result, values, feeds));
+    const exact = await answersOf(runtime, original, values, feeds);
+    addAll(sums, exact, await answersOf(runtime, result, values, feeds, request.scaled));
   }
   return layers.flatMap(({ node, operator, value, weights, dtype }) => {
     const signal = sums.get(value)!;
@@ -77,7 +81,7 @@ const totalBytes = (layers: readonly Layer[]): number => layers.reduce((sum, { b
  */
 export async function withLayers(
   { model, inputs, runtime, signal }: Pick<FitRequest, 'model' | 'inputs' | 'runtime' | 'signal'>,
-  { quality, plan, folder, files }: Attempt,
+  { quality, plan, folder, files, scaled }: Attempt,
   dims: Record<string, number>,
   heldOut: Dataset | null,
 ): Promise<Quality | null> {
@@ -87,6 +91,7 @@ export async function withLayers(
       original: model,
       result: readModel(path.join(folder, files[0]!.name)),
       weights: plan.weights,
+      scaled,
       feeds: (samples) => feedsForBatch(heldOut, inputs, defaultBindings(model, samples, dims).dims, samples),
       dims,
       runtime,
@@ -152,12 +157,29 @@ function inGroups(layers: readonly Layer[]): Layer[][] {
 const tapName = (value: string): string => `${value}/compared`;
 
 /** Runs a copy that hands out some of its values as float32, and nothing else. */
-async function answersOf(runtime: Runtime, model: Model, values: readonly string[], feeds: Feeds): Promise<Feeds> {
+async function answersOf(
+  runtime: Runtime,
+  model: Model,
+  values: readonly string[],
+  feeds: Feeds,
+  scaled: LayerRequest['scaled'] = new Map(),
+): Promise<Feeds> {
   const copy = cloneModel(model);
   copy.graph.outputs = values.map((value) => ({ name: tapName(value), dataType: DataType.FLOAT, dims: null }));
   for (const value of values) {
     const name = tapName(value);
-    copy.graph.nodes.push(makeNode('Cast', [value], [name], { to: intAttribute(DataType.FLOAT) }, { name }));
+    const scales = scaled.get(value);
+    const cast = scales === undefined ? name : `${name}/scaled`;
+    copy.graph.nodes.push(makeNode('Cast', [value], [cast], { to: intAttribute(DataType.FLOAT) }, { name: cast }));
+    if (scales === undefined) continue;
+    const { factors, behind } = scales;
+    const tensor = float32Tensor(
+      `${name}/scales`,
+      [factors.length, ...new Array<number>(behind).fill(1)],
+      Float32Array.from(factors),
+    );
+    copy.graph.initializers.set(tensor.name, tensor);
+    copy.graph.nodes.push(makeNode('Mul', [cast, tensor.name], [name], {}, { name }));
   }
   const folder = mkdtempSync(path.join(os.tmpdir(), 'snug-layers-'));
   try {

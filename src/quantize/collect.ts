@@ -23,7 +23,7 @@ export interface CollectOptions {
   workDirectory: string;
   /** Provider that runs the calibration; default cpu. */
   provider?: Provider;
-  /** Samples used at most; default 128. */
+  /** Samples used at most, or as many as the model takes at a time; default 128. */
   samples?: number;
   /** Values of the named dimensions, where the data set does not fix them (unused by feeds that are complete). */
   dims?: Record<string, number>;
@@ -62,7 +62,7 @@ export async function collectRanges(
   beforeQuantizing(clone);
   const calibration = new Calibration(clone, options);
   if (calibration.observed.length === 0) return new Map<string, ActivationRange>();
-  const total = Math.min(options.samples ?? 128, dataset.samples);
+  const total = Math.min(Math.max(options.samples ?? 128, dataset.fixedBatch ?? 0), dataset.samples);
   if (total === 0) throw new SnugError('E_DATA_SHAPE', `The data set ${dataset.name} holds no samples.`);
   addStatistics(clone, calibration.observed);
   const file = path.join(options.workDirectory, `calibration-${randomUUID()}.onnx`);
@@ -100,7 +100,7 @@ async function passOver(
   options: CollectOptions,
 ): Promise<void> {
   const fixed = dataset.fixedBatch ?? null;
-  const wanted = first ? Math.min(total, firstSamples) : total;
+  const wanted = first ? Math.min(total, Math.max(firstSamples, fixed ?? 0)) : total;
   let batch = fixed ?? 1;
   for (let done = 0; done < wanted;) {
     options.signal?.throwIfAborted();

@@ -42,8 +42,11 @@ export function decodeWeight(original: Model, quantized: Model, weight: string):
 /** The MatMulNBits that stands for a node: its bias may have been taken in, or be added after it. */
 function blockNodeOf(original: Graph, node: Node, index: GraphIndex): Node | null {
   const output = node.outputs[0]!;
-  const following = indexGraph(original).consumers.get(output) ?? [];
-  for (const name of [output, ...following.map((reader) => reader.node.outputs[0]!)]) {
+  // Any other reader (a BatchNormalization, say) may have been folded in: then the weight is not the original's.
+  const added = (indexGraph(original).consumers.get(output) ?? []).filter(
+    ({ node: reader, input }) => reader.opType === 'Add' && original.initializers.has(reader.inputs[1 - input]!),
+  );
+  for (const name of [output, ...added.map((reader) => reader.node.outputs[0]!)]) {
     const producer = index.producer.get(name);
     if (producer?.opType === 'MatMulNBits') return producer;
     const before = producer?.opType === 'Add' ? index.producer.get(producer.inputs[0]!) : undefined;

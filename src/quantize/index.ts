@@ -2,7 +2,7 @@ export { collectRanges, type CollectOptions } from './collect.js';
 export { estimateSqnr } from './damage.js';
 export type { Magnitudes } from './float16-islands.js';
 export { collectMagnitudes } from './magnitudes.js';
-export { quantizeModel, type QuantizedWeight, type QuantizeOptions } from './quantize.js';
+export { quantizeModel, type Quantized, type QuantizedWeight, type QuantizeOptions } from './quantize.js';
 export { refineWeights, type RefinedWeight, type RefineOptions } from './refine.js';
 export type { ActivationRange, ActivationRanges } from './ranges.js';
 export { quantizableWeights, type WeightInfo, type WeightOption } from './weights.js';

@@ -16,7 +16,7 @@ import { valueTypes } from './value-types.js';
 export interface MagnitudeOptions {
   /** Folder for the temporary model; it must exist. The model is removed again. */
   workDirectory: string;
-  /** Samples used at most; default 8. */
+  /** Samples used at most, or as many as the model takes at a time; default 8. */
   samples?: number;
   signal?: AbortSignal;
 }
@@ -51,7 +51,8 @@ export async function collectMagnitudes(
     const session = await runtime.open(spec);
     try {
       const count = dataset.fixedBatch ?? 1;
-      for (let start = 0; start + count <= Math.min(options.samples ?? 8, dataset.samples); start += count) {
+      const total = Math.min(Math.max(options.samples ?? 8, count), dataset.samples);
+      for (let start = 0; start + count <= total; start += count) {
         options.signal?.throwIfAborted();
         const seen = await session.run(
           await dataset.feeds(start, count),

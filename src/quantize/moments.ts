@@ -37,7 +37,7 @@ export interface ActivationMoments extends Moments {
 export interface MomentOptions {
   /** Folder for temporary models; it must exist. */
   workDirectory: string;
-  /** Samples used at most; default 128. */
+  /** Samples used at most, or as many as the model takes at a time; default 128. */
   samples?: number;
   signal?: AbortSignal;
 }
@@ -131,8 +131,8 @@ async function sum(
     rows: 0,
     samples: 0,
   }));
-  const total = Math.min(samples, dataset.samples);
   const fixed = dataset.fixedBatch ?? null;
+  const total = Math.min(Math.max(samples, fixed ?? 0), dataset.samples);
   let batch = fixed ?? 1;
   for (let done = 0; done < total;) {
     signal?.throwIfAborted();

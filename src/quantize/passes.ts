@@ -2,7 +2,7 @@ import { freshName } from '../onnx/graph.js';
 import type { Model } from '../onnx/model.js';
 import { foldBatchNormalization } from './batch-norm.js';
 import { planEncoding } from './plan.js';
-import { applyScales } from './scalable.js';
+import { applyScales, type AppliedScales } from './scalable.js';
 import { collectSites, hoistConstants, type WeightSite, type WeightUse } from './sites.js';
 
 /** A weight that can have static int8 form, and the uses that can. */
@@ -33,13 +33,14 @@ export function staticSites(model: Model, only?: ReadonlySet<string>): StaticSit
 /**
  * Scales channels as calibration found best ({@link applyScales}), in place.
  * @param only as in the calibration, so that the same constants take the scales.
+ * @returns values that are now divided by their scales under the same name.
  */
 export function scaleChannels(
   model: Model,
   scales: ReadonlyMap<string, Float64Array>,
   only?: ReadonlySet<string>,
-): void {
-  if (scales.size === 0) return;
+): ReadonlyMap<string, AppliedScales> {
+  if (scales.size === 0) return new Map();
   const sites = staticSites(model, only).map(({ site }) => site);
-  applyScales(model.graph, sites, scales, (base) => freshName(model.graph, base));
+  return applyScales(model.graph, sites, scales, (base) => freshName(model.graph, base));
 }

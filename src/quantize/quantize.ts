@@ -14,6 +14,7 @@ import { beforeQuantizing, scaleChannels } from './passes.js';
 import { planEncoding, type EncodingPlan } from './plan.js';
 import type { ActivationRanges } from './ranges.js';
 import type { RefinedWeight } from './refine.js';
+import type { AppliedScales } from './scalable.js';
 import { collectSites, hoistConstants, type WeightSite, type WeightUse } from './sites.js';
 import { applyStatic } from './static.js';
 import { fallbacks, type Encoding } from './truth.js';
@@ -49,6 +50,14 @@ export interface QuantizedWeight {
   reason?: string;
 }
 
+/** A quantized model. */
+export interface Quantized {
+  model: Model;
+  weights: QuantizedWeight[];
+  /** Values that have their name but not their numbers from the original: they are divided by these scales. */
+  scaled: ReadonlyMap<string, AppliedScales>;
+}
+
 /**
  * A new model with weights in the number formats asked for. Nothing is quantized yet: the new tensors compute
  * their bytes when a writer asks, one weight at a time. What a weight cannot have on the provider falls back to
@@ -61,7 +70,7 @@ export function quantizeModel(
   model: Model,
   assignment: ReadonlyMap<string, Dtype | WeightFormat>,
   options: QuantizeOptions,
-): { model: Model; weights: QuantizedWeight[] } {
+): Quantized {
   const formatOf = (name: string): WeightFormat => {
     const asked = assignment.get(name) ?? 'fp32';
     const format = typeof asked === 'string' ? { dtype: asked } : asked;
@@ -79,7 +88,7 @@ export function quantizeModel(
   }
   if ([...assignment.keys()].some((name) => formatOf(name).dtype !== 'fp32')) beforeQuantizing(clone);
   const calibrated = [...assignment.keys()].filter((name) => formatOf(name).dtype === 'int8-static');
-  scaleChannels(clone, options.ranges?.scales ?? new Map<string, Float64Array>(), new Set(calibrated));
+  const scaled = scaleChannels(clone, options.ranges?.scales ?? new Map<string, Float64Array>(), new Set(calibrated));
   const sites = collectSites(clone);
   const editor = new Editor(clone, options.provider, options.ranges ?? null, options.refined);
   const weights: QuantizedWeight[] = [];
@@ -125,7 +134,7 @@ export function quantizeModel(
   }
   removeDeadNodesAndInitializers(clone.graph);
   options.onProgress?.(sites.length, sites.length);
-  return { model: clone, weights };
+  return { model: clone, weights, scaled };
 }
 
 function requireBlockSize(blockSize: number | undefined): void {

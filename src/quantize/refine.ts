@@ -26,7 +26,7 @@ export interface RefineOptions {
   blockSize?: number;
   /** Folder for temporary models; it must exist. */
   workDirectory: string;
-  /** Samples used at most; default 128. */
+  /** Samples used at most, or as many as the model takes at a time; default 128. */
   samples?: number;
   signal?: AbortSignal;
   onProgress?: (done: number, total: number, item?: string) => void;

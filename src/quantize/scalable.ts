@@ -27,6 +27,14 @@ export interface Scalable {
   clip: number | null;
 }
 
+/** What the values of an activation were divided by. */
+export interface AppliedScales {
+  /** One for each channel. */
+  factors: Float64Array;
+  /** Dimensions behind that of the channels. */
+  behind: number;
+}
+
 /** Operators that carry a positive factor of a channel through unchanged. */
 const homogeneous = new Set([
   'Relu',
@@ -199,8 +207,9 @@ export function applyScales(
   sites: readonly WeightSite[],
   scales: ReadonlyMap<string, Float64Array>,
   rename: (base: string) => string,
-): void {
-  for (const { value, absorbers, readers } of findScalable(graph, sites)) {
+): Map<string, AppliedScales> {
+  const applied = new Map<string, AppliedScales>();
+  for (const { value, values, absorbers, readers } of findScalable(graph, sites)) {
     const factors = scales.get(value);
     if (factors === undefined) continue;
     const inverse = factors.map((scale) => 1 / scale);
@@ -217,7 +226,10 @@ export function applyScales(
       }
     }
     for (const { site, use } of readers) replaceTensor(graph, sites, scaledInputs(site.tensor, use, factors));
+    const { use, site } = readers[0]!;
+    for (const name of values) applied.set(name, { factors, behind: dimsBehind(use, site.tensor) });
   }
+  return applied;
 }
 
 /** Puts a scaled weight where it was; sites must see it, too. */

@@ -6,8 +6,10 @@ import { openData, openModel } from '../../../src/app/open.js';
 import { bundledSamples } from '../../../src/app/samples.js';
 import type { Dtype } from '../../../src/contract/types.js';
 import { measureLayers } from '../../../src/fit/layer-damage.js';
-import { quantizeModel } from '../../../src/quantize/index.js';
+import { collectRanges, quantizeModel } from '../../../src/quantize/index.js';
 import { createRuntime } from '../../../src/runtime/client.js';
+import { buildModel, directRuntime, listDataset, node, weight } from '../quantize/build.js';
+import { gaussian } from '../quantize/numbers.js';
 
 const [sample] = bundledSamples();
 const { model, inputs } = openModel(sample.modelPath);
@@ -31,6 +33,7 @@ async function layers(dtypeOf: (weight: number) => Dtype): Promise<Awaited<Retur
       original: model,
       result: result.model,
       weights: result.weights.map((weight) => ({ ...weight, dims: [] })),
+      scaled: result.scaled,
       feeds: (samples) => dataset.feeds(0, samples),
       dims: {},
       runtime,
@@ -62,5 +65,40 @@ describe('measureLayers', () => {
     expect(first.map(({ dtype }) => dtype)).toEqual(['int4', 'int8']);
     const [alone] = await layers((at) => (at === 2 ? 'int8' : 'fp32'));
     expect(first[1]!.sqnrDb).toBeLessThan(alone!.sqnrDb - 3);
+  });
+
+  it('compares values that were scaled for 8 bits as they were', async () => {
+    // Channels of very different size, which calibration evens out.
+    const uneven = gaussian(32 * 32, 1).map((x, i) => x * 10 ** -((i % 32) / 8));
+    const block = buildModel({
+      inputs: { x: ['n', 32] },
+      outputs: ['y'],
+      nodes: [node('MatMul', ['x', 'first'], 'a'), node('Relu', ['a'], 'h'), node('MatMul', ['h', 'second'], 'y')],
+      weights: [
+        weight('first', [32, 32], uneven),
+        weight(
+          'second',
+          [32, 32],
+          gaussian(32 * 32, 2).map((x, i) => x * 10 ** (Math.floor(i / 32) / 8)),
+        ),
+      ],
+    });
+    const feeds = { x: { dims: [8, 32], data: gaussian(8 * 32, 3) } };
+    const dataset = listDataset([feeds]);
+    const ranges = await collectRanges(directRuntime(), block, dataset, { workDirectory: folder });
+    const formats = new Map(['first', 'second'].map((name) => [name, 'int8-static' as const]));
+    const result = quantizeModel(block, formats, { provider: 'cpu', ranges });
+    expect([...result.scaled.keys()]).toContain('a');
+    const measured = await measureLayers({
+      original: block,
+      result: result.model,
+      weights: result.weights.map((each) => ({ ...each, dims: [] })),
+      scaled: result.scaled,
+      feeds: () => dataset.feeds(0, 1),
+      dims: {},
+      runtime: directRuntime(),
+    });
+    expect(measured.map(({ value }) => value)).toEqual(['a', 'y']);
+    for (const { sqnrDb } of measured) expect(sqnrDb).toBeGreaterThan(20);
   });
 });
