@@ -99,6 +99,10 @@ const sentences: [RegExp, Words][] = [
     () => '按虚构的输入重新拟合没有帮助，因此没有采用。',
   ],
   [
+    /^Nothing was trained after pruning: there are too few samples to train on some and judge by others, or the model takes a fixed number at a time\.$/u,
+    () => '剪枝后没有训练：样本太少，无法一部分用来训练、另一部分用来评判，或者模型每次只接受固定数量的样本。',
+  ],
+  [
     /^The model did not take made-up inputs, so nothing was refitted\.$/u,
     () => '模型不接受虚构的输入，因此没有重新拟合。',
   ],

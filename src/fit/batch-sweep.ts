@@ -1,3 +1,4 @@
+import { SnugError } from '../contract/errors.js';
 import type { BatchKnee, BatchSweep, Throughput, ThroughputPoint } from '../contract/throughput.js';
 import type { PlanView, Provider, SessionLevers } from '../contract/types.js';
 import { prepareEstimate } from '../memory/estimate.js';
@@ -32,7 +33,7 @@ export interface SweepRequest {
 /**
  * Runs a model at doubling batch sizes, each in a fresh process, and reads speed and peak memory back. Ends where the
  * memory does, where a run would take long, and where two larger batches in a row were no faster.
- * @throws SnugError of the first run; a later one that fails only ends the sweep
+ * @throws SnugError of the first run, and `E_CANCELLED`; a later run that fails only ends the sweep
  */
 export async function sweepBatches(request: SweepRequest): Promise<BatchSweep> {
   const { model, modelPath, inputs, dataset, runtime, provider, dims, limitBytes, onSweep } = request;
@@ -65,7 +66,7 @@ export async function sweepBatches(request: SweepRequest): Promise<BatchSweep> {
         estimatedBytes: estimate.peakBytes,
       });
     } catch (error) {
-      if (points.length === 0) throw error;
+      if (points.length === 0 || SnugError.from(error).code === 'E_CANCELLED') throw error;
       break;
     }
     onSweep(sweep('measuring'));

@@ -12,7 +12,13 @@ import { attempt } from './attempt.js';
 import type { Candidate } from '../contract/types.js';
 import { adviseMeasuring, measuredWidths } from './measured-widths.js';
 import type { Allocation } from './prune-candidate.js';
-import { recoveredLabel, shareForRecovery, worthRecovering, type RecoveryOptions } from './recover-candidate.js';
+import {
+  notShared,
+  recoveredLabel,
+  shareForRecovery,
+  worthRecovering,
+  type RecoveryOptions,
+} from './recover-candidate.js';
 import { feedsForBatch, Reference, splitDataset } from './reference.js';
 import { Sensitivity } from './sensitivity.js';
 import { anyMix, Planner } from './solve.js';
@@ -234,7 +240,10 @@ export async function fitModel(request: FitRequest): Promise<FitReport> {
       } else if (typeof advice !== 'string') reasons.push({ kind: 'note', text: advice.tooLong });
       const pruned = best as Attempt | null;
       const { recovery } = request;
-      if (pruned && recovery && worthRecovering(pruned, recovery) && shareForRecovery(context.calibration)) {
+      const recovers = pruned !== null && recovery !== undefined && worthRecovering(pruned, recovery);
+      const shares = shareForRecovery(context.calibration) !== null;
+      if (recovers && !shares && recovery.mode === 'always') reasons.push({ kind: 'note', text: notShared });
+      if (recovers && shares) {
         signal?.throwIfAborted();
         const allocation = pruned === uniform ? 'uniform' : 'measured';
         await run({ ...pruned.candidate, id: `${pruned.candidate.id}+recovered` }, allocation, recovery);

@@ -22,6 +22,10 @@ export interface RecoveryOptions {
 /** How a recovered candidate is named. */
 export const recoveredLabel = 'trained on samples after pruning';
 
+/** Why nothing was trained where that was asked for. */
+export const notShared =
+  'Nothing was trained after pruning: there are too few samples to train on some and judge by others, or the model takes a fixed number at a time.';
+
 /** Seconds after which no further training begins. */
 const mostSeconds = { auto: 120, always: 600 };
 

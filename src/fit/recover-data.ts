@@ -7,6 +7,7 @@ import { NpyArray, openSource } from '../runtime/npy.js';
 import { NpyWriter } from '../runtime/npy-writer.js';
 import type { Feeds, Runtime } from '../runtime/types.js';
 import { trainingLevers } from '../train/train.js';
+import { datasetWindow, maxSamples } from './reference.js';
 
 /** Values of one place in a network for every sample, kept on disk. */
 export interface KeptValues {
@@ -15,6 +16,29 @@ export interface KeptValues {
   rows: NpyArray;
   file: string;
 }
+
+/** Samples trained on, at most: they are held in memory with their changed copies, and each is seen many times. */
+const mostTrained = { samples: 1024, bytes: 256e6 };
+
+/** The first samples of each part, as many as training has memory and use for; the rest of a large data set stays on disk. */
+export async function windowForTraining({
+  dataset,
+  heldOut,
+}: {
+  dataset: Dataset;
+  heldOut: Dataset;
+}): Promise<{ dataset: Dataset; heldOut: Dataset }> {
+  const bytes = bytesOf(await dataset.feeds(0, 1));
+  const samples = Math.min(dataset.samples, mostTrained.samples, Math.max(1, Math.floor(mostTrained.bytes / bytes)));
+  return {
+    dataset: datasetWindow(dataset, 0, samples),
+    heldOut: datasetWindow(heldOut, 0, Math.min(heldOut.samples, maxSamples)),
+  };
+}
+
+/** Bytes of values a model is fed. */
+export const bytesOf = (feeds: Feeds): number =>
+  Object.values(feeds).reduce((sum, { data }) => sum + data.byteLength, 0);
 
 /** Samples in one run of a part. */
 const runBatch = 16;

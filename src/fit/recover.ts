@@ -12,7 +12,7 @@ import { SampleSource } from '../train/samples.js';
 import { train, type TrainOutcome, type Targets } from '../train/train.js';
 import { trainableWeights, type TrainableWeight } from '../train/trainable.js';
 import { Reference } from './reference.js';
-import { dropValues, keepValues, withValues, type KeptValues } from './recover-data.js';
+import { dropValues, keepValues, windowForTraining, withValues, type KeptValues } from './recover-data.js';
 import { trainingMemory } from './training-memory.js';
 import { withVariants } from './variants.js';
 
@@ -71,13 +71,15 @@ const targetName = 'recover/target';
  * @throws SnugError E_NOT_SUPPORTED where no gradient leads; whatever stops a run
  */
 export async function recoverModel(request: RecoverRequest): Promise<RecoverOutcome> {
-  const { inputDims } = await SampleSource.open(request.dataset);
-  return new Recovery(request, inputDims).run();
+  const { dataset, heldOut } = await windowForTraining(request);
+  const { inputDims } = await SampleSource.open(dataset);
+  return new Recovery({ ...request, dataset, heldOut }, inputDims).run();
 }
 
 class Recovery {
   readonly #request: RecoverRequest;
   readonly #original: Model;
+  readonly #inputDims: InputDims;
   #held: number[] = [];
   readonly #started = performance.now();
   /** The changed model as it is trained, and the same as a person will have it. */
@@ -90,6 +92,7 @@ class Recovery {
   constructor(request: RecoverRequest, inputDims: InputDims) {
     this.#request = request;
     const { output } = request;
+    this.#inputDims = inputDims;
     this.#original = forwardGraph(request.original, { inputDims, output });
     this.#student = forwardGraph(request.changed, { inputDims, output });
     this.#result = request.changed;
@@ -132,6 +135,7 @@ class Recovery {
     return withVariants({
       dataset,
       last: heldOut,
+      inputDims: this.#inputDims,
       copies,
       modelPath,
       output,
@@ -153,6 +157,7 @@ class Recovery {
     let from: ValueInfo | null = null;
     try {
       for (const [at, { to, weights }] of steps.entries()) {
+        if (!this.#hasTime()) break;
         this.#tell(at, steps.length, to.name);
         const fedOriginal = withValues(dataset, originalIn ? [originalIn] : []);
         const target = await keep(partBetween(this.#original, from, to), fedOriginal, targetName);

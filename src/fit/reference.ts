@@ -6,7 +6,8 @@ import type { Feeds, Runtime, RuntimeValue, SessionSpec } from '../runtime/types
 
 /** Reference outputs kept in memory are bounded: comparing needs no more than this. */
 const maxReferenceBytes = 128e6;
-const maxSamples = 256;
+/** Samples answers are compared on, at most. */
+export const maxSamples = 256;
 
 interface ReferenceBatch {
   feeds: Feeds;
@@ -17,7 +18,7 @@ interface ReferenceBatch {
 }
 
 /** A window of a data set: calibration and checking use different samples of the same file. */
-function datasetWindow(dataset: Dataset, start: number, samples: number): Dataset {
+export function datasetWindow(dataset: Dataset, start: number, samples: number): Dataset {
   return {
     name: dataset.name,
     samples,

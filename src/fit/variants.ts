@@ -1,12 +1,17 @@
 import type { Dataset } from '../runtime/dataset-types.js';
 import type { Feeds, Runtime, RuntimeTensor } from '../runtime/types.js';
+import type { InputDims } from '../train/forward.js';
 import { trainingLevers } from '../train/train.js';
 import { mixSeed, randomNumbers } from '../train/random.js';
+import { isPerSample } from '../train/samples.js';
+import { bytesOf } from './recover-data.js';
 
 export interface VariantRequest {
   dataset: Dataset;
   /** Samples to add behind the copies as they are. */
   last: Dataset;
+  /** Tells inputs that count samples from those all samples share. */
+  inputDims: InputDims;
   copies: number;
   /** The model that will answer them, and its output. */
   modelPath: string;
@@ -28,10 +33,10 @@ const mostReplaced = 0.3;
 /**
  * A data set with changed copies behind its samples: a teacher can answer any input, and few samples are learned by
  * heart. Numbers are mixed, two samples each by a random share; token ids are drawn anew, some in each copy, from what
- * the model itself expects at that place.
+ * the model itself expects at that place. The samples of `dataset` are read into memory.
  */
 export async function withVariants(request: VariantRequest): Promise<Dataset> {
-  const { dataset, last, copies, seed } = request;
+  const { dataset, last, inputDims, copies, seed } = request;
   const random = randomNumbers(mixSeed(seed, 17));
   const added: Feeds[] = [];
   let latest: Feeds[] = [];
@@ -60,13 +65,11 @@ export async function withVariants(request: VariantRequest): Promise<Dataset> {
       const parts = first > 0 ? [await dataset.feeds(start, first)] : [];
       for (let at = start + first; at < end - final; at++) parts.push(added[at - dataset.samples]!);
       if (final > 0) parts.push(await last.feeds(end - final - behind, final));
-      return join(parts, count);
+      return join(parts, count, inputDims);
     },
     close: () => dataset.close(),
   };
 }
-
-const bytesOf = (feeds: Feeds): number => Object.values(feeds).reduce((sum, { data }) => sum + data.byteLength, 0);
 
 function mixNumbers(feeds: Feeds, other: Feeds, share: number): Feeds {
   return Object.fromEntries(
@@ -86,7 +89,7 @@ function tokenInput(feeds: Feeds): string | null {
 
 /** Puts, at random places, a token that the model draws from what comes before. */
 async function redraw(
-  { runtime, modelPath, output, signal }: VariantRequest,
+  { runtime, modelPath, output, inputDims, signal }: VariantRequest,
   feeds: readonly Feeds[],
   ids: string,
   random: () => number,
@@ -97,7 +100,7 @@ async function redraw(
     for (let start = 0; start < feeds.length; start += runBatch) {
       signal?.throwIfAborted();
       const part = feeds.slice(start, start + runBatch);
-      const { data, dims } = (await session.run(join(part, part.length), [output]))[output]!;
+      const { data, dims } = (await session.run(join(part, part.length, inputDims), [output]))[output]!;
       const classes = dims.at(-1) ?? 1;
       part.forEach((one, row) => {
         const tokens = (one[ids]!.data as BigInt64Array).slice();
@@ -130,17 +133,19 @@ function draw(logits: Float32Array, offset: number, classes: number, point: numb
 }
 
 /** Samples one behind the other; what does not count samples is taken from the first. */
-function join(parts: readonly Feeds[], count: number): Feeds {
+function join(parts: readonly Feeds[], count: number, inputDims: InputDims): Feeds {
   const [first] = parts;
   if (!first || parts.length === 1) return first ?? {};
   return Object.fromEntries(
     Object.entries(first).map(([name, tensor]) => [
       name,
-      joinRows(
-        parts.map((part) => part[name]!),
-        tensor,
-        count,
-      ),
+      isPerSample(inputDims, name)
+        ? joinRows(
+            parts.map((part) => part[name]!),
+            tensor,
+            count,
+          )
+        : tensor,
     ]),
   );
 }

@@ -58,7 +58,8 @@ function mapFeeds(feeds: Feeds, map: (name: string, tensor: RuntimeTensor) => Ru
   return Object.fromEntries(Object.entries(feeds).map(([name, tensor]) => [name, map(name, tensor)]));
 }
 
-const isPerSample = (inputDims: InputDims, name: string): boolean => inputDims[name]?.[0] === 'batch';
+/** Whether the first axis of an input counts samples. */
+export const isPerSample = (inputDims: InputDims, name: string): boolean => inputDims[name]?.[0] === 'batch';
 
 function emptyLike(data: RuntimeArray, length: number): RuntimeArray {
   const Kind = data.constructor as new (length: number) => RuntimeArray;

@@ -52,6 +52,11 @@ describe('outputs', () => {
     expect((await snug(prune)).stderr).toContain('E_SAME_FILE');
     const report = ['fit', model, '-o', path.join(folder, 'o.onnx'), '--budget', '1MB', '--report', model, '--force'];
     expect((await snug([...report, '--provider', 'cpu'])).stderr).toContain('E_SAME_FILE');
+    const labels = path.join(folder, 'labels.npy');
+    writeNpy(labels, [8]);
+    const labelled = ['fit', model, '-o', path.join(folder, 'o.onnx'), '--calibrate', data, '--labels', labels];
+    const onLabels = await snug([...labelled, '--report', labels, '--force', '--budget', '1MB', '--provider', 'cpu']);
+    expect(onLabels.stderr).toContain('E_SAME_FILE');
     expect(readFileSync(data).equals(before)).toBe(true);
   });
 
@@ -68,6 +73,13 @@ describe('outputs', () => {
     expect(result.after.weightBytes).toBeLessThan(0.6 * result.before.weightBytes);
     expect(result.damage?.byRatio.length).toBeGreaterThan(0);
     expect(readdirSync(folder)).toContain('pruned.onnx');
+  });
+
+  it('trains on samples only where there are some', async () => {
+    const { code, stderr } = await snug(['fit', path.join(folder, 'model.onnx'), '--recover', '--budget', '40kB']);
+    expect(code).toBe(2);
+    expect(stderr).toContain('--calibrate');
+    expect(readdirSync(folder)).toEqual(['model.onnx']);
   });
 
   it('says that a folder is no file', async () => {

@@ -66,7 +66,12 @@ export async function runFit(context: CommandContext, target: string, options: F
       action: 'Give the samples with --calibrate.',
     });
   }
-  const inputPaths = options.calibrate ? [opened.path, options.calibrate] : [opened.path];
+  if (options.recover === true && !options.calibrate) {
+    throw new SnugError('E_USAGE', '--recover trains on samples, and there are none.', {
+      action: 'Give the samples with --calibrate.',
+    });
+  }
+  const inputPaths = [opened.path, options.calibrate, options.labels].filter((file) => file !== undefined);
   checkOutput(outputPath, inputPaths, options.force ?? false);
   if (options.report) checkOutput(options.report, [...inputPaths, outputPath], options.force ?? false);
   const budgetBytes = options.budget ? parseBytes(options.budget) : await defaultBudget(runtime, provider);

@@ -108,6 +108,21 @@ describe('recovery after pruning', () => {
     expect(blocks.after.klNats!).toBeLessThan(blocks.before.klNats!);
   });
 
+  it('runs no block once its time is over', async () => {
+    const told: string[] = [];
+    const original = residualModel();
+    const { model: pruned } = await pruneModel(original, { ratio: 0.5, method: 'magnitude' });
+    const result = await recoverModel({
+      ...{ original, changed: pruned, output: 'y', runtime, folder, memoryBytes: 1e9 },
+      dataset: samples(40),
+      heldOut: samples(10),
+      seconds: 0,
+      onProgress: ({ item }) => told.push(item ?? ''),
+    });
+    expect(result).toMatchObject({ blocks: 0, whole: false });
+    expect(told).toEqual([]);
+  });
+
   it('leaves a model alone that lost nothing', async () => {
     const original = residualModel();
     const result = await recoverModel({

@@ -2,6 +2,7 @@ import path from 'node:path';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { openModel } from '../../../src/app/open.js';
+import { SnugError } from '../../../src/contract/errors.js';
 import type { BatchSweep } from '../../../src/contract/throughput.js';
 import type { Measurement } from '../../../src/contract/types.js';
 import { kneeOf, kneeShare, sweepBatches } from '../../../src/fit/batch-sweep.js';
@@ -47,14 +48,14 @@ describe('the sweep', () => {
   const opened = openModel(path.resolve('src/app/samples/digits-mlp.onnx'));
 
   /** Sweeps with a runtime that tells what `latency` says, and notes what it was asked to run. */
-  async function sweep(latency: (batch: number) => number, limitBytes = Infinity) {
+  async function sweep(latency: (batch: number) => number, limitBytes = Infinity, failure = new Error('no memory')) {
     const ran: number[] = [];
     const told: BatchSweep[] = [];
     const runtime = {
       measure: (_spec, feeds, { batch }): Promise<Measurement> => {
         ran.push(Object.values(feeds)[0]?.dims[0] ?? 0);
         const latencyMs = latency(batch);
-        if (latencyMs < 0) return Promise.reject(new Error('no memory'));
+        if (latencyMs < 0) return Promise.reject(failure);
         return Promise.resolve({
           latencyMs,
           samplesPerSecond: (batch / latencyMs) * 1000,
@@ -89,5 +90,10 @@ describe('the sweep', () => {
     const failed = await sweep((batch) => (batch > 2 ? -1 : 1));
     expect(failed.done).toMatchObject({ state: 'done', total: 2 });
     await expect(sweep(() => -1)).rejects.toThrow('no memory');
+  });
+
+  it('stopped in the middle, gives no result', async () => {
+    const stopped = new SnugError('E_CANCELLED', 'Stopped.');
+    await expect(sweep((batch) => (batch > 2 ? -1 : 1), Infinity, stopped)).rejects.toBe(stopped);
   });
 });
