@@ -78,6 +78,7 @@ export async function runArticle(folder: string, runtime: Runtime & TrainingRunt
       opened: model,
       outputPath: file('trained.onnx'),
       dataset,
+      dataPath: file('train.npy'),
       labels: file('train-labels.npy'),
       teacher: null,
       settings,

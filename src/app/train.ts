@@ -3,7 +3,7 @@ import path from 'node:path';
 import { SnugError } from '../contract/errors.js';
 import type { Provider } from '../contract/types.js';
 import { trainingMemory, type TrainingMemory } from '../fit/training-memory.js';
-import { checkOutput, originalFiles, Workspace } from '../fit/workspace.js';
+import { checkOutput, checkpointFile, originalFiles, Workspace } from '../fit/workspace.js';
 import { DataType, type Model } from '../onnx/model.js';
 import { writeModelInSteps } from '../onnx/write.js';
 import { castArray } from '../runtime/arrays.js';
@@ -21,6 +21,8 @@ export interface TrainFileRequest {
   opened: OpenedModel;
   outputPath: string;
   dataset: Dataset;
+  /** Where the samples lie: never written over. */
+  dataPath: string;
   /** `.npy` with one label (or target) for each sample; none for `distill` and for text. */
   labels: string | null;
   /** Model to learn from (`distill`); the model itself when left out. */
@@ -50,17 +52,15 @@ export interface TrainFileResult extends Omit<TrainOutcome, 'values'> {
   output: { path: string; fileBytes: number };
 }
 
-export const checkpointFile = (outputPath: string): string => `${outputPath}.checkpoint`;
-
 /**
  * `snug train`: trains a copy of a model and writes the best weights found. The state lies beside the output while
  * it runs, so that a killed training goes on with `resume`; it is removed at the end.
  * @throws SnugError of reading, training and writing; E_NOTHING_FITS when one sample is above the budget
  */
 export async function trainFile(request: TrainFileRequest): Promise<TrainFileResult> {
-  const { opened, outputPath, dataset, overwrite, signal } = request;
+  const { outputPath, dataset, overwrite, signal } = request;
   const started = performance.now();
-  checkOutput(outputPath, [...originalFiles(opened.model), ...(request.labels ? [request.labels] : [])], overwrite);
+  checkOutput(outputPath, inputFiles(request), overwrite);
   const source = await SampleSource.open(dataset);
   const targets = await openTargets(request);
   const { prepared, memory, fits } = chooseMicroBatch(request, source.inputDims, teacherOf(targets));
@@ -106,6 +106,13 @@ export async function trainFile(request: TrainFileRequest): Promise<TrainFileRes
     workspace.remove();
   }
 }
+
+const inputFiles = ({ opened, dataPath, labels, teacher }: TrainFileRequest): string[] => [
+  ...originalFiles(opened.model),
+  dataPath,
+  ...(labels === null ? [] : [labels]),
+  ...(teacher === null ? [] : originalFiles(openModel(teacher).model)),
+];
 
 const elements = (dims: readonly number[]): number => dims.reduce((a, b) => a * b, 1);
 
@@ -156,7 +163,7 @@ export async function nextTokenInput({ model }: OpenedModel, dataset: Dataset): 
 
 async function openTargets({ labels, teacher, opened, settings, dataset }: TrainFileRequest): Promise<Targets> {
   const { loss } = settings;
-  if (loss.kind === 'distill' || (loss.kind === 'mse' && teacher !== null)) {
+  if (loss.kind === 'distill' || (loss.kind === 'mse' && labels === null && teacher !== null)) {
     const model = teacher === null ? opened : openModel(teacher);
     const output = settings.output ?? model.summary.outputs[0]?.name ?? '';
     return { kind: 'teacher', modelPath: model.path, output };

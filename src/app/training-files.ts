@@ -59,7 +59,8 @@ export class TrainingFiles {
     }
     const { dataset, source } = await this.#open(files.data, dims);
     const settings = settingsOf(choices);
-    const teaches = choices.loss === 'distill' || (choices.loss === 'mse' && files.teacher !== null);
+    const { loss } = choices;
+    const teaches = loss === 'distill' || (loss === 'mse' && files.labels === null && files.teacher !== null);
     const teacher = teaches ? (files.teacher === null ? this.opened : this.#teachBy(files.teacher)).model : undefined;
     const { prepared, memory, fits } = chooseMicroBatch(
       { opened: this.opened, settings, microBatch: null, budgetBytes, provider },

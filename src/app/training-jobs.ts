@@ -9,11 +9,10 @@ import type {
   TrainingSetup,
 } from '../contract/training.js';
 import type { JobEvent, Provider } from '../contract/types.js';
-import { freeOutputName, sweepWork } from '../fit/workspace.js';
+import { checkpointFile, freeOutputName, sweepWork } from '../fit/workspace.js';
 import type { EngineClient, EngineListeners } from './engine-client.js';
 import type { HeldModel } from './open-models.js';
 import type { Trace } from './trace.js';
-import { checkpointFile } from './train.js';
 import type { TrainingPaths } from './training-files.js';
 import type { TrainingNews, TrainingRun } from './training-run.js';
 import { stampOf, type TrainingStore, type UnfinishedTraining } from './training-store.js';
@@ -106,9 +105,11 @@ export class TrainingJobs {
     return this.#run({ ...own, choices, provider, dims, budgetBytes, microBatch: null, resume: false });
   }
 
-  /** @throws SnugError E_NOT_FOUND when no training of this model was interrupted */
+  /** @throws SnugError E_NOT_FOUND when no training of this model was interrupted; E_USAGE while one runs */
   async resume(model: HeldModel): Promise<{ jobId: string }> {
-    const { outputPath, files, choices, provider, dims, microBatch } = await this.#unfinished(model);
+    const unfinished = await this.#unfinished(model);
+    const { outputPath, files, choices, provider, dims, microBatch } = unfinished;
+    await this.options.store.add(unfinished);
     const own = { path: model.path, files, outputPath };
     return this.#run({ ...own, choices, provider, dims, budgetBytes: null, microBatch, resume: true });
   }
@@ -119,12 +120,22 @@ export class TrainingJobs {
   }
 
   async #unfinished(model: HeldModel): Promise<UnfinishedTraining> {
+    this.#refuseSecond();
     const unfinished = await this.options.store.of(model.path);
     if (unfinished) return unfinished.training;
     throw new SnugError('E_NOT_FOUND', 'No training of this model was interrupted.', { action: 'Start a training.' });
   }
 
+  /** Two trainings would share the memory each was planned to have alone, and what the first one saves. */
+  #refuseSecond(): void {
+    if (!this.running) return;
+    throw new SnugError('E_USAGE', 'Another training is running.', {
+      action: 'Wait until it ends, or quit Snug: it can go on afterwards from what it last saved.',
+    });
+  }
+
   async #run(run: TrainingRun): Promise<{ jobId: string }> {
+    this.#refuseSecond();
     const { startEngine, emit, store, trace: startTrace } = this.options;
     const jobId = randomUUID();
     let remembered: Promise<void> | null = null;
@@ -144,12 +155,14 @@ export class TrainingJobs {
           const highest = trace.samples.reduce((most, { usedBytes }) => Math.max(most, usedBytes), 0);
           const memory = { ...report.memory, highestBytes: trace.samples.length > 0 ? highest : null };
           await remembered;
-          if (report.ended !== 'stopped') await store.remove(run.outputPath);
+          await (report.ended === 'stopped' ? store.release(run.outputPath) : store.remove(run.outputPath));
           job.report = { ...report, memory };
           job.over = true;
           emit({ jobId, kind: 'trained', report: job.report });
         },
-        (error: unknown) => {
+        async (error: unknown) => {
+          await remembered;
+          await store.release(run.outputPath);
           job.over = true;
           emit({ jobId, kind: 'failed', error: SnugError.from(error).toReport(), bestSoFar: null });
         },

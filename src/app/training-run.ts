@@ -61,6 +61,7 @@ export async function runTraining(
       opened,
       outputPath: run.outputPath,
       dataset,
+      dataPath: files.data,
       labels: choices.loss === 'distill' ? null : files.labels,
       teacher: choices.loss === 'cross-entropy' ? null : files.teacher,
       settings: settingsOf(choices),

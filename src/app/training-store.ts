@@ -1,11 +1,12 @@
 import { rmSync, statSync } from 'node:fs';
+import { uptime } from 'node:os';
 import path from 'node:path';
 import * as v from 'valibot';
 import { providers } from '../contract/types.js';
 import { trainingChoices } from '../contract/validate.js';
+import { checkpointFile, isAlive } from '../fit/workspace.js';
 import { bestFile } from '../train/train.js';
 import { readOwnFile, withLock, writeAtomically } from './door/whole-file.js';
-import { checkpointFile } from './train.js';
 
 const kept = 20;
 
@@ -22,6 +23,8 @@ const entrySchema = v.object({
   choices: trainingChoices,
   microBatch: v.pipe(v.number(), v.integer(), v.minValue(1)),
   totalSteps: whole,
+  /** The program that trains it, and when that began (milliseconds since the epoch); left out when none does. */
+  runner: v.optional(v.object({ pid: whole, since: v.number() })),
 });
 const fileSchema = v.object({ version: v.literal(1), trainings: v.array(entrySchema) });
 
@@ -32,6 +35,12 @@ export type UnfinishedTraining = v.InferOutput<typeof entrySchema>;
 export function stampOf(file: string): Pick<UnfinishedTraining, 'modelBytes' | 'modelChangedAt'> | null {
   const found = statSync(file, { throwIfNoEntry: false });
   return found ? { modelBytes: found.size, modelChangedAt: found.mtimeMs } : null;
+}
+
+/** Whether another program trains it right now. After a restart of the computer the ids of processes mean others. */
+function runsElsewhere({ runner }: UnfinishedTraining): boolean {
+  if (runner === undefined || runner.pid === process.pid) return false;
+  return runner.since > Date.now() - uptime() * 1000 && isAlive(runner.pid);
 }
 
 /** Remembers unfinished trainings, over starts of the app when it has a folder. Holds paths: it stays on this computer. */
@@ -53,22 +62,39 @@ export class TrainingStore {
     return content?.trainings ?? [];
   }
 
-  /** The newest one of a model whose checkpoint is still there, and when that was written. */
+  /** The newest one of a model that no other program trains and whose checkpoint is still there; when that was written. */
   async of(modelPath: string): Promise<{ training: UnfinishedTraining; savedAt: number } | null> {
     const stamp = stampOf(modelPath);
-    for (const training of await this.#entries) {
+    for (const training of await this.#newest()) {
       const same =
         training.modelPath === modelPath &&
         training.modelBytes === stamp?.modelBytes &&
         training.modelChangedAt === stamp.modelChangedAt;
       const checkpoint = statSync(checkpointFile(training.outputPath), { throwIfNoEntry: false });
-      if (same && checkpoint) return { training, savedAt: checkpoint.mtimeMs };
+      if (same && checkpoint && !runsElsewhere(training)) return { training, savedAt: checkpoint.mtimeMs };
     }
     return null;
   }
 
+  /** Other programs write the file too. */
+  #newest(): Promise<UnfinishedTraining[]> {
+    this.#entries = this.#entries.then((known) => (this.#file !== null && this.#replaceable ? this.#read() : known));
+    return this.#entries;
+  }
+
+  /** Remembers a training as one that this program runs, until it is released. */
   async add(training: UnfinishedTraining): Promise<void> {
-    await this.#change((entries) => [training, ...entries.filter((each) => each.outputPath !== training.outputPath)]);
+    const own = { ...training, runner: { pid: process.pid, since: Date.now() } };
+    await this.#change((entries) => [own, ...entries.filter((each) => each.outputPath !== training.outputPath)]);
+  }
+
+  /** Nobody trains it any more: whoever opens its model may go on with it. */
+  async release(outputPath: string): Promise<void> {
+    await this.#change((entries) =>
+      entries.map(({ runner, ...each }) =>
+        runner === undefined || each.outputPath === outputPath ? each : { ...each, runner },
+      ),
+    );
   }
 
   async remove(outputPath: string): Promise<void> {

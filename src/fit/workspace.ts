@@ -15,7 +15,8 @@ import type { Model } from '../onnx/model.js';
 
 const prefix = '.snug-work-';
 
-function isAlive(pid: number): boolean {
+/** Whether a process of this id runs. */
+export function isAlive(pid: number): boolean {
   try {
     process.kill(pid, 0);
     return true;
@@ -165,10 +166,16 @@ export function sweepWork(parent: string): void {
   }
 }
 
-/** `name.snug.onnx` (or what was done in place of `snug`) in a folder, with a number when that is taken. */
+/** Where the state of a training lies that writes this output, until it ends by itself. */
+export const checkpointFile = (outputPath: string): string => `${outputPath}.checkpoint`;
+
+/**
+ * `name.snug.onnx` (or what was done in place of `snug`) in a folder, with a number when that is taken: by a file, or
+ * by a training that was interrupted and can go on.
+ */
 export function freeOutputName(directory: string, name: string, done: 'snug' | 'trained' = 'snug'): string {
   for (let n = 1; ; n++) {
     const file = path.join(directory, `${name}.${done}${n > 1 ? `-${n}` : ''}.onnx`);
-    if (!existsSync(file)) return file;
+    if (!existsSync(file) && !existsSync(checkpointFile(file))) return file;
   }
 }

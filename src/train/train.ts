@@ -162,6 +162,8 @@ class Trainer {
   /** Evaluates the weights it starts with: whatever comes has to be better than they are. */
   async #begin(session: TrainingSession): Promise<void> {
     const before = await this.#evaluate(session);
+    // Saved first: what is told of the best weights has to be true of the file, wherever a training is stopped.
+    await session.save(bestFile(this.#request.checkpoint), '', false);
     this.#progress = {
       settings: this.#fingerprint,
       step: 0,
@@ -173,7 +175,6 @@ class Trainer {
       steps: [],
       evaluations: [{ step: 0, ...before }],
     };
-    await session.save(bestFile(this.#request.checkpoint), '', false);
     await this.#save(session);
   }
 
@@ -184,10 +185,10 @@ class Trainer {
     progress.evaluations.push({ step: progress.step, ...quality });
     progress.epochsWithoutBetter += 1;
     if (quality.loss < progress.best.loss || Number.isNaN(progress.best.loss)) {
+      await session.save(bestFile(this.#request.checkpoint), '', false);
       progress.best = quality;
       progress.bestStep = progress.step;
       progress.epochsWithoutBetter = 0;
-      await session.save(bestFile(this.#request.checkpoint), '', false);
     }
     await this.#save(session);
     this.#tell();

@@ -95,6 +95,25 @@ describe('snug train', () => {
     expect([none.code, none.stderr]).toEqual([2, expect.stringContaining('w1')]);
     const same = await snug(['train', model, data, labels, '-o', model, '--force', '-q']);
     expect(same.stderr).toContain('E_SAME_FILE');
+    const both = await snug([
+      ...['train', model, data, labels, '-o', output('x.onnx'), '--loss', 'mse', '--teacher', model, '-q'],
+    ]);
+    expect([both.code, both.stderr]).toEqual([2, expect.stringContaining('not with both')]);
     expect(existsSync(output('x.onnx'))).toBe(false);
+  });
+
+  it('replaces none of its inputs, whatever is asked', async () => {
+    const teacher = output('teacher.onnx');
+    writeModel(smallModel(), teacher);
+    for (const [input, rest] of [
+      [data, [labels]],
+      [labels, [labels]],
+      [teacher, ['--loss', 'distill', '--teacher', teacher]],
+    ] as const) {
+      const before = readFileSync(input);
+      const { stderr } = await snug(['train', model, data, ...rest, '-o', input, '--steps', '1', '--force', '-q']);
+      expect(stderr).toContain('E_SAME_FILE');
+      expect(readFileSync(input)).toEqual(before);
+    }
   });
 });

@@ -133,12 +133,18 @@ export function addTrain(program: Command): void {
             action: 'Give either --lora or --from-scratch.',
           });
         }
+        if (options.loss === 'mse' && labels !== undefined && options.teacher !== undefined) {
+          throw new SnugError('E_USAGE', 'The loss "mse" compares with targets or with a teacher, not with both.', {
+            action: 'Leave out the file of targets, or --teacher.',
+          });
+        }
         const dataset = await openData(data, opened, dims);
         try {
           const result = await trainFile({
             opened,
             outputPath: options.out,
             dataset,
+            dataPath: data,
             labels: labels ?? null,
             teacher: options.teacher ?? null,
             settings,

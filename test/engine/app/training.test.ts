@@ -110,6 +110,8 @@ describe('training through the engine service', () => {
     const { modelId, request } = await open();
     const { jobId } = await service.startTraining(request({ epochs: 20_000 }), folder);
     await told('training');
+    await expect(service.startTraining(request({}), folder)).rejects.toMatchObject({ code: 'E_USAGE' });
+    await expect(service.discardTraining(modelId)).rejects.toMatchObject({ code: 'E_USAGE' });
     expect((await told('memory')).sample.usedBytes).toBeGreaterThan(0);
     await service.stopTraining(jobId);
     const { report } = await told('trained');

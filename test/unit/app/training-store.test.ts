@@ -1,5 +1,7 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { tmpdir, uptime } from 'node:os';
 import path from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { stampOf, TrainingStore, type UnfinishedTraining } from '../../../src/app/training-store.js';
@@ -34,8 +36,8 @@ it('knows a training after a restart, and what another program began meanwhile',
   const there = new TrainingStore(folder);
   await Promise.all([here.add(one), there.add(other)]);
   const later = new TrainingStore(folder);
-  expect((await later.of(one.modelPath))?.training).toEqual(one);
-  expect((await later.of(other.modelPath))?.training).toEqual(other);
+  expect((await later.of(one.modelPath))?.training).toMatchObject(one);
+  expect((await later.of(other.modelPath))?.training).toMatchObject(other);
 });
 
 it('forgets a training whose model changed or whose checkpoint is gone', async () => {
@@ -54,8 +56,31 @@ it('goes on in memory where nothing can be written, and puts a damaged file asid
   const training = begun('one');
   const lost = new TrainingStore(path.join(training.modelPath, 'no folder'));
   await lost.add(training);
-  expect((await lost.of(training.modelPath))?.training).toEqual(training);
+  expect((await lost.of(training.modelPath))?.training).toMatchObject(training);
   writeFileSync(path.join(folder, 'trainings.json'), '{"version":1,"trainings":[{"modelPath":1}]}');
   expect(await new TrainingStore(folder).of(training.modelPath)).toBeNull();
   expect(readdirSync(folder)).toContain('trainings.json.bad');
+});
+
+it('hides what another program trains until that ends, or lets go of it', async () => {
+  const elsewhere = spawn(process.execPath, ['-e', 'setInterval(() => {}, 1000)']);
+  const [one, other, old] = [begun('one'), begun('other'), begun('old')];
+  const runner = { pid: elsewhere.pid ?? 0, since: Date.now() };
+  const trainings = [
+    { ...one, runner },
+    { ...other, runner },
+    // Before the computer was started the last time, this was another program.
+    { ...old, runner: { ...runner, since: Date.now() - (uptime() + 60) * 1000 } },
+  ];
+  const file = path.join(folder, 'trainings.json');
+  const store = new TrainingStore(folder);
+  writeFileSync(file, JSON.stringify({ version: 1, trainings }));
+  expect(await store.of(one.modelPath)).toBeNull();
+  expect((await store.of(old.modelPath))?.training).toMatchObject(old);
+  await new TrainingStore(folder).release(one.outputPath);
+  expect((await store.of(one.modelPath))?.training).toEqual(one);
+  expect(await store.of(other.modelPath)).toBeNull();
+  elsewhere.kill();
+  await once(elsewhere, 'exit');
+  expect((await store.of(other.modelPath))?.training).toMatchObject(other);
 });

@@ -89,4 +89,9 @@ describe('Workspace', () => {
     writeFileSync(path.join(folder, 'model.snug.onnx'), '');
     expect(path.basename(freeOutputName(folder, 'model'))).toBe('model.snug-2.onnx');
   });
+
+  it('leaves the name of an interrupted training to it', () => {
+    writeFileSync(path.join(folder, 'model.trained.onnx.checkpoint'), 'state');
+    expect(path.basename(freeOutputName(folder, 'model', 'trained'))).toBe('model.trained-2.onnx');
+  });
 });
