@@ -178,6 +178,7 @@ export async function quantizeFile(
           workDirectory: workspace.directory,
           signal: request.signal,
           onProgress: progress,
+          onTooLarge: (weight, reason) => reasons.set(weight, reasons.get(weight) ?? reason),
         })
       : undefined;
     const quantized = quantizeModel(opened.model, dtypes, {

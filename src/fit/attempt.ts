@@ -127,6 +127,7 @@ export async function buildCandidate(
         workDirectory: folder,
         ...(signal ? { signal } : {}),
         onProgress: quantizing,
+        onTooLarge: (weight, reason) => reasons.set(weight, reasons.get(weight) ?? reason),
       })
     : undefined;
   const quantized = quantizeModel(model, formats, {

@@ -5,7 +5,7 @@ import { SnugError } from '../contract/errors.js';
 import type { Provider } from '../contract/types.js';
 import { cloneModel } from '../onnx/graph.js';
 import type { Model } from '../onnx/model.js';
-import { writeModel } from '../onnx/write.js';
+import { writeModelInSteps } from '../onnx/write.js';
 import type { Dataset } from '../runtime/dataset-types.js';
 import type { Runtime } from '../runtime/types.js';
 import { calibratedRange, expectedError, type Calibrator } from './calibrators.js';
@@ -68,7 +68,10 @@ export async function collectRanges(
   const file = path.join(options.workDirectory, `calibration-${randomUUID()}.onnx`);
   try {
     // Weights beside the model are mapped, not copied.
-    writeModel(clone, file, { externalData: 'always' });
+    await writeModelInSteps(clone, file, {
+      externalData: 'always',
+      onProgress: () => options.signal?.throwIfAborted(),
+    });
     const session = await runtime.open({
       modelPath: file,
       provider: options.provider ?? 'cpu',

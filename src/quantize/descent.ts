@@ -29,6 +29,9 @@ export const defaultDescent: DescentOptions = { passes: 3, damping: 0.01 };
 /** Floats of working rows held at once. */
 const panelFloats = 2 ** 24;
 
+/** Milliseconds of work between two turns of others, about. */
+const betweenTurnsMs = 50;
+
 /** Columns go by in groups, so that the rows of the moments they touch stay in the second-level cache. */
 const groupColumns = 32;
 
@@ -41,13 +44,17 @@ const groupColumns = 32;
  * taken, and g follows. The first pass starts from the float weights, so that each code makes up for the rounding
  * of those before it. Before the last pass each block's scale is fitted again: with codes p in the block,
  * `δs = −pᵀg / pᵀHp`. Every step lowers the loss; no matrix is inverted.
+ *
+ * A large matrix takes minutes: timers, messages and signals get a turn in between.
+ * @throws the reason of `signal` when it is aborted.
  */
-export function descend(
+export async function descend(
   matrix: WeightMatrix,
   format: BlockFormat,
   moments: Moments,
   options: DescentOptions = defaultDescent,
-): BlockMatrix {
+  signal?: AbortSignal,
+): Promise<BlockMatrix> {
   const { rows, columns } = matrix;
   const { bits, blockSize } = format;
   const blocks = blocksPerRow(columns, blockSize);
@@ -68,12 +75,14 @@ export function descend(
   const search = new BlockSearch(bits, blockSize, format.zeroPoints, format.halfScales);
   const importance = Float32Array.from(diagonal);
   const gradients = columns * stride;
+  const turns = new Turns(signal);
   for (let first = 0; first < rows; first += panelRows) {
     const count = Math.min(panelRows, rows - first);
     const current = readRows(matrix, first, count);
     const scales = new Float32Array(count * blocks);
     const zeros = new Float32Array(count * blocks);
     for (let row = 0; row < count; row++) {
+      if (turns.due()) await turns.pass();
       for (let block = 0; block < blocks; block++) {
         const start = block * blockSize;
         search.run(current, row * columns + start, Math.min(blockSize, columns - start), importance, start);
@@ -85,12 +94,35 @@ export function descend(
     const panel = { rows: count, columns, stride, blocks, blockSize, current, scales, zeros };
     const work = { values, axpy, gradients, inverse, largest: 2 ** bits - 1, half: format.halfScales === true };
     for (let pass = 0; pass <= options.passes; pass++) {
-      if (pass === options.passes && pass > 0) refitScales(panel, work);
-      roundPass(panel, work);
+      for (let block = 0; block < blocks && pass === options.passes && pass > 0; block++) {
+        if (turns.due()) await turns.pass();
+        refitScales(panel, work, block);
+      }
+      for (let start = 0; start < columns; start += groupColumns) {
+        if (turns.due()) await turns.pass();
+        roundColumns(panel, work, start, Math.min(columns, start + groupColumns));
+      }
     }
     store(result, panel, first, search.codes);
   }
   return result;
+}
+
+/** When the other work of the process gets a turn. */
+class Turns {
+  private last = performance.now();
+
+  constructor(private readonly signal: AbortSignal | undefined) {}
+
+  due(): boolean {
+    return performance.now() - this.last > betweenTurnsMs;
+  }
+
+  async pass(): Promise<void> {
+    await new Promise((resolve) => setImmediate(resolve));
+    this.signal?.throwIfAborted();
+    this.last = performance.now();
+  }
 }
 
 interface Panel {
@@ -136,65 +168,65 @@ function loadMoments(to: Float32Array, { columns, values }: Moments, stride: num
 /** Adding and subtracting 1.5 · 2⁵² rounds a double to the nearest integer, ties to even. */
 const roundingMagic = 6755399441055744;
 
-function roundPass(panel: Panel, { values, axpy, gradients, inverse, largest }: Work): void {
+function roundColumns(
+  panel: Panel,
+  { values, axpy, gradients, inverse, largest }: Work,
+  start: number,
+  end: number,
+): void {
   const { rows, columns, stride, blocks, blockSize, current, scales, zeros } = panel;
-  for (let start = 0; start < columns; start += groupColumns) {
-    const end = Math.min(columns, start + groupColumns);
-    for (let row = 0; row < rows; row++) {
-      const g = gradients + row * stride;
-      for (let k = start; k < end; k++) {
-        const block = row * blocks + Math.floor(k / blockSize);
-        const scale = scales[block]!;
-        if (scale === 0) continue;
-        const zero = zeros[block]!;
-        const at = row * columns + k;
-        const before = current[at]!;
-        const wanted = (before - values[g + k]! * inverse[k]!) / scale;
-        let p = wanted + roundingMagic - roundingMagic;
-        p = p < -zero ? -zero : p > largest - zero ? largest - zero : p;
-        const after = Math.fround(p * scale);
-        if (after === before) continue;
-        current[at] = after;
-        axpy(g * 4, k * stride * 4, stride, after - before);
-      }
+  for (let row = 0; row < rows; row++) {
+    const g = gradients + row * stride;
+    for (let k = start; k < end; k++) {
+      const block = row * blocks + Math.floor(k / blockSize);
+      const scale = scales[block]!;
+      if (scale === 0) continue;
+      const zero = zeros[block]!;
+      const at = row * columns + k;
+      const before = current[at]!;
+      const wanted = (before - values[g + k]! * inverse[k]!) / scale;
+      let p = wanted + roundingMagic - roundingMagic;
+      p = p < -zero ? -zero : p > largest - zero ? largest - zero : p;
+      const after = Math.fround(p * scale);
+      if (after === before) continue;
+      current[at] = after;
+      axpy(g * 4, k * stride * 4, stride, after - before);
     }
   }
 }
 
-function refitScales(panel: Panel, { values, axpy, gradients, half }: Work): void {
+function refitScales(panel: Panel, { values, axpy, gradients, half }: Work, block: number): void {
   const { rows, columns, stride, blocks, blockSize, current, scales } = panel;
-  for (let block = 0; block < blocks; block++) {
-    const start = block * blockSize;
-    const end = Math.min(columns, start + blockSize);
-    for (let row = 0; row < rows; row++) {
-      const g = gradients + row * stride;
-      const scale = scales[row * blocks + block]!;
-      if (scale === 0) continue;
-      const base = row * columns;
-      let slope = 0;
-      let curvature = 0;
-      for (let i = start; i < end; i++) {
-        const p = current[base + i]!;
-        if (p === 0) continue;
-        slope += p * values[g + i]!;
-        const h = i * stride;
-        let sum = 0;
-        for (let j = start; j < end; j++) sum += current[base + j]! * values[h + j]!;
-        curvature += p * sum;
-      }
-      if (!(curvature > 0)) continue;
-      // ŵ = s·p, so a relative change of the scale is the same relative change of the values.
-      const wanted = scale * (1 - slope / curvature);
-      const fitted = half ? roundToHalf(wanted) : Math.fround(wanted);
-      if (!(fitted / scale > 0.5 && fitted / scale < 2)) continue;
-      scales[row * blocks + block] = fitted;
-      for (let i = start; i < end; i++) {
-        const before = current[base + i]!;
-        if (before === 0) continue;
-        const after = Math.fround(Math.round(before / scale) * fitted);
-        current[base + i] = after;
-        axpy(g * 4, i * stride * 4, stride, after - before);
-      }
+  const start = block * blockSize;
+  const end = Math.min(columns, start + blockSize);
+  for (let row = 0; row < rows; row++) {
+    const g = gradients + row * stride;
+    const scale = scales[row * blocks + block]!;
+    if (scale === 0) continue;
+    const base = row * columns;
+    let slope = 0;
+    let curvature = 0;
+    for (let i = start; i < end; i++) {
+      const p = current[base + i]!;
+      if (p === 0) continue;
+      slope += p * values[g + i]!;
+      const h = i * stride;
+      let sum = 0;
+      for (let j = start; j < end; j++) sum += current[base + j]! * values[h + j]!;
+      curvature += p * sum;
+    }
+    if (!(curvature > 0)) continue;
+    // ŵ = s·p, so a relative change of the scale is the same relative change of the values.
+    const wanted = scale * (1 - slope / curvature);
+    const fitted = half ? roundToHalf(wanted) : Math.fround(wanted);
+    if (!(fitted / scale > 0.5 && fitted / scale < 2)) continue;
+    scales[row * blocks + block] = fitted;
+    for (let i = start; i < end; i++) {
+      const before = current[base + i]!;
+      if (before === 0) continue;
+      const after = Math.fround(Math.round(before / scale) * fitted);
+      current[base + i] = after;
+      axpy(g * 4, i * stride * 4, stride, after - before);
     }
   }
 }

@@ -5,7 +5,7 @@ import { SnugError } from '../contract/errors.js';
 import { cloneModel, constantValue, indexGraph, intAttribute, makeNode } from '../onnx/graph.js';
 import { DataType, type Attribute, type Model, type Tensor } from '../onnx/model.js';
 import { elementCount, float32Tensor, int64Tensor } from '../onnx/tensor.js';
-import { writeModel } from '../onnx/write.js';
+import { writeModelInSteps } from '../onnx/write.js';
 import type { Dataset } from '../runtime/dataset-types.js';
 import type { Runtime } from '../runtime/types.js';
 import type { Magnitudes } from './float16-islands.js';
@@ -46,7 +46,10 @@ export async function collectMagnitudes(
   const file = path.join(options.workDirectory, `magnitudes-${randomUUID()}.onnx`);
   const observed = addExtremes(clone);
   try {
-    writeModel(clone, file, { externalData: 'always' });
+    await writeModelInSteps(clone, file, {
+      externalData: 'always',
+      onProgress: () => options.signal?.throwIfAborted(),
+    });
     const spec = { modelPath: file, provider: 'cpu', graphOptimization: 'basic', lean: true } as const;
     const session = await runtime.open(spec);
     try {

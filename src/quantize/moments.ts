@@ -11,7 +11,7 @@ import {
 } from '../onnx/graph.js';
 import { DataType, type Attribute, type Model, type Node } from '../onnx/model.js';
 import { int64Tensor } from '../onnx/tensor.js';
-import { writeModel } from '../onnx/write.js';
+import { writeModelInSteps } from '../onnx/write.js';
 import type { Dataset } from '../runtime/dataset-types.js';
 import type { Runtime, RuntimeSession } from '../runtime/types.js';
 import type { Moments } from './descent.js';
@@ -63,7 +63,7 @@ export async function collectMoments(
   try {
     const tapped = tapModel(model, activations);
     const inputs = new Set(tapped.graph.inputs.map((input) => input.name));
-    writeModel(tapped, file);
+    await writeModelInSteps(tapped, file, { onProgress: () => options.signal?.throwIfAborted() });
     const session = await runtime.open({ modelPath: file, provider: 'cpu' });
     try {
       return await sum(session, inputs, dataset, activations, options);

@@ -4,7 +4,7 @@ import type { Model } from '../onnx/model.js';
 import type { Dataset } from '../runtime/dataset-types.js';
 import type { Runtime } from '../runtime/types.js';
 import { dequantizeRow, type BlockFormat, type BlockMatrix } from './block-matrix.js';
-import { descend } from './descent.js';
+import { defaultDescent, descend } from './descent.js';
 import { biasOf } from './matmul-nbits.js';
 import { readRows, type WeightMatrix } from './matrix.js';
 import { collectMoments, readsTransposed, type ActivationMoments, type TappedActivation } from './moments.js';
@@ -30,12 +30,18 @@ export interface RefineOptions {
   samples?: number;
   signal?: AbortSignal;
   onProgress?: (done: number, total: number, item?: string) => void;
+  /** Told of every weight that is too large to look at samples for. */
+  onTooLarge?: (weight: string, reason: string) => void;
 }
 
 /** Wider inputs keep the search without samples: their moments alone would take more than 64 MB. */
 const widestColumns = 4096;
-/** Bytes of moments collected in one go. */
+/** Multiplications of one pass over a weight, rows · columns²: more would take it a minute or longer. */
+const mostMultiplications = 2 ** 35;
+/** Bytes of moments collected in one go, at least. */
 const momentBytes = 64 * 2 ** 20;
+/** A large model takes more in one go: each go writes the model anew, and its session holds all weights anyway. */
+const momentShare = 1 / 16;
 
 interface Task {
   site: WeightSite;
@@ -49,7 +55,7 @@ interface Task {
 /**
  * Chooses codes and scales of 4-bit weights by what their operators compute on samples ({@link descend}), and how
  * their biases make up for the mean of the rounding error. Weights it says nothing about (other formats, bodies of If
- * and Loop, inputs wider than 4096) are left to the search without samples. Codes are kept in memory; the moments of
+ * and Loop, inputs wider than 4096, very large ones) are left to the search without samples. Codes are kept in memory; the moments of
  * a few activations at a time.
  * @param assignment as for quantizeModel; pass the result to it as `refined`.
  * @throws SnugError of the runtime and of the data set.
@@ -66,7 +72,8 @@ export async function refineWeights(
   const tasks = collectSites(clone).flatMap((site) => taskFor(clone, site, assignment.get(site.name), options));
   const refined = new Map<string, RefinedWeight>();
   let done = 0;
-  for (const group of groups(tasks)) {
+  const weightBytes = [...clone.graph.initializers.values()].reduce((sum, { data }) => sum + data.byteLength, 0);
+  for (const group of groups(tasks, Math.max(momentBytes, weightBytes * momentShare))) {
     const activations = [
       ...new Map(group.flatMap((task) => task.activations).map((tap) => [keyOf(tap), tap])).values(),
     ];
@@ -75,9 +82,7 @@ export async function refineWeights(
     for (const task of group) {
       options.signal?.throwIfAborted();
       options.onProgress?.(done++, tasks.length, task.site.name);
-      // Gives the process's messages (cancel among them) a turn between two weights.
-      await new Promise((resolve) => setImmediate(resolve));
-      refined.set(task.site.name, refine(task, byKey));
+      refined.set(task.site.name, await refine(task, byKey, options.signal));
     }
   }
   options.onProgress?.(tasks.length, tasks.length);
@@ -90,7 +95,7 @@ function taskFor(
   model: Model,
   site: WeightSite,
   asked: Dtype | WeightFormat | undefined,
-  { provider, blockSize }: RefineOptions,
+  { provider, blockSize, onTooLarge }: RefineOptions,
 ): Task[] {
   if (asked === undefined) return [];
   const format = {
@@ -104,7 +109,7 @@ function taskFor(
   const [first] = uses;
   if (first === undefined || uses.some((use) => use.graph !== model.graph)) return [];
   const matrix = matrixOf(site, first);
-  if (matrix.columns > widestColumns || uses.some((use) => matrixOf(site, use).order !== matrix.order)) return [];
+  if (uses.some((use) => matrixOf(site, use).order !== matrix.order)) return [];
   const activations = uses.map((use) => ({
     name: use.node.inputs[0]!,
     columns: matrix.columns,
@@ -112,19 +117,24 @@ function taskFor(
   }));
   // A constant activation is no input to learn from.
   if (activations.some(({ name }) => model.graph.initializers.has(name))) return [];
+  const { rows, columns } = matrix;
+  if (columns > widestColumns || rows * columns ** 2 > mostMultiplications) {
+    onTooLarge?.(site.name, `too large (${rows} × ${columns}) to choose its 4-bit codes on samples`);
+    return [];
+  }
   const hasBias = uses.every((use: WeightUse) => biasOf(model.graph, use, matrix.rows, provider) !== null);
   return [{ site, matrix, format: blockFormatOf(matrix, format, provider), activations, hasBias }];
 }
 
 /** Tasks in order, cut where their moments would take too much memory. */
-function groups(tasks: readonly Task[]): Task[][] {
+function groups(tasks: readonly Task[], mostBytes: number): Task[][] {
   const result: Task[][] = [];
   let known = new Set<string>();
   let bytes = 0;
   for (const task of tasks) {
     const fresh = task.activations.filter((tap) => !known.has(keyOf(tap)));
     const needed = fresh.reduce((sum, { columns }) => sum + columns * columns * 4, 0);
-    if (result.length === 0 || bytes + needed > momentBytes) {
+    if (result.length === 0 || bytes + needed > mostBytes) {
       result.push([]);
       known = new Set();
       bytes = 0;
@@ -138,15 +148,16 @@ function groups(tasks: readonly Task[]): Task[][] {
   return result;
 }
 
-function refine(
+async function refine(
   { matrix, format, activations, hasBias }: Task,
   known: ReadonlyMap<string, ActivationMoments>,
-): RefinedWeight {
+  signal: AbortSignal | undefined,
+): Promise<RefinedWeight> {
   const moments = pooled(
     activations.map((tap) => known.get(keyOf(tap))!),
     hasBias,
   );
-  const result = descend(matrix, format, moments);
+  const result = await descend(matrix, format, moments, defaultDescent, signal);
   return { matrix: result, order: matrix.order, biasShift: hasBias ? meanError(matrix, result, moments.mean) : null };
 }
 

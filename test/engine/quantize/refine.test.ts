@@ -95,4 +95,22 @@ describe('4-bit weights chosen on samples', () => {
     await expect(refined(network(), stop.signal)).rejects.toThrow();
     expect(readdirSync(folder)).toEqual([]);
   });
+
+  it('leave weights alone, and say so, that would take minutes', async () => {
+    const [rows, columns] = [2304, 4096];
+    const model = buildModel({
+      inputs: { x: ['batch', columns] },
+      outputs: ['y'],
+      nodes: [node('MatMul', ['x', 'w'], 'y')],
+      weights: [weight('w', [columns, rows], new Float32Array(rows * columns))],
+    });
+    const told: string[] = [];
+    const result = await refineWeights(directRuntime(), model, dataset(), new Map([['w', 'int4' as const]]), {
+      provider: 'cpu',
+      workDirectory: folder,
+      onTooLarge: (name, reason) => told.push(`${name}: ${reason}`),
+    });
+    expect(result.size).toBe(0);
+    expect(told).toEqual(['w: too large (2304 × 4096) to choose its 4-bit codes on samples']);
+  });
 });

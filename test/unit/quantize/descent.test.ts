@@ -70,7 +70,7 @@ describe('coordinate descent over codes', () => {
 
   it.each([false, true])(
     'loses less than half of what the search alone loses in products (zero points: %s)',
-    (zeros) => {
+    async (zeros) => {
       const [rows, columns] = [24, 144];
       const moments = momentsOf(columns, 600, 3);
       const values = gaussian(rows * columns, 9);
@@ -82,28 +82,28 @@ describe('coordinate descent over codes', () => {
         columns,
         moments,
       );
-      const descended = descend(matrix, int4(zeros), { columns, values: moments });
+      const descended = await descend(matrix, int4(zeros), { columns, values: moments });
       expect(loss(values, dequantizeMatrix(descended), columns, moments)).toBeLessThan(searched / 2);
     },
   );
 
-  it('never loses more from one pass to the next', () => {
+  it('never loses more from one pass to the next', async () => {
     const columns = 64;
     const moments = momentsOf(columns, 200, 4);
     const values = gaussian(8 * columns, 2);
     const matrix = matrixOf(values, 8, columns);
-    const after = (passes: number): number =>
+    const after = async (passes: number): Promise<number> =>
       loss(
         values,
-        dequantizeMatrix(descend(matrix, int4(false), { columns, values: moments }, { passes, damping: 0 })),
+        dequantizeMatrix(await descend(matrix, int4(false), { columns, values: moments }, { passes, damping: 0 })),
         columns,
         moments,
       );
-    expect(after(2)).toBeLessThanOrEqual(after(0) * 1.0001);
-    expect(after(4)).toBeLessThanOrEqual(after(2) * 1.0001);
+    expect(await after(2)).toBeLessThanOrEqual((await after(0)) * 1.0001);
+    expect(await after(4)).toBeLessThanOrEqual((await after(2)) * 1.0001);
   });
 
-  it('gives both storage orders the same codes, with rows that do not divide into blocks', () => {
+  it('gives both storage orders the same codes, with rows that do not divide into blocks', async () => {
     const [rows, columns] = [5, 70];
     const moments = momentsOf(columns, 100, 6);
     const values = gaussian(rows * columns, 7);
@@ -117,14 +117,14 @@ describe('coordinate descent over codes', () => {
       columns,
       order: 'column-major',
     };
-    const upright = descend(matrixOf(values, rows, columns), int4(true, 16), { columns, values: moments });
-    expect(descend(stored, int4(true, 16), { columns, values: moments })).toEqual(upright);
+    const upright = await descend(matrixOf(values, rows, columns), int4(true, 16), { columns, values: moments });
+    expect(await descend(stored, int4(true, 16), { columns, values: moments })).toEqual(upright);
   });
 
-  it('keeps inputs that are never anything but zero, and rows of zeros, finite', () => {
+  it('keeps inputs that are never anything but zero, and rows of zeros, finite', async () => {
     const columns = 32;
     const values = gaussian(2 * columns, 8).fill(0, columns);
-    const result = descend(matrixOf(values, 2, columns), int4(true), {
+    const result = await descend(matrixOf(values, 2, columns), int4(true), {
       columns,
       values: new Float32Array(columns * columns),
     });
@@ -134,5 +134,20 @@ describe('coordinate descent over codes', () => {
     expect(loss(values, back, columns, momentsOf(columns, 50, 1))).toBeLessThan(
       loss(values, back.fill(0), columns, momentsOf(columns, 50, 1)) / 10,
     );
+  });
+
+  it('stops in the middle of a matrix when told to', async () => {
+    const [rows, columns] = [4096, 256];
+    const moments = { columns, values: momentsOf(columns, 20, 3) };
+    const stop = new AbortController();
+    const descent = descend(
+      matrixOf(gaussian(rows * columns, 4), rows, columns),
+      int4(false),
+      moments,
+      undefined,
+      stop.signal,
+    );
+    setImmediate(() => stop.abort());
+    await expect(descent).rejects.toThrow(/abort/i);
   });
 });
