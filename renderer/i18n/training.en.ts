@@ -174,8 +174,9 @@ export const trainingEn = ({ bytes, bytesPair, compact, count, decimal, loss, pe
     bestAt: (step: number, total: number): string => `best after update ${count(step)} of ${count(total)}`,
     points: (change: number): string =>
       Math.abs(change) < 0.0005 ? 'unchanged' : `${change > 0 ? '+' : '−'}${decimal(Math.abs(change) * 100, 1)} points`,
-    memory: 'Peak memory',
-    predicted: (size: number): string => `${bytes(size)} predicted`,
+    memory: 'Most the process held',
+    predicted: (size: number): string =>
+      `${bytes(size)} of it predicted for the training itself; the rest is working room, as of any process`,
     use: 'Plan with this model',
     again: 'Train again',
     report: 'Save as JSON',

@@ -170,8 +170,8 @@ export const trainingZhCN = ({
       Math.abs(change) < 0.0005
         ? '没有变化'
         : `${change > 0 ? '+' : '−'}${decimal(Math.abs(change) * 100, 1)} 个百分点`,
-    memory: '内存峰值',
-    predicted: (size) => `预测 ${bytes(size)}`,
+    memory: '进程最多占用',
+    predicted: (size) => `其中训练本身预测需要 ${bytes(size)}；其余是进程的工作空间`,
     use: '用这个模型规划',
     again: '再训练',
     report: '存为 JSON',

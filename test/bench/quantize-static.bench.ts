@@ -17,7 +17,7 @@ import type { Dataset } from '../../src/runtime/dataset-types.js';
 import type { Feeds } from '../../src/runtime/types.js';
 import { accuracy } from './evaluate.js';
 import { cases, type StaticCase } from './quantize-static/cases.js';
-import { observe, type Observed } from './quantize-static/process-tree.js';
+import { observe, type Observed } from './process-tree.js';
 
 const here = path.dirname(fileURLToPath(import.meta.url));
 const python = process.env.SNUG_PYTHON ?? 'python3';

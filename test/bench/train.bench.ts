@@ -110,6 +110,7 @@ describe.skipIf(!existsSync(models) || !hasTorch())('training against PyTorch (n
       const { graphs } = prepared;
       const feeds = await source.take(Array.from({ length: batch }, (_, i) => i));
       const labels = await labelsOf(feeds, batch);
+      await dataset.close();
       const values = initialValues(prepared);
 
       const archive: Record<string, Uint8Array> = { 'labels.npy': npy('<i8', labels.dims, labels.data) };

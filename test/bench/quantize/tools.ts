@@ -1,7 +1,8 @@
 import { execFileSync, spawn } from 'node:child_process';
-import { readFileSync, readdirSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import { root } from '../../cli/run-snug.js';
+import { processTree } from '../process-tree.js';
 
 /** The program that runs onnxruntime's Python tools. */
 export const python = process.env.SNUG_PYTHON ?? 'python3';
@@ -33,19 +34,6 @@ const field = (pid: number | string, key: string): number => {
   return Number(match?.[1] ?? 0) * 1024;
 };
 
-/** A process and its descendants. */
-function family(pid: number): number[] {
-  try {
-    const tasks = readdirSync(`/proc/${pid}/task`);
-    const children = tasks.flatMap((task) =>
-      readFileSync(`/proc/${pid}/task/${task}/children`, 'utf8').split(' ').filter(Boolean).map(Number),
-    );
-    return [pid, ...children.flatMap(family)];
-  } catch {
-    return []; // Ended in between.
-  }
-}
-
 function resident(pids: readonly number[]): number {
   let sum = 0;
   for (const pid of pids) {
@@ -66,7 +54,7 @@ export async function watch(program: string, args: readonly string[], env: NodeJ
   let peakBytes = linux ? 0 : NaN;
   const look = (): void => {
     try {
-      peakBytes = Math.max(peakBytes, field(child.pid!, 'VmHWM'), resident(family(child.pid!)));
+      peakBytes = Math.max(peakBytes, field(child.pid!, 'VmHWM'), resident(processTree(child.pid!)));
     } catch {
       // Ended in between.
     }

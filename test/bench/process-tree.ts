@@ -10,16 +10,21 @@ export interface Observed {
   stderr: string;
 }
 
-function children(pid: number): number[] {
+/** A process and its descendants; empty when it has ended. Linux only. */
+export function processTree(pid: number): number[] {
   try {
-    const tasks = readdirSync(`/proc/${pid}/task`);
-    const own = tasks.flatMap((task) =>
+    const children = readdirSync(`/proc/${pid}/task`).flatMap((task) =>
       readFileSync(`/proc/${pid}/task/${task}/children`, 'utf8').split(' ').filter(Boolean).map(Number),
     );
-    return own.flatMap((child) => [child, ...children(child)]);
+    return [pid, ...children.flatMap(processTree)];
   } catch {
-    return [];
+    return []; // Ended in between.
   }
+}
+
+/** What a process and its descendants hold together: the sum of their proportional set sizes, in MB. */
+export function heldMegabytes(pid: number): number {
+  return processTree(pid).reduce((sum, each) => sum + megabytes(each), 0);
 }
 
 function megabytes(pid: number): number {
@@ -38,11 +43,7 @@ export function observe(program: string, args: readonly string[], env: NodeJS.Pr
   let stderr = '';
   child.stderr?.setEncoding('utf8').on('data', (text: string) => (stderr += text));
   const timer = setInterval(() => {
-    const pids = [child.pid!, ...children(child.pid!)];
-    peakMegabytes = Math.max(
-      peakMegabytes,
-      pids.reduce((sum, pid) => sum + megabytes(pid), 0),
-    );
+    peakMegabytes = Math.max(peakMegabytes, heldMegabytes(child.pid!));
   }, 40);
   return new Promise((resolve) =>
     child.on('close', (code) => {
