@@ -146,7 +146,9 @@ export async function fitModel(request: FitRequest): Promise<FitReport> {
       ));
 
     const weighing =
-      before && view.proposal?.plan.mix ? await weigh(request, analysis, split?.calibration, dims) : null;
+      before && view.proposal?.plan.mix
+        ? await weigh(request, analysis, split?.calibration, dims, workspace.directory)
+        : null;
     if (weighing instanceof Sensitivity) planner.setSensitivity(weighing);
     else if (weighing !== null) reasons.push({ kind: 'note', text: weighing });
 

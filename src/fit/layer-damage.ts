@@ -1,8 +1,14 @@
 import { mkdtempSync, rmSync } from 'node:fs';
-import os from 'node:os';
 import path from 'node:path';
 import type { Dtype, LayerDamage, Quality, WeightPlan } from '../contract/types.js';
-import { cloneModel, indexGraph, intAttribute, makeNode, nodeLabel } from '../onnx/graph.js';
+import {
+  cloneModel,
+  indexGraph,
+  intAttribute,
+  makeNode,
+  nodeLabel,
+  removeDeadNodesAndInitializers,
+} from '../onnx/graph.js';
 import { DataType, type Model } from '../onnx/model.js';
 import { readModel } from '../onnx/read.js';
 import { defaultBindings, inferShapes } from '../onnx/shape.js';
@@ -35,6 +41,8 @@ export interface LayerRequest {
   feeds: (samples: number) => Promise<Feeds>;
   dims: Record<string, number>;
   runtime: Runtime;
+  /** For temporary models. */
+  folder: string;
   signal?: AbortSignal;
 }
 
@@ -56,7 +64,7 @@ interface Layer {
  * @throws SnugError of writing and of the runtime
  */
 export async function measureLayers(request: LayerRequest): Promise<LayerDamage[]> {
-  const { runtime, original, result } = request;
+  const { original, result } = request;
   let samples = mostSamples;
   while (samples > 1 && totalBytes(layersOf(request, samples)) > groupBytes) samples /= 2;
   const layers = layersOf(request, samples);
@@ -65,8 +73,8 @@ export async function measureLayers(request: LayerRequest): Promise<LayerDamage[
   for (const group of inGroups(layers)) {
     const values = group.map(({ value }) => value);
     request.signal?.throwIfAborted();
-    const exact = await answersOf(runtime, original, values, feeds);
-    addAll(sums, exact, await answersOf(runtime, result, values, feeds, request.scaled));
+    const exact = await answersOf(request, original, values, feeds);
+    addAll(sums, exact, await answersOf(request, result, values, feeds, request.scaled));
   }
   return layers.flatMap(({ node, operator, value, weights, dtype }) => {
     const signal = sums.get(value)!;
@@ -95,6 +103,7 @@ export async function withLayers(
       feeds: (samples) => feedsForBatch(heldOut, inputs, defaultBindings(model, samples, dims).dims, samples),
       dims,
       runtime,
+      folder,
       ...(signal ? { signal } : {}),
     });
     return { ...quality, layers };
@@ -156,9 +165,9 @@ function inGroups(layers: readonly Layer[]): Layer[][] {
 
 const tapName = (value: string): string => `${value}/compared`;
 
-/** Runs a copy that hands out some of its values as float32, and nothing else. */
+/** Runs a copy that hands out some of its values as float32, made of nothing but what leads to them. */
 async function answersOf(
-  runtime: Runtime,
+  { runtime, folder: parent }: LayerRequest,
   model: Model,
   values: readonly string[],
   feeds: Feeds,
@@ -181,7 +190,8 @@ async function answersOf(
     copy.graph.initializers.set(tensor.name, tensor);
     copy.graph.nodes.push(makeNode('Mul', [cast, tensor.name], [name], {}, { name }));
   }
-  const folder = mkdtempSync(path.join(os.tmpdir(), 'snug-layers-'));
+  removeDeadNodesAndInitializers(copy.graph);
+  const folder = mkdtempSync(path.join(parent, 'layers-'));
   try {
     const modelPath = path.join(folder, 'model.onnx');
     await writeModelInSteps(copy, modelPath, {});

@@ -114,6 +114,8 @@ export interface MeasureRequest {
   /** Samples, or made-up inputs. */
   dataset: Dataset;
   runtime: Runtime;
+  /** For a temporary model. */
+  folder: string;
   /** After this, the session once open, no further weight is tried; what was not reached follows from what was. */
   seconds: number;
   /** Most samples to compare answers on; default 64. */
@@ -139,10 +141,14 @@ const shareForFirst = 0.3;
  * @throws SnugError of quantizing and of the runtime; a model whose weights cannot be inputs measures nothing
  */
 export async function measureSensitivity(request: MeasureRequest): Promise<Sensitivity> {
-  const { model, provider, options, dataset, runtime, signal } = request;
+  const { model, provider, options, dataset, runtime, folder, signal } = request;
   const names = [...options].filter(([, list]) => list.some((o) => o.weightNoise > 0)).map(([name]) => name);
   const measured = new Map<string, Map<string, number>>();
-  const probe = await WeightProbe.open({ model, weights: names, dataset, runtime, ...(signal ? { signal } : {}) });
+  const probe = await WeightProbe.open({
+    ...{ model, weights: names, dataset, runtime, folder },
+    ...(signal ? { signal } : {}),
+  });
+  if (probe === null) return new Sensitivity(options);
   try {
     // The first run also settles buffers; the second tells the time.
     await probe.takeSamples(0, 1, 1);

@@ -18,6 +18,7 @@ export const notWeighed =
  * Measures what each format of each weight does to the answers of this request's model: on its calibration samples, on
  * made-up inputs without.
  *
+ * @param folder for a temporary model
  * @returns a sentence instead where the model could not be run that way
  * @throws SnugError when stopped
  */
@@ -26,6 +27,7 @@ export async function weigh(
   analysis: Analysis,
   calibration: Dataset | undefined,
   dims: Record<string, number>,
+  folder: string,
 ): Promise<Sensitivity | string> {
   try {
     return await measureSensitivity({
@@ -34,6 +36,7 @@ export async function weigh(
       options: analysis.sensitivity.options,
       dataset: calibration ?? madeUpDataset(model, inputs, dims),
       runtime,
+      folder,
       seconds: mostSeconds,
       onProgress: (done, total, item) => onProgress?.({ phase: 'planning', done, total, unit: 'runs', item }),
       ...(signal ? { signal } : {}),

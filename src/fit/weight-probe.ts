@@ -1,5 +1,4 @@
 import { mkdtempSync, rmSync } from 'node:fs';
-import os from 'node:os';
 import path from 'node:path';
 import type { Quality } from '../contract/types.js';
 import { cloneModel } from '../onnx/graph.js';
@@ -20,6 +19,8 @@ export interface ProbeRequest {
   weights: readonly string[];
   dataset: Dataset;
   runtime: Runtime;
+  /** For a temporary model. */
+  folder: string;
   signal?: AbortSignal;
 }
 
@@ -38,8 +39,11 @@ export class WeightProbe {
     private readonly folder: string,
   ) {}
 
-  /** @throws SnugError of writing and of the runtime */
-  static async open(request: ProbeRequest): Promise<WeightProbe> {
+  /**
+   * @returns null where none of the weights can be an input, as in float16
+   * @throws SnugError of writing and of the runtime
+   */
+  static async open(request: ProbeRequest): Promise<WeightProbe | null> {
     const model = cloneModel(request.model);
     hoistConstants(model);
     const { graph } = model;
@@ -52,11 +56,13 @@ export class WeightProbe {
       graph.initializers.delete(name);
       graph.inputs.push({ name, dataType: DataType.FLOAT, dims: [...tensor.dims] });
     }
-    const folder = mkdtempSync(path.join(os.tmpdir(), 'snug-probe-'));
+    if (tensors.size === 0) return null;
+    const folder = mkdtempSync(path.join(request.folder, 'probe-'));
+    let session: RuntimeSession | null = null;
     try {
       const modelPath = path.join(folder, 'model.onnx');
       await writeModelInSteps(model, modelPath, {});
-      const session = await request.runtime.open({ modelPath, provider: 'cpu' });
+      session = await request.runtime.open({ modelPath, provider: 'cpu' });
       const probe = new WeightProbe(request, session, tensors, folder);
       for (const name of tensors.keys()) {
         request.signal?.throwIfAborted();
@@ -64,6 +70,8 @@ export class WeightProbe {
       }
       return probe;
     } catch (error) {
+      // What opening failed with is told, not that closing failed too.
+      await session?.close().catch(() => undefined);
       rmSync(folder, { recursive: true, force: true });
       throw error;
     }
@@ -139,7 +147,10 @@ export class WeightProbe {
   }
 
   async close(): Promise<void> {
-    await this.session.close();
-    rmSync(this.folder, { recursive: true, force: true });
+    try {
+      await this.session.close();
+    } finally {
+      rmSync(this.folder, { recursive: true, force: true });
+    }
   }
 }

@@ -19,7 +19,10 @@ type Rule = (graph: AxisGraph, node: Node, inputs: readonly (Labelled | undefine
 
 /** Carries labels through operators that only move values, scale them by one number, or mix positions; null otherwise. */
 export const follow: Rule = (graph, node, inputs) =>
-  node.domain !== '' ? null : (rules[node.opType]?.(graph, node, inputs) ?? null);
+  canFollow(node) ? rules[node.opType]!(graph, node, inputs) : null;
+
+/** Whether there is a rule for an operator at all; {@link follow} may still find that a node does not keep to it. */
+export const canFollow = ({ domain, opType }: Node): boolean => domain === '' && Object.hasOwn(rules, opType);
 
 /** Labels along one axis; null when they differ elsewhere too. */
 export function labelsAlong({ dims, labels }: Labelled, axis: number): Int32Array | null {

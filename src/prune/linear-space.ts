@@ -4,7 +4,7 @@ import { segmentsOf, unitIndices } from './axis-atoms.js';
 import type { AxisGraph } from './axis-graph.js';
 import type { AnalysedClass } from './classes.js';
 import { linearConsumer, type LinearConsumer } from './consumer.js';
-import { follow, labelsAlong, type Labelled, type ScorePair } from './label-flow.js';
+import { canFollow, follow, labelsAlong, type Labelled, type ScorePair } from './label-flow.js';
 
 /** Output columns of one producer, by unit: values of one head, say. */
 export interface ProducerBlock {
@@ -27,6 +27,9 @@ export type Basis =
 /** Classes with more units are cut by choosing among them: finding a basis takes time with the cube of the units. */
 const mostUnits = 256;
 
+/** Outputs with more elements are not marked: each takes a label. */
+const mostElements = 2 ** 22;
+
 /**
  * The bases of a class whose units nothing nonlinear tells apart between the layers that make them and those that sum
  * them up: widths of values within heads, of queries and keys where neither a rotary embedding nor a norm lies
@@ -37,6 +40,10 @@ export function basesOf(graph: AxisGraph, one: AnalysedClass): Basis[] | null {
   const producers = one.producing.map((use) => linearConsumer(graph, use));
   const consumers = one.consuming.map((use) => linearConsumer(graph, use));
   if (producers.includes(null) || consumers.includes(null)) return null;
+  const reading = new Set(consumers.map((consumer) => consumer!.use.node));
+  const readers = (producers as LinearConsumer[]).flatMap(({ target }) => graph.consumers(target));
+  // Most classes end here, at an activation function, before anything of the size of an output is made.
+  if (!readers.every((node) => reading.has(node) || canFollow(node))) return null;
   const blocks: ProducerBlock[] = [];
   const owner = new Map<number, { block: number; unit: number }>();
   const values = new Map<string, Labelled>();
@@ -68,7 +75,7 @@ function labelled(
   const dims = graph.axes(target)?.map(({ size }) => size);
   if (dims === undefined) return null;
   const axis = use.node.opType === 'Conv' ? 1 : dims.length - 1;
-  if (dims[axis] !== outputs) return null;
+  if (dims[axis] !== outputs || elementCount(dims) > mostElements) return null;
   const inner = elementCount(dims.slice(axis + 1));
   const labels = new Int32Array(elementCount(dims));
   for (let at = 0; at < labels.length; at++) {

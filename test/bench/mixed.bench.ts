@@ -144,7 +144,14 @@ describe.skipIf(!existsSync(models))('mixed formats', () => {
       const values = new Mixer(expected);
       values.front('stored');
       const tookValues = (performance.now() - started) / 1000;
-      const request = { model: opened.model, provider: 'cpu', options: expected.options, dataset, runtime } as const;
+      const request = {
+        model: opened.model,
+        provider: 'cpu',
+        options: expected.options,
+        dataset,
+        runtime,
+        folder,
+      } as const;
       started = performance.now();
       const sensitivity = await measureSensitivity({ ...request, seconds, samples });
       const measured = new Mixer(sensitivity);

@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
@@ -8,6 +8,7 @@ import type { Dtype } from '../../../src/contract/types.js';
 import { measureLayers } from '../../../src/fit/layer-damage.js';
 import { collectRanges, quantizeModel } from '../../../src/quantize/index.js';
 import { createRuntime } from '../../../src/runtime/client.js';
+import type { Runtime } from '../../../src/runtime/types.js';
 import { buildModel, directRuntime, listDataset, node, weight } from '../quantize/build.js';
 import { gaussian } from '../quantize/numbers.js';
 
@@ -20,7 +21,10 @@ afterAll(async () => {
   rmSync(folder, { recursive: true, force: true });
 });
 
-async function layers(dtypeOf: (weight: number) => Dtype): Promise<Awaited<ReturnType<typeof measureLayers>>> {
+async function layers(
+  dtypeOf: (weight: number) => Dtype,
+  using: Runtime = runtime,
+): Promise<Awaited<ReturnType<typeof measureLayers>>> {
   const names = quantizeModel(model, new Map(), { provider: 'cpu' }).weights.map(({ name }) => name);
   const result = quantizeModel(model, new Map(names.map((name, at) => [name, dtypeOf(at)])), { provider: 'cpu' });
   const dataset = await openData(
@@ -36,7 +40,8 @@ async function layers(dtypeOf: (weight: number) => Dtype): Promise<Awaited<Retur
       scaled: result.scaled,
       feeds: (samples) => dataset.feeds(0, samples),
       dims: {},
-      runtime,
+      runtime: using,
+      folder,
     });
   } finally {
     await dataset.close();
@@ -56,6 +61,23 @@ describe('measureLayers', () => {
       expect(cosine).toBeGreaterThan(0.9);
       expect(damage.band).not.toBe('none');
     });
+  });
+
+  it('writes its models into the folder it is given, without what no layer compared needs, and removes them', async () => {
+    const written: string[][] = [];
+    const watched: Runtime = {
+      ...runtime,
+      open: (spec) => {
+        const { graph } = openModel(spec.modelPath).model;
+        written.push([...graph.initializers.keys()]);
+        expect(path.dirname(path.dirname(spec.modelPath))).toBe(folder);
+        return runtime.open(spec);
+      },
+    };
+    await layers((at) => (at === 0 ? 'int8' : 'fp32'), watched);
+    expect(written[0]!.length).toBeGreaterThan(0);
+    expect(written[0]!.length).toBeLessThan(model.graph.initializers.size);
+    expect(readdirSync(folder)).toEqual([]);
   });
 
   it('leaves out layers that were not changed; what comes after a change still shows it', async () => {
@@ -97,6 +119,7 @@ describe('measureLayers', () => {
       feeds: () => dataset.feeds(0, 1),
       dims: {},
       runtime: directRuntime(),
+      folder,
     });
     expect(measured.map(({ value }) => value)).toEqual(['a', 'y']);
     for (const { sqnrDb } of measured) expect(sqnrDb).toBeGreaterThan(20);

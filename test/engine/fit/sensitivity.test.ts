@@ -1,3 +1,5 @@
+import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { openData, openModel } from '../../../src/app/open.js';
@@ -5,14 +7,16 @@ import { bundledSamples } from '../../../src/app/samples.js';
 import { Mixer } from '../../../src/fit/mixed-precision.js';
 import { expectedSensitivity, measureSensitivity, roundedTo4Bits, Sensitivity } from '../../../src/fit/sensitivity.js';
 import { WeightProbe } from '../../../src/fit/weight-probe.js';
-import { decodeWeight, quantizeModel } from '../../../src/quantize/index.js';
+import { decodeWeight, formatOptions, quantizeModel } from '../../../src/quantize/index.js';
 import { createRuntime } from '../../../src/runtime/client.js';
 import type { Dataset } from '../../../src/runtime/dataset-types.js';
+import type { Runtime, RuntimeSession } from '../../../src/runtime/types.js';
 
 const [sample] = bundledSamples();
 const opened = openModel(path.resolve(sample.modelPath));
 const { model } = opened;
 const runtime = createRuntime();
+const folder = mkdtempSync(path.join(tmpdir(), 'snug-sensitivity-'));
 let dataset: Dataset;
 let sensitivity: Sensitivity;
 const { options } = expectedSensitivity(model, 'cpu');
@@ -20,16 +24,17 @@ const weights = [...options.keys()];
 
 beforeAll(async () => {
   dataset = await openData(sample.dataPath ?? '', opened, {});
-  sensitivity = await measureSensitivity({ model, provider: 'cpu', options, dataset, runtime, seconds: 20 });
+  sensitivity = await measureSensitivity({ model, provider: 'cpu', options, dataset, runtime, folder, seconds: 20 });
 });
 afterAll(async () => {
   await dataset.close();
   await runtime.close();
+  rmSync(folder, { recursive: true, force: true });
 });
 
 /** Noise of the answers with all weights in given formats at once. */
 async function noiseOf(mix: Parameters<typeof quantizeModel>[1]): Promise<number> {
-  const probe = await WeightProbe.open({ model, weights, dataset, runtime });
+  const probe = (await WeightProbe.open({ model, weights, dataset, runtime, folder }))!;
   try {
     await probe.takeSamples(0, 64, 32);
     const { model: quantized } = quantizeModel(model, mix, { provider: 'cpu' });
@@ -75,7 +80,15 @@ describe('measureSensitivity on the bundled sample', () => {
   });
 
   it('ends in time: what was not run follows from the rounding of the weight, else from the others', async () => {
-    const quick = await measureSensitivity({ model, provider: 'cpu', options, dataset, runtime, seconds: 0.05 });
+    const quick = await measureSensitivity({
+      model,
+      provider: 'cpu',
+      options,
+      dataset,
+      runtime,
+      folder,
+      seconds: 0.05,
+    });
     for (const [weight, list] of options) for (const option of list) expect(quick.noise(weight, option)).not.toBeNaN();
     const first = options.get(weights[0]!)!.find(({ format }) => format.dtype === 'int4')!;
     const known = new Sensitivity(options, new Map(), new Map([[weights[0]!, 0.5]]));
@@ -97,10 +110,37 @@ describe('measureSensitivity on the bundled sample', () => {
   it('stops when asked', async () => {
     const abort = new AbortController();
     const job = measureSensitivity({
-      ...{ model, provider: 'cpu', options, dataset, runtime, seconds: 20 },
+      ...{ model, provider: 'cpu', options, dataset, runtime, folder, seconds: 20 },
       signal: abort.signal,
       onProgress: () => abort.abort(),
     });
     await expect(job).rejects.toThrow(/abort/i);
+  });
+
+  it('runs nothing where no weight can be an input', async () => {
+    const idle = { open: () => Promise.reject(new Error('opened')) } as Partial<Runtime> as Runtime;
+    const [float] = formatOptions(model, 'cpu').values();
+    const unknown = new Map([['no weight of the graph', float!]]);
+    const plain = await measureSensitivity({
+      ...{ model, provider: 'cpu', options: unknown, dataset, runtime: idle, folder, seconds: 20 },
+    });
+    expect(plain).toMatchObject({ basis: 'weights', samples: 0 });
+  });
+
+  it('leaves no session and no file behind when a weight cannot be given, or closing fails', async () => {
+    let closed = 0;
+    const session = {
+      hold: () => Promise.reject(new Error('no room')),
+      close: () => Promise.reject(new Error(`closed ${++closed}`)),
+    } as Partial<RuntimeSession> as RuntimeSession;
+    const full = { open: () => Promise.resolve(session) } as Partial<Runtime> as Runtime;
+    await expect(WeightProbe.open({ model, weights, dataset, runtime: full, folder })).rejects.toThrow('no room');
+    expect(closed).toBe(1);
+    expect(readdirSync(folder)).toEqual([]);
+    session.hold = () => Promise.resolve();
+    const probe = (await WeightProbe.open({ model, weights, dataset, runtime: full, folder }))!;
+    expect(readdirSync(folder)).toHaveLength(1);
+    await expect(probe.close()).rejects.toThrow('closed 2');
+    expect(readdirSync(folder)).toEqual([]);
   });
 });
