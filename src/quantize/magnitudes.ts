@@ -94,7 +94,11 @@ function extremes(tensor: Tensor): { low: number; high: number } {
   return { low, high };
 }
 
-/** Adds the smallest and largest value of every float activation to the outputs, zero taken along (none are empty then). */
+/**
+ * Adds the smallest and largest value of every float activation to the outputs, zero taken along (none are empty then).
+ * The runtime goes back from the last output, the input made by the last node first. Each zero is therefore computed
+ * from the two numbers before it: an activation is looked at before the next is made, so that none is kept.
+ */
 function addExtremes({ graph }: Model): { value: string; low: string; high: string }[] {
   const types = valueTypes(graph);
   const index = indexGraph(graph);
@@ -121,7 +125,14 @@ function addExtremes({ graph }: Model): { value: string; low: string; high: stri
       graph.nodes.push(makeNode(opType, inputs, [output], attributes, { name: output }));
     };
     add('Reshape', [value, `${prefix}.flat`], flat);
-    add('Concat', [flat, `${prefix}.zero`], padded, { axis: intAttribute(0) });
+    let zero = `${prefix}.zero`;
+    if (i > 0) {
+      const never = `${prefix}.${i}.never`;
+      zero = `${prefix}.${i}.zero`;
+      add('Less', [`${prefix}.${i - 1}.high`, `${prefix}.${i - 1}.low`], never);
+      add('Cast', [never], zero, { to: intAttribute(DataType.FLOAT) });
+    }
+    add('Concat', [flat, zero], padded, { axis: intAttribute(0) });
     add('ReduceMin', [padded], low);
     add('ReduceMax', [padded], high);
     for (const name of [low, high]) graph.outputs.push({ name, dataType: DataType.FLOAT, dims: null });

@@ -61,7 +61,8 @@ export function addStatistics(model: Model, observed: readonly Observed[]): void
       added.push(reduction('ReduceSumSquare', viewed, name.squares, axes));
     }
     added.push(reduction('ReduceMin', viewed, name.low, axes), reduction('ReduceMax', viewed, name.high, axes));
-    // Right behind what they look at, so that nothing is kept for them.
+    // The runtime goes back from the last output, so it still keeps most of what is looked at until the others run;
+    // callers bound the batch by the bytes of it.
     const producer = graph.nodes.findIndex(({ outputs }) => outputs.includes(value));
     graph.nodes.splice(producer + 1, 0, ...added);
     graph.inputs.push({ name: name.step, dataType: DataType.INT64, dims: [1] });
