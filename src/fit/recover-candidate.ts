@@ -31,10 +31,11 @@ const mostSeconds = { auto: 120, always: 600 };
 
 /**
  * The samples to prune and train with, and those that judge the training. The samples a report compares answers with
- * are none of them; null when there are too few to share.
+ * are none of them; null when there are too few to share, or the model takes a fixed number at a time.
  */
 export function shareForRecovery(calibration: Dataset | null): { calibration: Dataset; heldOut: Dataset } | null {
-  if (calibration === null || (calibration.fixedBatch ?? 1) > 1) return null;
+  // Blocks are trained on several samples at a time.
+  if (calibration === null || typeof calibration.fixedBatch === 'number') return null;
   const parts = splitDataset(calibration);
   return parts.heldOut === parts.calibration ? null : parts;
 }

@@ -7,9 +7,11 @@ import { openData, openModel } from '../../../src/app/open.js';
 import { bundledSamples } from '../../../src/app/samples.js';
 import { Analysis } from '../../../src/fit/analysis.js';
 import { fitModel, type FitRequest } from '../../../src/fit/fit.js';
+import { notShared } from '../../../src/fit/recover-candidate.js';
 import { Planner } from '../../../src/fit/solve.js';
 import { createRuntime } from '../../../src/runtime/client.js';
 import type { Dataset } from '../../../src/runtime/dataset-types.js';
+import type { TrainingRuntime } from '../../../src/runtime/training-types.js';
 import type { Runtime } from '../../../src/runtime/types.js';
 
 const [sample] = bundledSamples();
@@ -82,6 +84,19 @@ describe('fitModel on the bundled sample', () => {
     expect(report.plan.classes.map((c) => c.after)).toEqual(report.plan.classes.map((c) => c.before / 2));
     expect(report.plan.weights.filter((w) => w.dtype === 'int4').length).toBe(report.plan.weights.length);
     expect(report.after.parameters).toBeLessThan(report.before.parameters * 0.6);
+  });
+
+  it('says why nothing was trained where that was asked for', async () => {
+    const given = await request(10_000_000, { pins: { batch: 8, dtype: 'fp32', pruneRatio: 0.5 } });
+    const few: Dataset = { ...given.dataset!, samples: 20, feeds: (start, count) => dataset!.feeds(start, count) };
+    const recovery = {
+      mode: 'always',
+      runtime: runtime as typeof runtime & TrainingRuntime,
+      memoryBytes: 1e9,
+    } as const;
+    const report = await fitModel({ ...given, dataset: few, recovery });
+    expect(report.reasons).toContainEqual({ kind: 'note', text: notShared });
+    expect(report.tried.every(({ id }) => !id.endsWith('+recovered'))).toBe(true);
   });
 
   it('mixes formats where 8 bits for all are too many, and says what it weighed', async () => {

@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { shareForRecovery } from '../../../src/fit/recover-candidate.js';
 import { windowForTraining } from '../../../src/fit/recover-data.js';
 import { withVariants } from '../../../src/fit/variants.js';
 import type { Dataset } from '../../../src/runtime/dataset-types.js';
@@ -35,6 +36,14 @@ describe('samples to train on', () => {
     const large = await windowForTraining({ dataset: dataset(50_000, 1e6), heldOut: dataset(100, 1e6) });
     expect(large.dataset.samples).toBe(63);
     expect(large.heldOut.samples).toBe(100);
+  });
+
+  it('are shared with those that judge where there are enough, and the model takes several at a time', () => {
+    const parts = shareForRecovery(dataset(50, 4));
+    expect([parts?.calibration.samples, parts?.heldOut.samples]).toEqual([40, 10]);
+    expect(shareForRecovery(dataset(49, 4))).toBeNull();
+    expect(shareForRecovery({ ...dataset(50, 4), fixedBatch: 1 })).toBeNull();
+    expect(shareForRecovery(null)).toBeNull();
   });
 
   it('keep what all samples share as it is when samples are put together', async () => {
