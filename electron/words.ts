@@ -14,7 +14,8 @@ const english = {
   keepWorking: 'Keep working',
   stopAndQuit: 'Stop and quit',
   stillWorking: 'Snug is still working.',
-  stillWorkingDetail: 'Stopping now leaves your original as it is. What was not finished is thrown away.',
+  stillWorkingDetail:
+    'Stopping now leaves your original as it is. What was not finished is thrown away; a training can go on later.',
   done: 'The smaller model is ready.',
   trained: 'The trained model is ready.',
   failed: 'Snug could not finish.',
@@ -35,7 +36,7 @@ const chinese: Words = {
   keepWorking: '继续运行',
   stopAndQuit: '停止并退出',
   stillWorking: 'Snug 仍在运行。',
-  stillWorkingDetail: '现在停止不会改动原始文件，未完成的内容会被丢弃。',
+  stillWorkingDetail: '现在停止不会改动原始文件。未完成的内容会被丢弃；训练可以之后继续。',
   done: '更小的模型已就绪。',
   trained: '训练好的模型已就绪。',
   failed: 'Snug 未能完成。',

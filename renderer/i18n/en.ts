@@ -234,6 +234,8 @@ export const en = {
     sentenceRest: (name: string): string => `${name} for the rest`,
     sentenceMixed: (share: number, name: string): string => `mixed formats, ${percent(share)} ${name}`,
     sentencePruned: (ratio: number): string => `${percent(ratio)} pruned`,
+    measuredWidths: 'widths by measured loss',
+    recovered: 'trained on samples after pruning',
     sentenceNotPruned: 'nothing pruned',
     sentenceBatch: (batch: number): string => `batch ${count(batch)}`,
     sentenceProvider: (name: string): string => `on ${name}`,

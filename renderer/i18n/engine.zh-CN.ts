@@ -114,6 +114,30 @@ const sentences: [RegExp, Words][] = [
     /^Every group was cut by the same share: measuring which ones cost least would take about (\d+) minutes\.$/u,
     (m) => `每组按相同比例剪枝：测量哪些组代价最小约需 ${m[1]} 分钟。`,
   ],
+  [
+    /^Training what pruning left was tried; answers did not get closer for it\.$/u,
+    () => '试过训练剪枝后剩下的部分，答案没有因此更接近原模型。',
+  ],
+  [
+    /^Training what pruning left did not bring the answers closer, so it was left out\.$/u,
+    () => '训练剪枝后剩下的部分没有让答案更接近原模型，因此没有采用。',
+  ],
+  [
+    /^After pruning, (?:(\d+) blocks)?(, then )?(all weights together)? were trained on unlabelled samples for (\d+) s: (\S+) → (\S+) (dB|nats) (?:signal to noise|from the original) on samples kept out\.$/u,
+    ([, blocks, , all, seconds, from, to, unit]) => {
+      const what = [...(blocks ? [`${blocks} 个块`] : []), ...(all ? ['全部权重'] : [])].join('，再训练');
+      const measure = unit === 'dB' ? `信噪比 ${from} → ${to} 分贝` : `与原模型的差异 ${from} → ${to} 奈特`;
+      return `剪枝后用无标签样本训练了${what}，用时 ${seconds} 秒：在留出的样本上，${measure}。`;
+    },
+  ],
+  [
+    /^The file fixes the batch at (\d+); (\d+) is not possible\.$/u,
+    (m) => `文件把批量固定为 ${m[1]}，不能用 ${m[2]}。`,
+  ],
+  [
+    /^values there reach (\S+), too close to the end of float16 \(65504\)$/u,
+    (m) => `那里的数值达到 ${m[1]}，太接近 float16 的上限（65504）`,
+  ],
   [/^(\d+) sparse weights are kept as they are\.$/u, (m) => `${m[1]} 个稀疏权重保持不变。`],
   [/^The rank of input "(.*)" is not known\.$/u, (m) => `输入“${m[1]}”有几个维度未知。`],
   [/^Input "(.*)" has a dimension without a name\.$/u, (m) => `输入“${m[1]}”有一个没有名字的维度。`],

@@ -23,11 +23,11 @@ const schedules: Record<Schedule, string> = {
   linear: 'Falls on a line',
   constant: 'Stays the same',
 };
-const ended: Record<TrainingReport['ended'], string> = {
-  finished: 'Trained to the end.',
-  'no longer better': 'Ended early: the held-out loss no longer fell.',
-  stopped: 'Stopped. The best weights so far were kept.',
-  diverged: 'Ended: the loss was no longer a number. The best weights before that were kept.',
+const ended: Record<TrainingReport['ended'], (heldOut: number) => string> = {
+  finished: () => 'Trained to the end.',
+  'no longer better': (heldOut) => `Ended early: the ${heldOut > 0 ? 'held-out loss' : 'loss'} no longer fell.`,
+  stopped: () => 'Stopped. The best weights so far were kept.',
+  diverged: () => 'Ended: the loss was no longer a number. The best weights before that were kept.',
 };
 
 /** Words of the training screen. */
@@ -149,16 +149,18 @@ export const trainingEn = ({ bytes, bytesPair, compact, count, decimal, loss, pe
   chart: {
     title: 'Loss',
     trainingLine: 'Training',
-    heldOutLine: 'Held out',
+    /** What the points are about: samples held out, or all when none are. */
+    heldOut: { line: 'Held out', column: 'Held-out loss', inSentence: 'held out' },
+    all: { line: 'All samples', column: 'Loss of all samples', inSentence: 'all samples' },
     bestMark: 'Best',
     axis: 'Updates',
-    label: (training: number | null, heldOut: number | null, step: number): string =>
+    label: (training: number | null, judged: number | null, step: number, by: string): string =>
       step === 0
         ? 'Loss over the updates; none has been made yet.'
         : `Loss over ${items(step, 'update', 'updates')}: ${training === null ? '' : `training ${loss(training)}`}${
-            heldOut === null ? '' : `, held out ${loss(heldOut)}`
+            judged === null ? '' : `, ${by} ${loss(judged)}`
           } at the end.`,
-    columns: { step: 'Update', training: 'Training loss', heldOut: 'Held-out loss', accuracy: 'Right' },
+    columns: { step: 'Update', training: 'Training loss', accuracy: 'Right' },
     empty: 'The first points come with the first updates.',
   },
 

@@ -29,10 +29,10 @@ export const trainingZhCN = ({
   optimizers: { adamw: 'AdamW', sgd: '带动量的 SGD' },
   schedules: { cosine: '按半余弦下降', linear: '直线下降', constant: '保持不变' },
   ended: {
-    finished: '训练已完成。',
-    'no longer better': '提前结束：留出样本的损失不再下降。',
-    stopped: '已停止，保留了目前最好的权重。',
-    diverged: '已结束：损失不再是数值。保留了此前最好的权重。',
+    finished: () => '训练已完成。',
+    'no longer better': (heldOut) => `提前结束：${heldOut > 0 ? '留出样本的' : ''}损失不再下降。`,
+    stopped: () => '已停止，保留了目前最好的权重。',
+    diverged: () => '已结束：损失不再是数值。保留了此前最好的权重。',
   },
 
   offer: {
@@ -143,16 +143,17 @@ export const trainingZhCN = ({
   chart: {
     title: '损失',
     trainingLine: '训练',
-    heldOutLine: '留出样本',
+    heldOut: { line: '留出样本', column: '留出损失', inSentence: '留出样本' },
+    all: { line: '全部样本', column: '全部样本的损失', inSentence: '全部样本' },
     bestMark: '最好',
     axis: '更新次数',
-    label: (training, heldOut, step) =>
+    label: (training, judged, step, by) =>
       step === 0
         ? '损失随更新次数的变化；尚未更新。'
         : `${count(step)} 次更新中的损失：${training === null ? '' : `训练 ${loss(training)}`}${
-            heldOut === null ? '' : `，留出样本 ${loss(heldOut)}`
+            judged === null ? '' : `，${by} ${loss(judged)}`
           }。`,
-    columns: { step: '更新', training: '训练损失', heldOut: '留出损失', accuracy: '正确率' },
+    columns: { step: '更新', training: '训练损失', accuracy: '正确率' },
     empty: '开始更新后会出现第一批点。',
   },
 

@@ -227,6 +227,8 @@ export const zhCN = {
     sentenceRest: (name) => `其余用 ${name}`,
     sentenceMixed: (share, name) => `混合格式，${percent(share)} 为 ${name}`,
     sentencePruned: (ratio) => `剪去 ${percent(ratio)}`,
+    measuredWidths: '按测得的损失分配宽度',
+    recovered: '剪枝后用样本训练',
     sentenceNotPruned: '不剪枝',
     sentenceBatch: (batch) => `批大小 ${count(batch)}`,
     sentenceProvider: (name) => `运行于 ${name}`,

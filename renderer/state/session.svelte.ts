@@ -155,9 +155,13 @@ export class Session {
     await this.training.load();
   }
 
+  /** What of a training could not be saved the last time. */
+  #unsaved: 'model' | 'report-json' | null = null;
+
   /** Goes on with what a training wrote as the open model. */
   openTrained(): Promise<void> {
     const { reportJobId } = this.training;
+    this.#unsaved = null;
     if (reportJobId === null) return Promise.resolve();
     return this.#open(this.training.report?.output.path ?? '', () => this.api.openOutput(reportJobId));
   }
@@ -166,7 +170,12 @@ export class Session {
     const { reportJobId } = this.training;
     if (reportJobId === null) return;
     const reply = await this.api.saveOutput(reportJobId, what);
+    this.#unsaved = reply.ok ? null : what;
     if (!reply.ok) this.error = reply.error;
+  }
+
+  saveAgain(): Promise<void> {
+    return this.#unsaved === null ? Promise.resolve() : this.saveTrained(this.#unsaved);
   }
 
   backToPlan(): void {

@@ -43,6 +43,8 @@ export class Training {
   #wanted = false;
   #working = false;
   #generation = 0;
+  /** Whether the last run left something behind that can go on. */
+  #began = false;
 
   constructor(api: SnugApi, planner: Planner) {
     this.#api = api;
@@ -72,13 +74,16 @@ export class Training {
     this.error = null;
     this.notice = null;
     this.report = null;
+    this.attaching = null;
+    this.#began = false;
   }
 
   async load(): Promise<void> {
     const { model } = this.#planner;
     if (model === null) return;
     this.report = null;
-    this.#took(await this.#api.trainingSetup(model.modelId));
+    const generation = this.#generation;
+    this.#took(await this.#api.trainingSetup(model.modelId), generation);
   }
 
   choose(changes: Partial<TrainingChoices>): void {
@@ -90,15 +95,18 @@ export class Training {
     void this.solve();
   }
 
-  async attach(role: TrainingFileRole, files: File[]): Promise<void> {
+  /** @returns false when the file was refused, or is no longer wanted */
+  async attach(role: TrainingFileRole, files: File[]): Promise<boolean> {
     const { model } = this.#planner;
-    if (model === null || files.length === 0 || this.attaching !== null) return;
+    if (files.length === 0) return true;
+    if (model === null || this.attaching !== null) return false;
+    const generation = this.#generation;
     this.attaching = role;
     this.attached = role;
     this.error = null;
     const reply = await this.#api.attachTraining(model.modelId, role, files);
-    this.attaching = null;
-    this.#took(reply);
+    if (generation === this.#generation) this.attaching = null;
+    return this.#took(reply, generation);
   }
 
   /** Files dropped anywhere on the screen go where their names and what is missing say. */
@@ -106,16 +114,24 @@ export class Training {
     const models = files.filter((file) => /\.onnx(?:\.data)?$/iu.test(file.name));
     const labels = files.filter((file) => !models.includes(file) && labelName.test(file.name));
     const data = files.filter((file) => !models.includes(file) && !labels.includes(file));
-    await this.attach('teacher', models);
-    await this.attach('data', data);
-    await this.attach('labels', labels);
+    // Up to the first that is refused: the next would take the reason off the screen.
+    for (const [role, own] of [
+      ['teacher', models],
+      ['data', data],
+      ['labels', labels],
+    ] as const) {
+      if (!(await this.attach(role, own))) return;
+    }
   }
 
-  #took(reply: Result<TrainingSetup>): void {
+  /** @param generation when it was asked for: what belongs to the model before is dropped */
+  #took(reply: Result<TrainingSetup>, generation: number): boolean {
+    if (generation !== this.#generation) return false;
     if (reply.ok) {
       this.setup = reply.value;
       void this.solve();
     } else this.error = reply.error;
+    return reply.ok;
   }
 
   #request(): TrainingRequest | null {
@@ -158,17 +174,27 @@ export class Training {
 
   start(): Promise<void> {
     const request = this.#request();
+    this.#began = false;
     return request === null ? Promise.resolve() : this.#begin(() => this.#api.startTraining(request));
   }
 
   resume(): Promise<void> {
     const { model } = this.#planner;
+    this.#began = true;
     return model === null ? Promise.resolve() : this.#begin(() => this.#api.resumeTraining(model.modelId));
   }
 
   async discard(): Promise<void> {
     const { model } = this.#planner;
-    if (model !== null) this.#took(await this.#api.discardTraining(model.modelId));
+    if (model === null) return;
+    const generation = this.#generation;
+    this.#took(await this.#api.discardTraining(model.modelId), generation);
+  }
+
+  /** After an error: goes on with what a run saved before it failed; otherwise starts anew, where that is possible. */
+  tryAgain(): Promise<void> {
+    if (this.#began && this.setup?.interrupted) return this.resume();
+    return this.canStart ? this.start() : this.solve();
   }
 
   async #begin(ask: () => Promise<Result<{ jobId: string }>>): Promise<void> {
@@ -183,6 +209,7 @@ export class Training {
   #finish(run: TrainingRun, end: TrainingEnd): void {
     if (this.run !== run) return;
     this.run = null;
+    this.#began ||= run.progress !== null;
     this.reportJobId = run.jobId;
     const { t } = i18n;
     if (end.kind === 'done') {

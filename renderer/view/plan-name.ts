@@ -15,13 +15,19 @@ const bands: readonly DamageBand[] = ['none', 'negligible', 'small', 'moderate',
 
 /** A plan's name in the words the rest of the page has for it; a name of another make is shown as it came. */
 export function planName(label: string, t: Messages): string {
-  const pruned = /^(?:(.*), )?(\d+) % pruned(?:, widths by measured loss)?$/u.exec(label);
+  const pruned = /^(?:(.*), )?(\d+) % pruned(, widths by measured loss)?(, trained on samples after pruning)?$/u.exec(
+    label,
+  );
   const format = pruned === null ? label : (pruned[1] ?? 'unchanged');
   const parts = formatParts(format, t);
   if (parts === null) return label;
   if (pruned === null) return t.app.clauses(parts);
-  const share = t.plan.sentencePruned(Number(pruned[2]) / 100);
-  return t.app.clauses(format === 'unchanged' ? [share] : [...parts, share]);
+  return t.app.clauses([
+    ...(format === 'unchanged' ? [] : parts),
+    t.plan.sentencePruned(Number(pruned[2]) / 100),
+    ...(pruned[3] === undefined ? [] : [t.plan.measuredWidths]),
+    ...(pruned[4] === undefined ? [] : [t.plan.recovered]),
+  ]);
 }
 
 function formatParts(format: string, t: Messages): string[] | null {

@@ -43,6 +43,7 @@ export async function runTraining(
   const opened = openModel(run.path);
   const dataset = await openData(run.files.data, opened, run.dims);
   const { choices, files } = run;
+  const heldOutSamples = heldOutCount(dataset.samples, choices.validation);
   let microBatch = 1;
   const told = { at: 0, evaluations: 0, steps: 0 };
   let began: { at: number; step: number } | null = null;
@@ -53,7 +54,7 @@ export async function runTraining(
     const news = progress.evaluations.length > told.evaluations || now - told.at > tellEveryMs;
     if (!news) return;
     Object.assign(told, { at: now, evaluations: progress.evaluations.length, steps: progress.step });
-    onNews({ microBatch, progress: progressOf(progress, choices, began, now) });
+    onNews({ microBatch, progress: { ...progressOf(progress, choices, began, now), heldOutSamples } });
   };
 
   try {
@@ -77,7 +78,6 @@ export async function runTraining(
       signal,
     });
     const { steps, evaluations, memory, weights, before, after, bestStep, ended, parameters, seconds, output } = result;
-    const heldOutSamples = heldOutCount(dataset.samples, choices.validation);
     return {
       output,
       loss: choices.loss,
@@ -106,7 +106,7 @@ function progressOf(
   choices: TrainingChoices,
   began: { at: number; step: number },
   now: number,
-): TrainingProgress {
+): Omit<TrainingProgress, 'heldOutSamples'> {
   const { step, totalSteps, epoch, steps, evaluations, best } = progress;
   return {
     step,

@@ -125,7 +125,7 @@ export interface TrainingPlan {
 /** Loss over the updates, thinned to what a chart can show; training losses are means over neighbours. */
 export interface TrainingCurve {
   training: { step: number; loss: number }[];
-  /** After each epoch, and before the first update. */
+  /** Of the samples held out (of all when none are) after each epoch, and before the first update. */
   heldOut: { step: number; loss: number; accuracy: number | null }[];
 }
 
@@ -139,6 +139,7 @@ export interface TrainingProgress {
   fromStep: number;
   /** Since the first update of this run. */
   elapsedMs: number;
+  heldOutSamples: number;
   curve: TrainingCurve;
   /** Null until the first evaluation has ended. */
   best: TrainQuality | null;

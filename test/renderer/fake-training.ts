@@ -126,7 +126,7 @@ export function installFakeTraining(scenario: Scenario): void {
       if (scenario.stepMs < 0) return;
       timer = setInterval(() => {
         step = Math.min(total, step + Math.ceil(total / 12));
-        const { stepsPerEpoch } = plan(request);
+        const { stepsPerEpoch, heldOutSamples } = plan(request);
         const shown = curve(step);
         const best = shown.heldOut.at(-1);
         emit({
@@ -139,6 +139,7 @@ export function installFakeTraining(scenario: Scenario): void {
             epochs: request.choices.epochs,
             fromStep: 1,
             elapsedMs: step * 20,
+            heldOutSamples,
             curve: shown,
             best: best === undefined ? null : { loss: best.loss, accuracy: best.accuracy },
           },

@@ -42,6 +42,7 @@ export interface Scenario {
       | 'attachTraining'
       | 'planTraining'
       | 'startTraining'
+      | 'saveOutput'
       | 'training',
       ErrorReport
     >

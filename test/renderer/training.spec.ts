@@ -1,7 +1,7 @@
 import { AxeBuilder } from '@axe-core/playwright';
 import type { Page } from '@playwright/test';
 import type { TrainingRequest } from '../../src/contract/training.js';
-import { interrupted } from './fake-training.js';
+import { interrupted, type FakeTraining } from './fake-training.js';
 import { expect, test, type Screen } from './fixtures.js';
 import { failure } from './scenario.js';
 
@@ -172,6 +172,33 @@ test('one that was interrupted goes on, or is forgotten', async ({ snug }) => {
   await page.locator('#train-button').click();
   await card.getByRole('button', { name: 'Forget it' }).click();
   await expect(card).toBeHidden();
+});
+
+test('trying again goes on with what was saved', async ({ snug }) => {
+  const { page } = snug;
+  await ready(snug, { failures: { training: failure('E_ENGINE_KILLED') } });
+  const again = page.getByRole('alert').getByRole('button', { name: 'Try again' });
+  await page.evaluate((left) => {
+    const { fakeTraining: fake } = globalThis as unknown as { fakeTraining: FakeTraining };
+    fake.setup = { ...fake.setup, interrupted: left };
+  }, interrupted);
+  await start(page).click();
+  await expect(page.getByRole('region', { name: /was not trained to its end/ })).toBeVisible();
+  await again.click();
+  expect(await snug.calls('resumeTraining')).toHaveLength(1);
+  expect(await snug.calls('startTraining')).toHaveLength(1);
+});
+
+test('trying again after a failed save saves', async ({ snug }) => {
+  const { page } = snug;
+  await ready(snug, { failures: { saveOutput: failure('E_DISK_FULL') } });
+  await start(page).click();
+  await page.getByRole('button', { name: 'Save as JSON' }).click();
+  await page.getByRole('alert').getByRole('button', { name: 'Try again' }).click();
+  await expect(page.getByRole('alert')).toBeHidden();
+  expect(await snug.calls('saveOutput')).toHaveLength(2);
+  expect(await snug.calls('startTraining')).toHaveLength(1);
+  await expect(page.locator('.ended')).toBeVisible();
 });
 
 test('what goes wrong is said with a way out', async ({ snug }) => {
