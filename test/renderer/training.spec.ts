@@ -137,6 +137,21 @@ test('files dropped on the window go where their names say', async ({ snug }) =>
   expect((await snug.calls('attachTraining'))[2]?.args.slice(1)).toEqual(['data', ['digits_y.npy', 'digits_x.npy']]);
 });
 
+test('of files dropped together, the first refused one says why', async ({ snug }) => {
+  const { page } = snug;
+  await snug.load({ failures: { attachTraining: failure('E_DATA_FORMAT') } });
+  await snug.openSample();
+  await page.locator('#train-button').click();
+  const data = await page.evaluateHandle(
+    "(() => { const d = new DataTransfer(); for (const n of ['digits_y.npy', 'digits_x.npy']) d.items.add(new File(['x'], n)); return d; })()",
+  );
+  await page.dispatchEvent('header', 'drop', { dataTransfer: data });
+  await expect(page.getByRole('alert')).toBeVisible();
+  await expect(page.locator('#choose-labels')).toBeEnabled();
+  await expect(page.getByRole('alert')).toBeVisible();
+  expect(await snug.calls('attachTraining')).toHaveLength(1);
+});
+
 test('stopping keeps the best, and the clock and the loss are live until then', async ({ snug }) => {
   const { page } = snug;
   await ready(snug, { stepMs: 400 });

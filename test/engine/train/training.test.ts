@@ -10,9 +10,10 @@ import { float32Tensor } from '../../../src/onnx/tensor.js';
 import { serializeModel, writeModel } from '../../../src/onnx/write.js';
 import { createRuntime } from '../../../src/runtime/client.js';
 import type { Dataset } from '../../../src/runtime/dataset-types.js';
+import type { TrainingRuntime } from '../../../src/runtime/training-types.js';
 import { prepareTraining, trainedModel, type TrainSettings } from '../../../src/train/prepare.js';
 import { SampleSource } from '../../../src/train/samples.js';
-import { train, type Targets, type TrainOutcome, type TrainRequest } from '../../../src/train/train.js';
+import { bestFile, train, type Targets, type TrainOutcome, type TrainRequest } from '../../../src/train/train.js';
 import { arrayDataset, clouds, modelsFolder, readNpy, settings, smallModel, weightValues } from './model.js';
 
 const folder = mkdtempSync(path.join(tmpdir(), 'snug-train-'));
@@ -107,6 +108,35 @@ describe('training', () => {
         expect(weightValues(resumed.model, name)).toEqual(weightValues(whole.model, name));
       }
     }
+  });
+
+  it('tells of the weights in the file when it is stopped while it saves better ones', async () => {
+    const checkpoint = path.join(folder, 'saving');
+    const abort = new AbortController();
+    let saved = 0;
+    const openTraining: TrainingRuntime['openTraining'] = async (spec) => {
+      const session = await runtime.openTraining(spec);
+      return {
+        step: (...args) => session.step(...args),
+        evaluate: (feeds) => session.evaluate(feeds),
+        close: () => session.close(),
+        async save(file, meta, withMoments) {
+          // The first is of the weights it begins with.
+          if (file === bestFile(checkpoint) && ++saved === 2) abort.abort();
+          abort.signal.throwIfAborted();
+          await session.save(file, meta, withMoments);
+        },
+      };
+    };
+    const stopped = await run(
+      smallModel(),
+      dataset,
+      rows,
+      { epochs: 6 },
+      { checkpoint, runtime: { openTraining }, signal: abort.signal },
+    );
+    expect(stopped).toMatchObject({ ended: 'stopped', bestStep: 0, after: stopped.before });
+    expect(weightValues(stopped.model, 'w1')).toEqual(weightValues(smallModel(), 'w1'));
   });
 
   it('refuses a checkpoint of other settings', async () => {
