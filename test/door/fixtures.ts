@@ -106,12 +106,15 @@ export async function dropFiles(page: Page, files: string[]): Promise<void> {
   const session = await page.context().newCDPSession(page);
   const { width, height } = page.viewportSize() ?? { width: 1080, height: 720 };
   const data = { items: [], files, dragOperationsMask: 1 };
-  const send = (type: 'dragEnter' | 'dragOver' | 'drop'): Promise<unknown> =>
+  const send = (type: 'dragEnter' | 'dragOver' | 'dragCancel' | 'drop'): Promise<unknown> =>
     session.send('Input.dispatchDragEvent', { type, x: width / 2, y: height / 2, data });
-  await send('dragEnter');
-  await send('dragOver');
-  // The browser lets go only where the page has said yes, and a busy machine hears the page's answer late.
-  await page.getByText(/^(?:Let go to open it|松开即可打开)$/u).waitFor();
+  // The browser lets go only where the page has said yes; on a busy machine an entry can be lost, and a hand tries again.
+  await expect(async () => {
+    await send('dragCancel');
+    await send('dragEnter');
+    await send('dragOver');
+    await page.getByText(/^(?:Let go to open it|松开即可打开)$/u).waitFor({ timeout: 2000 });
+  }).toPass();
   await send('dragOver');
   await send('drop');
   await session.detach();
