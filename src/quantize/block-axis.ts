@@ -1,6 +1,8 @@
 import { elementCount, readFloat32 } from '../onnx/tensor.js';
 import type { Tensor } from '../onnx/model.js';
+import { Balancer } from './balance.js';
 import { BlockSearch } from './block-search.js';
+import { moveCode } from './channels.js';
 
 /** int4 codes for DequantizeLinear with `axis = 1` and `block_size` (opset 21). */
 export interface AxisBlockCodes {
@@ -13,14 +15,22 @@ export interface AxisBlockCodes {
 /**
  * Symmetric int4 for weights of Conv and ConvTranspose `[outer, C, kernel…]`, blocks along C. The tensor is read
  * whole.
+ * @param options.share of the inputs of `[outputs, C, kernel…]` ({@link meanShares}); above 0, errors of an output
+ *   are balanced
  */
-export function quantizeAxisBlocks(tensor: Tensor, blockSize: number, halfScales = false): AxisBlockCodes {
+export function quantizeAxisBlocks(
+  tensor: Tensor,
+  blockSize: number,
+  { halfScales = false, share = 0 }: { halfScales?: boolean; share?: number } = {},
+): AxisBlockCodes {
   const [outer, depth] = [tensor.dims[0]!, tensor.dims[1]!];
   const inner = elementCount(tensor.dims.slice(2));
   const blocks = Math.ceil(depth / blockSize);
   const values = readFloat32(tensor);
-  const codes = new Uint8Array(Math.ceil(values.length / 2));
   const scales = new Float32Array(outer * blocks * inner);
+  const row = new Int8Array(depth * inner);
+  const codes = new Uint8Array(Math.ceil(values.length / 2));
+  const balancer = share > 0 ? new Balancer(share) : null;
   const search = new BlockSearch(4, blockSize, false, halfScales);
   const block = new Float32Array(blockSize);
   for (let first = 0; first < outer; first++) {
@@ -31,11 +41,19 @@ export function quantizeAxisBlocks(tensor: Tensor, blockSize: number, halfScales
         for (let i = 0; i < count; i++) block[i] = values[base + i * inner]!;
         search.run(block, 0, count, null);
         scales[(first * blocks + index) * inner + at] = search.scale;
-        for (let i = 0; i < count; i++) {
-          const element = base + i * inner;
-          codes[element >> 1]! |= ((search.codes[i]! - 8) & 15) << (element % 2 === 0 ? 0 : 4);
-        }
+        for (let i = 0; i < count; i++) row[(index * blockSize + i) * inner + at] = search.codes[i]! - 8;
       }
+    }
+    const start = first * depth * inner;
+    balancer?.balance(row.length, {
+      exact: (i) => values[start + i]!,
+      step: (i) => scales[(first * blocks + Math.floor(i / (inner * blockSize))) * inner + (i % inner)]!,
+      code: (i) => row[i]!,
+      move: (i, by) => moveCode(row, i, by, 7),
+    });
+    for (let i = 0; i < row.length; i++) {
+      const element = start + i;
+      codes[element >> 1]! |= (row[i]! & 15) << (element % 2 === 0 ? 0 : 4);
     }
   }
   return { codes, scales };

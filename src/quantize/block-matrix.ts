@@ -1,5 +1,6 @@
 import { BlockSearch, type CodeBits } from './block-search.js';
-import { forEachBlock, type WeightMatrix } from './matrix.js';
+import { Balancer } from './balance.js';
+import { forEachBlock, readRows, type WeightMatrix } from './matrix.js';
 
 /** How a matrix is cut into blocks along its columns (the summed axis). */
 export interface BlockFormat {
@@ -49,11 +50,13 @@ export function blockMatrixSize(
 /**
  * Quantizes a matrix block by block ({@link BlockSearch}).
  * @param importance mean square of each input channel (`columns` values), null = all alike.
+ * @param share of the inputs ({@link meanShares}); above 0, errors of a row are balanced.
  */
 export function quantizeMatrix(
   matrix: WeightMatrix,
   format: BlockFormat,
   importance: Float32Array | null = null,
+  share = 0,
 ): BlockMatrix {
   const { rows, columns } = matrix;
   const { bits, blockSize } = format;
@@ -71,7 +74,40 @@ export function quantizeMatrix(
     packBlock(result, index, search.codes);
     packZeroPoint(result, row, block, search.zeroPoint);
   });
+  if (share > 0) balanceRows(matrix, result, share);
   return result;
+}
+
+/** Values balanced at once. */
+const panelValues = 2 ** 22;
+
+function balanceRows(matrix: WeightMatrix, result: BlockMatrix, share: number): void {
+  const { rows, columns, format, codes, scales } = result;
+  const { bits, blockSize } = format;
+  const blocks = blocksPerRow(columns, blockSize);
+  const [largest, perByte] = [2 ** bits - 1, 8 / bits];
+  const balancer = new Balancer(share);
+  const panelRows = Math.max(1, Math.floor(panelValues / columns));
+  for (let first = 0; first < rows; first += panelRows) {
+    const count = Math.min(panelRows, rows - first);
+    const values = readRows(matrix, first, count);
+    for (let row = 0; row < count; row++) {
+      const start = ((first + row) * blocks * blockSize) / perByte;
+      const shift = (i: number): number => bits * (i % perByte);
+      const read = (i: number): number => (codes[start + Math.floor(i / perByte)]! >> shift(i)) & largest;
+      balancer.balance(columns, {
+        exact: (i) => values[row * columns + i]!,
+        step: (i) => scales[(first + row) * blocks + Math.floor(i / blockSize)]!,
+        code: (i) => read(i) - zeroPointOf(result, first + row, Math.floor(i / blockSize)),
+        move: (i, by) => {
+          const moved = read(i) + by;
+          if (moved < 0 || moved > largest) return false;
+          codes[start + Math.floor(i / perByte)]! += by * 2 ** shift(i);
+          return true;
+        },
+      });
+    }
+  }
 }
 
 /** Writes the unsigned codes of one block, of which there are `blocksPerRow` in each row. */
@@ -114,21 +150,27 @@ export function dequantizeMatrix(matrix: BlockMatrix): Float32Array {
 
 /** One row of {@link dequantizeMatrix}. */
 export function dequantizeRow(matrix: BlockMatrix, row: number, values: Float32Array): void {
-  const { format, columns, codes, scales, zeroPoints } = matrix;
+  const { format, columns, codes, scales } = matrix;
   const { bits, blockSize } = format;
   const blocks = blocksPerRow(columns, blockSize);
   const perByte = 8 / bits;
   const mask = 2 ** bits - 1;
-  const zeroPointBytes = Math.ceil((blocks * bits) / 8);
   for (let column = 0; column < columns; column++) {
     const block = Math.floor(column / blockSize);
     const inBlock = column % blockSize;
     const byte = codes[((row * blocks + block) * blockSize + inBlock - (inBlock % perByte)) / perByte]!;
     const code = (byte >> (bits * (inBlock % perByte))) & mask;
-    const zeroPoint =
-      zeroPoints === null
-        ? 2 ** (bits - 1)
-        : (zeroPoints[row * zeroPointBytes + Math.floor(block / perByte)]! >> (bits * (block % perByte))) & mask;
-    values[column] = (code - zeroPoint) * scales[row * blocks + block]!;
+    values[column] = (code - zeroPointOf(matrix, row, block)) * scales[row * blocks + block]!;
   }
+}
+
+function zeroPointOf(
+  { format: { bits, blockSize }, columns, zeroPoints }: BlockMatrix,
+  row: number,
+  block: number,
+): number {
+  if (zeroPoints === null) return 2 ** (bits - 1);
+  const perByte = 8 / bits;
+  const bytes = Math.ceil((blocksPerRow(columns, blockSize) * bits) / 8);
+  return (zeroPoints[row * bytes + Math.floor(block / perByte)]! >> (bits * (block % perByte))) & (2 ** bits - 1);
 }

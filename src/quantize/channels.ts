@@ -1,6 +1,8 @@
 import { elementCount } from '../onnx/tensor.js';
 import type { Tensor } from '../onnx/model.js';
+import { Balancer } from './balance.js';
 import { readFloatRange } from './floats.js';
+import { readRows, type WeightMatrix } from './matrix.js';
 
 /** int8 codes of a whole tensor with one scale for each index of one axis (or one scale in all). */
 export interface ChannelCodes {
@@ -16,12 +18,14 @@ const panelValues = 2 ** 22;
  * Symmetric int8, −127 … 127, one scale for each index of `axis` (null: one for the tensor): codes by the largest
  * magnitude of the channel, then the least-squares scale for those codes (Σwq / Σq²). Reads the tensor twice, in
  * panels of 16 MiB.
- * @param floors smallest scale allowed for each channel; such a channel keeps exactly that scale.
+ * @param options.floors smallest scale allowed for each channel; such a channel keeps exactly that scale.
+ * @param options.share of the inputs ({@link meanShares}); above 0, errors of a channel of matrices and of kernels
+ *   `[channels, …]` are balanced, in a third reading.
  */
 export function quantizeChannels(
   tensor: Tensor,
   axis: number | null,
-  floors: Float64Array | null = null,
+  { floors = null, share = 0 }: { floors?: Float64Array | null; share?: number } = {},
 ): ChannelCodes {
   const { channels, inner } = channelShape(tensor, axis);
   const total = elementCount(tensor.dims);
@@ -63,7 +67,47 @@ export function quantizeChannels(
     const fitted = square[channel] === 0 ? 1 : Math.max(cross[channel]! / square[channel]!, 2 ** -126);
     scales[channel] = held[channel] === 1 ? largest[channel]! / 127 : fitted;
   }
+  if (share > 0) balanceChannels(tensor, axis, codes, scales, share);
   return { codes, scales };
+}
+
+/** Moves one signed code unless it would leave ± `largest`. */
+export function moveCode(codes: Int8Array, at: number, by: number, largest: number): boolean {
+  const moved = codes[at]! + by;
+  if (Math.abs(moved) > largest) return false;
+  codes[at] = moved;
+  return true;
+}
+
+function balanceChannels(
+  tensor: Tensor,
+  axis: number | null,
+  codes: Int8Array,
+  scales: Float32Array,
+  share: number,
+): void {
+  const { dims } = tensor;
+  if (axis !== 0 && !(axis === 1 && dims.length === 2)) return;
+  const rows = dims[axis]!;
+  const columns = elementCount(dims) / rows;
+  const matrix: WeightMatrix = { tensor, rows, columns, order: axis === 0 ? 'row-major' : 'column-major' };
+  const [rowStep, columnStep] = axis === 0 ? [columns, 1] : [1, rows];
+  const balancer = new Balancer(share);
+  const panelRows = Math.max(1, Math.floor(panelValues / columns));
+  for (let first = 0; first < rows; first += panelRows) {
+    const count = Math.min(panelRows, rows - first);
+    const values = readRows(matrix, first, count);
+    for (let row = 0; row < count; row++) {
+      const at = (first + row) * rowStep;
+      const scale = scales[first + row]!;
+      balancer.balance(columns, {
+        exact: (i) => values[row * columns + i]!,
+        step: () => scale,
+        code: (i) => codes[at + i * columnStep]!,
+        move: (i, by) => moveCode(codes, at + i * columnStep, by, 127),
+      });
+    }
+  }
 }
 
 /** The values a runtime sees: `code · scale`, in the order of the tensor. */

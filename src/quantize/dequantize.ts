@@ -20,18 +20,18 @@ export interface ChannelTensors {
 
 /**
  * Adds int8 codes and per-channel scales of a weight, quantized along `axis`.
- * @param floors smallest scales allowed ({@link quantizeChannels}), asked for when the weight is quantized.
+ * @param options for {@link quantizeChannels}, asked for when the weight is quantized.
  */
 export function addChannelTensors(
   editor: Editor,
   site: WeightSite,
   axis: number,
-  floors: () => Float64Array | null = () => null,
+  options: () => Parameters<typeof quantizeChannels>[2],
 ): ChannelTensors {
   const { tensor, owner } = site;
   const channels = tensor.dims[axis]!;
   const parts = editor.lazyParts<'codes' | 'scales'>(() => {
-    const { codes, scales } = quantizeChannels(tensor, axis, floors());
+    const { codes, scales } = quantizeChannels(tensor, axis, options());
     return { codes: new Uint8Array(codes.buffer), scales: scaleBytes(scales, DataType.FLOAT) };
   });
   const scaleData = parts.data('scales', channels * 4);
@@ -50,7 +50,8 @@ export function addChannelTensors(
  */
 export function encodeDequantize(editor: Editor, site: WeightSite, uses: readonly WeightUse[]): void {
   const axis = channelAxis(uses[0]!);
-  const tensors = addChannelTensors(editor, site, axis);
+  const share = editor.meanShare(uses);
+  const tensors = addChannelTensors(editor, site, axis, () => ({ share }));
   for (const use of uses) {
     insertBefore(use.graph, use.node, dequantizeNode(editor, site, use, [tensors.codes, tensors.scales], { axis }));
   }
@@ -63,8 +64,9 @@ export function encodeDequantizeBlocks(editor: Editor, site: WeightSite, uses: r
   const block = axisBlock(depth, editor.blockSize);
   const scaleDims = tensor.dims.map((dim, axis) => (axis === 1 ? Math.ceil(depth / block) : dim));
   const stored = storedScaleType(tensor);
+  const share = editor.meanShare(uses);
   const parts = editor.lazyParts<'codes' | 'scales'>(() => {
-    const { codes, scales } = quantizeAxisBlocks(tensor, block, stored.half);
+    const { codes, scales } = quantizeAxisBlocks(tensor, block, { halfScales: stored.half, share });
     return { codes, scales: scaleBytes(scales, stored.dataType) };
   });
   const elements = elementCount(tensor.dims);

@@ -25,13 +25,14 @@ interface QuantizedInput {
  */
 export function encodeMatMulInteger(editor: Editor, site: WeightSite, uses: readonly WeightUse[]): void {
   const made = new Map<string, IntegerWeight>();
+  const share = editor.meanShare(uses);
   for (const use of uses) {
     const { graph, node } = use;
     const gemm = use.role === 'gemm';
     const alpha = gemm ? getFloat(node, 'alpha', 1) : 1;
     const key = `${channelAxis(use)} ${alpha}`;
     let weight = made.get(key);
-    if (weight === undefined) made.set(key, (weight = addMatrix(editor, site, channelAxis(use), alpha)));
+    if (weight === undefined) made.set(key, (weight = addMatrix(editor, site, channelAxis(use), alpha, share)));
     const nodes: Node[] = [];
     let a = node.inputs[0]!;
     if (gemm && getInt(node, 'transA', 0) === 1) {
@@ -50,8 +51,9 @@ export function encodeConvInteger(editor: Editor, site: WeightSite, uses: readon
   const { tensor, owner } = site;
   const [channels, rank] = [tensor.dims[0]!, tensor.dims.length];
   const broadcast = [1, channels, ...new Array<number>(rank - 2).fill(1)];
+  const share = editor.meanShare(uses);
   const parts = editor.lazyParts<'codes' | 'scales'>(() => {
-    const { codes, scales } = quantizeChannels(tensor, 0);
+    const { codes, scales } = quantizeChannels(tensor, 0, { share });
     return { codes: new Uint8Array(codes.buffer), scales: scaleBytes(scales, DataType.FLOAT) };
   });
   const elements = elementCount(tensor.dims);
@@ -79,11 +81,11 @@ export function encodeConvInteger(editor: Editor, site: WeightSite, uses: readon
 
 const labelOf = (node: Node): string => node.name || node.outputs[0]!;
 
-function addMatrix(editor: Editor, site: WeightSite, axis: number, alpha: number): IntegerWeight {
+function addMatrix(editor: Editor, site: WeightSite, axis: number, alpha: number, share: number): IntegerWeight {
   const { tensor, owner } = site;
   const [rows, columns] = [tensor.dims[1 - axis]!, tensor.dims[axis]!];
   const parts = editor.lazyParts<'codes' | 'scales'>(() => {
-    const { codes, scales } = quantizeChannels(tensor, axis);
+    const { codes, scales } = quantizeChannels(tensor, axis, { share });
     const stored = axis === 1 ? codes : transpose(codes, columns, rows);
     const scaled = alpha === 1 ? scales : scales.map((scale) => scale * alpha);
     return { codes: new Uint8Array(stored.buffer), scales: scaleBytes(scaled, DataType.FLOAT) };

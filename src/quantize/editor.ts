@@ -3,8 +3,10 @@ import { float32ToFloat16Bits } from '../onnx/half.js';
 import { freshName, intAttribute, makeNode } from '../onnx/graph.js';
 import { DataType, type Graph, type Model, type Node, type Tensor } from '../onnx/model.js';
 import { computedData, float32Tensor, memoryData } from '../onnx/tensor.js';
+import { meanShares } from './balance.js';
 import type { ActivationRanges } from './ranges.js';
 import type { RefinedWeight } from './refine.js';
+import type { WeightUse } from './sites.js';
 
 /** Results up to this size are kept; a writer may ask for them long after their weight's other tensors. */
 const keptBytes = 64 * 1024;
@@ -27,6 +29,7 @@ export class Editor {
   /** As asked for the weight being written; undefined: as its format has it. */
   blockSize: number | undefined;
   zeroPoints: boolean | undefined;
+  private readonly shares: ReadonlyMap<string, number>;
   private lastKey: object | null = null;
   private lastParts: Record<string, Uint8Array> | null = null;
 
@@ -37,7 +40,14 @@ export class Editor {
     readonly ranges: ActivationRanges | null,
     /** Weight name → codes chosen on samples. */
     readonly refined: ReadonlyMap<string, RefinedWeight> = new Map(),
-  ) {}
+  ) {
+    this.shares = meanShares(model.graph);
+  }
+
+  /** Power of the mean over the rest of what a weight multiplies ({@link meanShares}): the least of its uses. */
+  meanShare(uses: readonly WeightUse[]): number {
+    return Math.min(...uses.map(({ node, role }) => (multiplies(role) ? (this.shares.get(node.inputs[0]!) ?? 0) : 0)));
+  }
 
   /** Bytes of several tensors that one computation yields; nothing is computed until a writer asks. */
   lazyParts<Part extends string>(compute: () => Record<Part, Uint8Array>): LazyParts<Part> {
@@ -120,6 +130,8 @@ export class Editor {
     if (!this.model.opsets.has(domain)) this.model.opsets.set(domain, version);
   }
 }
+
+const multiplies = (role: WeightUse['role']): boolean => role === 'matmul' || role === 'gemm' || role === 'conv';
 
 /** Scales as bytes of the type they are stored in. */
 export function scaleBytes(scales: Float32Array, dataType: number): Uint8Array {

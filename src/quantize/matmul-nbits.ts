@@ -27,12 +27,13 @@ interface BlockTensors {
  */
 export function encodeMatMulNBits(editor: Editor, site: WeightSite, uses: readonly WeightUse[], bits: 4 | 8): void {
   const made = new Map<string, BlockTensors>();
+  const share = editor.meanShare(uses);
   for (const use of uses) {
     const alpha = use.role === 'gemm' ? getFloat(use.node, 'alpha', 1) : 1;
     const matrix = matrixOf(site, use);
     const key = `${matrix.order} ${alpha}`;
     let tensors = made.get(key);
-    if (tensors === undefined) made.set(key, (tensors = addBlockTensors(editor, site, use, bits, alpha)));
+    if (tensors === undefined) made.set(key, (tensors = addBlockTensors(editor, site, use, bits, alpha, share)));
     const shift = refinedFor(editor, site, matrix.order)?.biasShift ?? null;
     if (use.role === 'gemm') replaceGemm(editor, use, tensors, shift?.map((value) => value * alpha) ?? null);
     else replaceMatMul(editor, use, tensors, shift);
@@ -45,7 +46,14 @@ function refinedFor(editor: Editor, site: WeightSite, order: WeightMatrix['order
   return refined?.order === order ? refined : null;
 }
 
-function addBlockTensors(editor: Editor, site: WeightSite, use: WeightUse, bits: 4 | 8, alpha: number): BlockTensors {
+function addBlockTensors(
+  editor: Editor,
+  site: WeightSite,
+  use: WeightUse,
+  bits: 4 | 8,
+  alpha: number,
+  share: number,
+): BlockTensors {
   const { tensor, owner } = site;
   const matrix = matrixOf(site, use);
   const refined = refinedFor(editor, site, matrix.order);
@@ -60,7 +68,7 @@ function addBlockTensors(editor: Editor, site: WeightSite, use: WeightUse, bits:
   const size = blockMatrixSize(rows, columns, format);
   const stored = storedScaleType(tensor, accuracyLevel(editor.provider, bits) !== 0);
   const parts = editor.lazyParts<'codes' | 'scales' | 'zeroPoints'>(() => {
-    const result = refined?.matrix ?? quantizeMatrix(matrix, format);
+    const result = refined?.matrix ?? quantizeMatrix(matrix, format, null, share);
     const scales = alpha === 1 ? result.scales : result.scales.map((scale) => scale * alpha);
     return {
       codes: result.codes,

@@ -37,6 +37,7 @@ export function applyStatic(editor: Editor, sites: readonly { site: WeightSite; 
   const region = calibratedRegion(editor, staticRegion(graph, nodes));
   for (const { site, uses } of sites) {
     const axis = channelAxis(uses[0]!);
+    const share = editor.meanShare(uses);
     const zeroPoints = editor.addBytes(
       graph,
       `${site.tensor.name}_i8_zero_points`,
@@ -44,7 +45,11 @@ export function applyStatic(editor: Editor, sites: readonly { site: WeightSite; 
       [site.tensor.dims[axis]!],
       new Uint8Array(site.tensor.dims[axis]!),
     );
-    const tensors = addChannelTensors(editor, site, axis, () => biasFloors(editor, region, site, uses, axis));
+    const tensors = addChannelTensors(editor, site, axis, () => ({
+      floors: biasFloors(editor, region, site, uses, axis),
+      share,
+    }));
+
     for (const use of uses) quantizeInputs(editor, region, use, axis, tensors, zeroPoints);
   }
   for (const value of region.values) surround(editor, graph, region, value);

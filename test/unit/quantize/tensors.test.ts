@@ -30,7 +30,7 @@ describe('int8 with a scale for each channel', () => {
 
   it('gives zero channels scale 1 and respects floors exactly', () => {
     const tensor = float32Tensor('w', [3, 4], Float32Array.of(0, 0, 0, 0, 1e-9, -1e-9, 0, 1e-9, 1, -1, 0.5, 1));
-    const { codes, scales } = quantizeChannels(tensor, 0, Float64Array.of(0, 1e-6, 1e-6));
+    const { codes, scales } = quantizeChannels(tensor, 0, { floors: Float64Array.of(0, 1e-6, 1e-6) });
     expect(scales[0]).toBe(1);
     expect(scales[1]).toBeCloseTo(1e-6, 12);
     expect(scales[2]).toBeCloseTo(1 / 127, 4);
