@@ -14,7 +14,8 @@ import type { RuntimeTensor } from '../runtime/types.js';
 import { prepareTraining, trainedModel, type PreparedTraining, type TrainSettings } from '../train/prepare.js';
 import { SampleSource } from '../train/samples.js';
 import type { InputDims } from '../train/forward.js';
-import { bestFile, train, type TrainOutcome, type TrainProgress, type Targets } from '../train/train.js';
+import { bestFile } from '../train/checkpoint.js';
+import { train, type TrainOutcome, type TrainProgress, type Targets } from '../train/train.js';
 import { openModel, type OpenedModel } from './open.js';
 
 export interface TrainFileRequest {

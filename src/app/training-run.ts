@@ -1,7 +1,8 @@
 import type { TrainingChoices, TrainingProgress, TrainingReport } from '../contract/training.js';
 import type { Provider } from '../contract/types.js';
 import type { TrainingRuntime } from '../runtime/training-types.js';
-import { heldOutCount, type TrainProgress } from '../train/train.js';
+import { heldOutCount } from '../train/sample-order.js';
+import type { TrainProgress } from '../train/train.js';
 import { openData, openModel } from './open.js';
 import { trainFile } from './train.js';
 import { curveOf } from './training-curve.js';

@@ -5,7 +5,7 @@ import * as v from 'valibot';
 import { providers } from '../contract/types.js';
 import { trainingChoices } from '../contract/validate.js';
 import { checkpointFile, isAlive } from '../fit/workspace.js';
-import { bestFile } from '../train/train.js';
+import { bestFile } from '../train/checkpoint.js';
 import { readOwnFile, withLock, writeAtomically } from './door/whole-file.js';
 
 const kept = 20;

@@ -1,46 +1,16 @@
 import path from 'node:path';
 import { SnugError } from '../contract/errors.js';
 import { writeModel } from '../onnx/write.js';
-import { readStateMeta, readTrainingState, writeTrainingState } from '../runtime/training-state.js';
+import { readTrainingState, writeTrainingState } from '../runtime/training-state.js';
 import type { StepResult, TrainingSession } from '../runtime/training-types.js';
 import { batchOf, chunks } from './batches.js';
+import { bestFile, readCheckpointOf, type Progress } from './checkpoint.js';
 import { initialValues } from './prepare.js';
-import { mixSeed, shuffled } from './random.js';
+import { SampleOrder } from './sample-order.js';
 import { learningRate } from './schedule.js';
-import {
-  trainingLevers,
-  type TrainEvaluation,
-  type TrainOutcome,
-  type TrainQuality,
-  type TrainRequest,
-  type TrainStep,
-} from './train-types.js';
+import { trainingLevers, type TrainOutcome, type TrainQuality, type TrainRequest } from './train-types.js';
 
 export * from './train-types.js';
-
-/** What a checkpoint tells besides the values. */
-interface Progress {
-  settings: string;
-  step: number;
-  before: TrainQuality;
-  quality: TrainQuality;
-  best: TrainQuality;
-  bestStep: number;
-  epochsWithoutBetter: number;
-  steps: TrainStep[];
-  evaluations: TrainEvaluation[];
-}
-
-export const bestFile = (checkpoint: string): string => `${checkpoint}.best`;
-
-/**
- * How far the training of a checkpoint had come.
- * @throws SnugError of reading it
- */
-export function readCheckpoint(checkpoint: string): Pick<Progress, 'step' | 'before' | 'best'> {
-  const { step, before, best } = JSON.parse(readStateMeta(checkpoint).meta) as Progress;
-  return { step, before, best };
-}
 
 /**
  * Trains, and gives back the best weights by held-out loss. The order of the data follows from the seed, so a
@@ -53,15 +23,10 @@ export async function train(request: TrainRequest): Promise<TrainOutcome> {
   return trainer.run();
 }
 
-/** How many samples are held out to judge by; at least one is left to train on. */
-export const heldOutCount = (samples: number, share: number): number =>
-  Math.min(Math.round(samples * share), samples - 1);
-
 class Trainer {
   readonly #request: TrainRequest;
   readonly #fingerprint: string;
-  readonly #training: number[];
-  readonly #held: number[];
+  readonly #order: SampleOrder;
   readonly #total: number;
   #progress: Progress | null = null;
   #savedAt = performance.now();
@@ -74,31 +39,16 @@ class Trainer {
       samples: request.samples,
       parameters: request.prepared.graphs.parameters,
     });
-    if (request.held) {
-      const held = new Set(request.held);
-      this.#held = [...held];
-      this.#training = Array.from({ length: request.samples }, (_, i) => i).filter((sample) => !held.has(sample));
-    } else {
-      const order = shuffled(
-        Array.from({ length: request.samples }, (_, i) => i),
-        mixSeed(settings.seed, 0),
-      );
-      const held = heldOutCount(request.samples, settings.validation);
-      this.#held = order.slice(0, held);
-      this.#training = order.slice(held);
-    }
-    this.#total = settings.steps ?? settings.epochs * this.#stepsPerEpoch;
-  }
-
-  get #stepsPerEpoch(): number {
-    return Math.ceil(this.#training.length / this.#request.prepared.settings.batch);
+    const { samples, held } = request;
+    this.#order = new SampleOrder({ ...settings, samples, held });
+    this.#total = settings.steps ?? settings.epochs * this.#order.stepsPerEpoch;
   }
 
   async run(): Promise<TrainOutcome> {
     const { prepared, checkpoint, resume } = this.#request;
     let start = checkpoint;
     if (resume) {
-      this.#progress = this.#readProgress();
+      this.#progress = readCheckpointOf(checkpoint, this.#fingerprint);
     } else {
       start = path.join(this.#request.workDirectory, 'start.state');
       writeTrainingState(start, { updates: 0, meta: '', tensors: initialValues(prepared) });
@@ -140,7 +90,7 @@ class Trainer {
       update.catch(() => undefined);
       running.push(update);
       next += 1;
-      const epochEnds = next % this.#stepsPerEpoch === 0 || next === this.#total;
+      const epochEnds = next % this.#order.stepsPerEpoch === 0 || next === this.#total;
       while (running.length > (epochEnds ? 0 : 1)) {
         if (!(await running.shift())) {
           await Promise.allSettled(running);
@@ -202,10 +152,7 @@ class Trainer {
   /** Runs update `step` (from 0 on), micro-batch by micro-batch. @returns whether all numbers were finite */
   async #update(session: TrainingSession, step: number): Promise<boolean> {
     const { settings } = this.#request.prepared;
-    const epoch = Math.floor(step / this.#stepsPerEpoch);
-    const order = this.#epochOrder(epoch);
-    const first = (step % this.#stepsPerEpoch) * settings.batch;
-    const samples = order.slice(first, first + settings.batch);
+    const samples = this.#order.ofStep(step);
     const rate = learningRate(step, { ...settings, total: this.#total });
     // Batches are sent in order, each as soon as it is read; answers are awaited apart from that.
     const sent = this.#sent.then(() => this.#send(session, samples, rate));
@@ -219,7 +166,7 @@ class Trainer {
     const gradientNorm = results.at(-1)?.gradientNorm ?? NaN;
     const progress = this.#known();
     progress.step += 1;
-    progress.steps.push({ step: progress.step, epoch, loss, rate, gradientNorm });
+    progress.steps.push({ step: progress.step, epoch: this.#order.epochOf(step), loss, rate, gradientNorm });
     this.#tell();
     return Number.isFinite(loss) && Number.isFinite(gradientNorm);
   }
@@ -248,19 +195,10 @@ class Trainer {
     }
   }
 
-  #order: { epoch: number; samples: number[] } | null = null;
-
-  #epochOrder(epoch: number): number[] {
-    if (this.#order?.epoch !== epoch) {
-      const seed = mixSeed(this.#request.prepared.settings.seed, epoch + 1);
-      this.#order = { epoch, samples: shuffled(this.#training, seed) };
-    }
-    return this.#order.samples;
-  }
-
   async #evaluate(session: TrainingSession): Promise<TrainQuality> {
     const { settings } = this.#request.prepared;
-    const samples = this.#held.length > 0 ? this.#held : this.#training;
+    const { held, training } = this.#order;
+    const samples = held.length > 0 ? held : training;
     let [loss, correct, items] = [0, 0, 0];
     let counts = true;
     for (const part of chunks(samples, settings.microBatch)) {
@@ -296,16 +234,6 @@ class Trainer {
       optimizer: settings.optimizer,
       // Adapters begin with zeros of their own.
       keepZeros: settings.fromScratch || prepared.adapters.length > 0 ? [] : graphs.parameters.map(({ name }) => name),
-    });
-  }
-
-  #readProgress(): Progress {
-    const { checkpoint } = this.#request;
-    const progress = JSON.parse(readStateMeta(checkpoint).meta) as Progress;
-    if (progress.settings === this.#fingerprint) return progress;
-    throw new SnugError('E_USAGE', 'The checkpoint belongs to a training with other settings or data.', {
-      action: 'Give the same settings and data, or start anew without --resume.',
-      params: { path: checkpoint },
     });
   }
 

@@ -13,7 +13,8 @@ import type { Dataset } from '../../../src/runtime/dataset-types.js';
 import type { TrainingRuntime } from '../../../src/runtime/training-types.js';
 import { prepareTraining, trainedModel, type TrainSettings } from '../../../src/train/prepare.js';
 import { SampleSource } from '../../../src/train/samples.js';
-import { bestFile, train, type Targets, type TrainOutcome, type TrainRequest } from '../../../src/train/train.js';
+import { bestFile } from '../../../src/train/checkpoint.js';
+import { train, type Targets, type TrainOutcome, type TrainRequest } from '../../../src/train/train.js';
 import { arrayDataset, clouds, modelsFolder, readNpy, settings, smallModel, weightValues } from './model.js';
 
 const folder = mkdtempSync(path.join(tmpdir(), 'snug-train-'));
