@@ -4,6 +4,7 @@ import { deflateRawSync } from 'node:zlib';
 import type { ClassPlan, Dtype, JobProgress, Provider, PruneMethod } from '../contract/types.js';
 import { SnugError } from '../contract/errors.js';
 import { Analysis } from '../fit/analysis.js';
+import { withholdHalf } from '../fit/half-device.js';
 import { assignDtypes, levelOf } from '../fit/levels.js';
 import { madeUpDataset } from '../fit/made-up.js';
 import { checkOutput, originalFiles, Workspace } from '../fit/workspace.js';
@@ -145,6 +146,7 @@ export async function quantizeFile(
   const workspace = new Workspace(outputPath);
   try {
     const analysis = new Analysis(opened.model, provider, dataset !== null);
+    if (dtype === 'fp16') await withholdHalf(analysis, runtime, workspace.directory);
     const { dtypes, reasons } = assignDtypes(analysis, analysis.weights, levelOf(dtype), {});
     if (analysis.weights.length > 0 && [...dtypes.values()].every((d) => d === 'fp32')) {
       const why = analysis.whyNot(dtype) ?? 'no weight of this model can have it here';

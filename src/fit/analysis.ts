@@ -14,7 +14,7 @@ export class Analysis {
   readonly summary: ModelSummary;
   readonly provider: Provider;
   readonly hasSamples: boolean;
-  readonly weights: WeightInfo[];
+  weights: WeightInfo[];
   readonly classes: PruneClass[];
   /** How far estimates are off on this machine; sets the interval of every estimate made from here. */
   known: KnownError | null = null;
@@ -22,7 +22,7 @@ export class Analysis {
   curve: PruneCurve | null = null;
   private sensitivityKnown: Sensitivity | null = null;
   private readonly noiseByKey = new Map<string, number>();
-  private readonly infoByName: Map<string, WeightInfo>;
+  private infoByName: Map<string, WeightInfo>;
 
   constructor(model: Model, provider: Provider, hasSamples: boolean) {
     this.model = model;
@@ -32,6 +32,17 @@ export class Analysis {
     this.weights = quantizableWeights(model, provider);
     this.infoByName = new Map(this.weights.map((w) => [w.name, w]));
     this.classes = findClasses(model, inferShapes(model, analysisDims(model)));
+  }
+
+  /** Forbids a dtype to every weight, with the reason: the device at hand cannot do what its provider can. */
+  withhold(dtype: Dtype, reason: string): void {
+    this.weights = this.weights.map((info) => ({
+      ...info,
+      options: info.options.map((option) =>
+        option.dtype === dtype && option.allowed ? { ...option, allowed: false, reason } : option,
+      ),
+    }));
+    this.infoByName = new Map(this.weights.map((w) => [w.name, w]));
   }
 
   /** Whether any weight may have this dtype on this provider. */

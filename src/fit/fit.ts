@@ -10,6 +10,7 @@ import { Analysis } from './analysis.js';
 import type { Attempt, OnProgress } from './attempt.js';
 import { attempt } from './attempt.js';
 import type { Candidate } from '../contract/types.js';
+import { withholdHalf } from './half-device.js';
 import { adviseMeasuring, measuredWidths } from './measured-widths.js';
 import type { Allocation } from './prune-candidate.js';
 import {
@@ -104,6 +105,7 @@ export async function fitModel(request: FitRequest): Promise<FitReport> {
     const split = request.dataset ? splitDataset(request.dataset) : null;
     const analysis = new Analysis(model, provider, split !== null);
     analysis.known = request.known ?? null;
+    await withholdHalf(analysis, runtime, workspace.directory);
     const planner = new Planner(analysis);
     planner.setCurve(request.curve ?? null);
     const allPins: Pins = { ...pins, dims: { ...request.dataset?.dims, ...pins.dims } };

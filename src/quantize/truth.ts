@@ -103,7 +103,7 @@ const fallsToCpu = no('integer arithmetic runs on the CPU under this provider, w
 
 const webgpu: Table = {
   fp16: everywhere(
-    yes('float16', 'documents', 'needs a device with shader-f16; without it the model fails when it first runs'),
+    yes('float16', 'documents', 'needs a device with shader-f16'),
   ),
   int8: {
     matmul: yes('MatMulNBits', 'session'),

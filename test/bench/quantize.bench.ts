@@ -4,10 +4,11 @@
  * onnxruntime-node; whether the file loads, runs and agrees on the CPU and on WebGPU.
  *
  * SNUG_PYTHON names a Python with onnx, onnxruntime (and torch for HQQ); without it only Snug's rows are printed.
- * BENCH_ONLY=vit-b,kjv-gpt and BENCH_METHODS=int4,gptq limit the run; BENCH_LAYERS=4 makes the large
- * transformers shallower; BENCH_WEBGPU=0 leaves WebGPU out.
+ * BENCH_ONLY=vit-b,kjv-gpt and BENCH_METHODS=int4,gptq limit the run; BENCH_LAYERS=12 gives the large transformers all
+ * their blocks (default 3); BENCH_WEBGPU=0 leaves WebGPU out. BENCH_ROWS names a file that collects the rows of runs
+ * in parts: the tables at the end are then of all of them.
  */
-import { copyFileSync, existsSync, mkdtempSync, rmSync, statSync } from 'node:fs';
+import { copyFileSync, existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -16,6 +17,7 @@ import { createRuntime } from '../../src/runtime/client.js';
 import { matMulChain } from '../cli/models.js';
 import { cases, writeFeeds, type Case } from './quantize/cases.js';
 import { Judge } from './quantize/judge.js';
+import { losses, table, type Row } from './quantize/table.js';
 import { hasPeers, runPeer, runSnug, type ToolRun } from './quantize/tools.js';
 
 const chosen = (variable: string, all: readonly string[]): readonly string[] => {
@@ -40,36 +42,31 @@ const peers = [
   ...['rtn', 'hqq', 'k-quant', 'gptq'],
 ];
 
-interface Row {
-  method: string;
-  run: ToolRun;
-  bytes: number;
-  sqnr: string;
-  kl: string;
-  top1: string;
-  score: string;
-  cpu: string;
-  webgpu: string;
-}
-
 const folder = mkdtempSync(path.join(process.env.SNUG_BENCH_DIR ?? tmpdir(), 'snug-bench-'));
 const python = hasPeers();
 const methods = chosen('BENCH_METHODS', [...Object.keys(own), ...(python ? peers : [])]);
 const runtime = createRuntime();
-const tables: string[] = [];
+const collected = process.env.BENCH_ROWS;
+/** Figures that do not exist are null in the file. */
+const all: Row[] =
+  collected !== undefined && existsSync(collected)
+    ? (JSON.parse(readFileSync(collected, 'utf8')) as Row[]).map((row) => ({ ...row, bytes: row.bytes ?? NaN }))
+    : [];
 
 async function judged(subject: Case, judge: Judge, method: string, run: ToolRun, target: string): Promise<Row> {
   const row: Row = {
-    ...{ method, run, bytes: NaN, sqnr: '–', kl: '–', top1: '–', score: '–' },
-    ...{ cpu: run.ok ? 'yes' : `not made: ${run.error.slice(0, 90)}`, webgpu: '–' },
+    ...{ model: subject.name, method, own: method in own, fileBytes: statSync(subject.file).size },
+    ...{ run: { seconds: run.seconds, peakBytes: run.peakBytes }, bytes: NaN },
+    ...{ sqnrDb: null, klNats: null, top1: null, score: '–' },
+    ...{ cpu: run.ok ? 'yes' : `n/a: ${run.error.slice(0, 90)}`, webgpu: '–' },
   };
   if (!run.ok || !existsSync(target)) return row;
   row.bytes = statSync(target).size + (existsSync(`${target}.data`) ? statSync(`${target}.data`).size : 0);
   try {
     const quality = await judge.compare(target);
-    row.sqnr = quality.sqnrDb.toFixed(2);
-    row.kl = quality.klNats === null ? '–' : quality.klNats.toExponential(2);
-    row.top1 = quality.top1Agreement === null ? '–' : (100 * quality.top1Agreement).toFixed(1);
+    row.sqnrDb = quality.sqnrDb;
+    row.klNats = quality.klNats;
+    row.top1 = quality.top1Agreement;
     if (subject.score !== null) row.score = await subject.score(target);
   } catch (error) {
     row.cpu = `no: ${String(error).slice(0, 90)}`;
@@ -104,13 +101,16 @@ describe('quantizers side by side', () => {
         ? `start of the tools, left out of "seconds": Snug ${starts.snug.toFixed(2)} s, Python ${starts.python.toFixed(2)} s`
         : 'Python with onnx and onnxruntime was not found (SNUG_PYTHON): only Snug is shown.',
     );
-    for (const table of tables) console.log(table);
+    if (collected !== undefined) writeFileSync(collected, JSON.stringify(all));
+    console.log(`\n${table(all)}`);
+    const behind = losses(all);
+    console.log(`\nBehind a Python tool at as few or fewer bytes: ${behind.length === 0 ? 'nowhere' : ''}`);
+    for (const one of behind) console.log(one);
   });
 
   for (const name of chosen('BENCH_ONLY', Object.keys(cases))) {
     it(name, async () => {
       const subject = cases[name]!(folder);
-      const before = statSync(subject.file).size;
       const feeds = python ? await writeFeeds(subject, folder, calibrationSamples) : '';
       const alone = path.join(folder, `${name}-copy.onnx`);
       if (subject.alone === true) copyFileSync(subject.file, alone);
@@ -133,26 +133,11 @@ describe('quantizers side by side', () => {
         rows.push(await judged(subject, judge, method, run, target));
       }
       const float = subject.score === null ? '' : `, float model ${await subject.score(subject.file)}`;
-      tables.push(
-        [
-          `\n${name}, ${(before / 1e6).toFixed(2)} MB${float}`,
-          'method | MB | ratio | seconds | tool peak / file | SQNR dB | KL nats | same top-1 % | score | cpu | webgpu',
-          ...rows.map((row) =>
-            [
-              ...[
-                row.method,
-                (row.bytes / 1e6).toFixed(2),
-                (before / row.bytes).toFixed(2),
-                row.run.seconds.toFixed(1),
-              ],
-              `${(row.run.peakBytes / 1e6).toFixed(0)} MB, ${(row.run.peakBytes / before).toFixed(1)}×`,
-              ...[row.sqnr, row.kl, row.top1, row.score, row.cpu, row.webgpu],
-            ].join(' | '),
-          ),
-        ].join('\n'),
-      );
-      console.log(tables.at(-1));
-      for (const row of rows.filter(({ method }) => method in own)) {
+      const before = statSync(subject.file).size;
+      console.log(`\n${name}, ${(before / 1e6).toFixed(2)} MB${float}\n${table(rows)}`);
+      const again = new Set(rows.map(({ method }) => method));
+      all.splice(0, all.length, ...all.filter((row) => row.model !== name || !again.has(row.method)), ...rows);
+      for (const row of rows.filter((one) => one.own)) {
         expect(row.cpu, row.method).toBe('yes');
       }
     });

@@ -51,8 +51,8 @@ const gpt: Case = {
 };
 
 const sequence = 64;
-/** Blocks of the two large transformers: fewer than the published twelve for a quick look. */
-const layers = Number(process.env.BENCH_LAYERS ?? 12);
+/** Blocks of the two large transformers, of the published twelve. */
+const layers = Number(process.env.BENCH_LAYERS ?? 3);
 
 function vit(folder: string): Case {
   const model = vitB16({ layers });

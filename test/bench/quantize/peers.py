@@ -42,12 +42,14 @@ def reader(path):
     return Samples()
 
 
-def undivided(source, block):
+def unfit(source, block, zero_points):
+    """Matrices whose rows do not divide into blocks; with packed zero points, also those with an odd number of them."""
     import onnx
 
     graph = onnx.load(source).graph
     depth = {tensor.name: tensor.dims[0] for tensor in graph.initializer if len(tensor.dims) == 2}
-    return [node.name for node in graph.node if node.op_type == "MatMul" and depth.get(node.input[1], 0) % block]
+    unit = block * 2 if zero_points else block
+    return [node.name for node in graph.node if node.op_type == "MatMul" and depth.get(node.input[1], 0) % unit]
 
 
 def blocks(method, source, target, feeds, block):
@@ -72,15 +74,20 @@ def blocks(method, source, target, feeds, block):
         config = nbits.GPTQWeightOnlyQuantConfig(calibration_data_reader=reader(feeds))
     else:
         raise SystemExit(f"unknown method {method}")
-    # These fail on a matrix whose rows do not divide into blocks; told to leave it out, they do the others.
+    # These fail on some matrices; told to leave them out, they do the others.
     strict = method in ("rtn", "k-quant", "gptq")
+    left_out = unfit(source, block, method != "rtn") if strict else []
     tool = nbits.MatMulNBitsQuantizer(
         source,
         block_size=block,
         accuracy_level=4,
-        nodes_to_exclude=undivided(source, block) if strict else [],
+        nodes_to_exclude=left_out,
         algo_config=config,
     )
+    if method == "gptq":
+        # This one does not look at nodes_to_exclude, but knows the mark that the others make of it.
+        configured = tool._generate_q4_node_config()
+        tool._generate_q4_node_config = lambda: {**configured, **dict.fromkeys(left_out, "fp32")}
     tool.process()
     tool.model.save_model_to_file(target, False)
 
