@@ -4,6 +4,7 @@ import { deflateRawSync } from 'node:zlib';
 import type { ClassPlan, Dtype, JobProgress, Provider, PruneMethod } from '../contract/types.js';
 import { SnugError } from '../contract/errors.js';
 import { Analysis } from '../fit/analysis.js';
+import { formatsNearFourBits } from '../fit/four-bits.js';
 import { withholdHalf } from '../fit/half-device.js';
 import { assignDtypes, levelOf } from '../fit/levels.js';
 import { madeUpDataset } from '../fit/made-up.js';
@@ -137,9 +138,14 @@ export interface QuantizeFileResult {
   output: Output;
 }
 
-/** `snug quantize`: one dtype for every weight that can have it. @throws SnugError of reading, quantizing and writing */
+/** Seconds for trying formats on samples. */
+const formatSeconds = 15;
+
+/**
+ * `snug quantize`: one dtype for every weight that can have it; 4 bits with samples are varied weight by weight unless
+ * `uniform` ({@link formatsNearFourBits}). @throws SnugError of reading, quantizing and writing */
 export async function quantizeFile(
-  request: ShrinkRequest & { dtype: Dtype; provider: Provider },
+  request: ShrinkRequest & { dtype: Dtype; provider: Provider; uniform?: boolean },
 ): Promise<QuantizeFileResult> {
   const { opened, outputPath, overwrite, dataset, runtime, dtype, provider, dims, onProgress } = request;
   checkOutput(outputPath, originalFiles(opened.model), overwrite);
@@ -147,7 +153,8 @@ export async function quantizeFile(
   try {
     const analysis = new Analysis(opened.model, provider, dataset !== null);
     if (dtype === 'fp16') await withholdHalf(analysis, runtime, workspace.directory);
-    const { dtypes, reasons } = assignDtypes(analysis, analysis.weights, levelOf(dtype), {});
+    const plain = assignDtypes(analysis, analysis.weights, levelOf(dtype), {});
+    const { dtypes, reasons } = plain;
     if (analysis.weights.length > 0 && [...dtypes.values()].every((d) => d === 'fp32')) {
       const why = analysis.whyNot(dtype) ?? 'no weight of this model can have it here';
       throw new SnugError('E_NOT_SUPPORTED', `No weight can be ${dtype} on ${provider}: ${why}.`, {
@@ -174,8 +181,17 @@ export async function quantizeFile(
       : null;
     const progress = (done: number, total: number, item?: string): void =>
       onProgress({ phase: 'quantizing', done, total, unit: 'weights', ...(item === undefined ? {} : { item }) });
+    const varied =
+      dataset && dtype === 'int4' && request.uniform !== true
+        ? await formatsNearFourBits(plain, {
+            ...{ model: opened.model, provider, dataset, runtime, folder: workspace.directory },
+            ...{ seconds: formatSeconds, onProgress: progress, signal: request.signal },
+          })
+        : null;
+    varied?.reasons.forEach((reason, weight) => reasons.set(weight, reason));
+    const formats = varied?.formats ?? dtypes;
     const refined = dataset
-      ? await refineWeights(runtime, opened.model, dataset, dtypes, {
+      ? await refineWeights(runtime, opened.model, dataset, formats, {
           provider,
           workDirectory: workspace.directory,
           signal: request.signal,
@@ -183,7 +199,7 @@ export async function quantizeFile(
           onTooLarge: (weight, reason) => reasons.set(weight, reasons.get(weight) ?? reason),
         })
       : undefined;
-    const quantized = quantizeModel(opened.model, dtypes, {
+    const quantized = quantizeModel(opened.model, formats, {
       provider,
       ...(ranges ? { ranges } : {}),
       ...(magnitudes ? { magnitudes } : {}),

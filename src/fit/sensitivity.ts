@@ -80,16 +80,24 @@ export class Sensitivity {
     return (this.middleFactor = factors[factors.length >> 1] ?? noiseReachingOutput);
   }
 
-  /** The same with the noises of 4-bit formats multiplied: a whole mix was run and they did more, or less. */
-  scaled(factor: number): Sensitivity {
+  /**
+   * The same with the noises of 4-bit formats multiplied: a whole mix was run and they did more, or less, or codes will
+   * be better than those that were tried.
+   * @param only the weights it is about; all when left out
+   */
+  scaled(factor: number, only: (weight: string) => boolean = () => true): Sensitivity {
     const scale = ([key, noise]: [string, number]): [string, number] => [
       key,
       key.startsWith('int4 ') ? noise * factor : noise,
     ];
     const measured = new Map(
-      [...this.measured].map(([weight, noises]) => [weight, new Map([...noises].map(scale))] as const),
+      [...this.measured].map(
+        ([weight, noises]) => [weight, only(weight) ? new Map([...noises].map(scale)) : noises] as const,
+      ),
     );
-    const rounded = new Map([...this.rounded].map(([weight, noise]) => [weight, noise * factor]));
+    const rounded = new Map(
+      [...this.rounded].map(([weight, noise]) => [weight, only(weight) ? noise * factor : noise]),
+    );
     return new Sensitivity(this.options, measured, rounded, this.samples);
   }
 }

@@ -36,6 +36,7 @@ const own: Record<string, { args: string[]; calibrated: boolean }> = {
   'snug int8-static': { args: ['--dtype', 'int8-static'], calibrated: true },
   'snug int4': { args: ['--dtype', 'int4'], calibrated: false },
   'snug int4 +samples': { args: ['--dtype', 'int4'], calibrated: true },
+  'snug int4 +samples uniform': { args: ['--dtype', 'int4', '--uniform'], calibrated: true },
 };
 const peers = [
   ...['dynamic', 'static', 'default-8bit', 'default-sym', 'default-asym', 'default-sym-gather', 'default-asym-gather'],

@@ -14,6 +14,7 @@ interface QuantizeOptions {
   calibrate?: string;
   provider: string;
   dim?: string[];
+  uniform?: boolean;
   force?: boolean;
 }
 
@@ -34,6 +35,7 @@ export function addQuantize(program: Command): void {
     )
     .option('--provider <name>', 'execution provider the result is for', 'cpu')
     .option('--dim <name=n>', 'value of a named dimension; may be repeated', collect)
+    .option('--uniform', 'int4 with samples: the same format for every weight, whatever the samples show')
     .option('--force', 'replace the output file if it exists')
     .action((target: string, options: QuantizeOptions, command: Command) =>
       withContext(command, async (context) => {
@@ -63,6 +65,7 @@ export function addQuantize(program: Command): void {
             outputPath: options.out,
             dtype,
             provider,
+            uniform: options.uniform ?? false,
             dataset,
             dims,
             runtime: context.runtime,
