@@ -4,27 +4,29 @@ import { Balancer } from './balance.js';
 import { BlockSearch } from './block-search.js';
 import { moveCode } from './channels.js';
 
-/** int4 codes for DequantizeLinear with `axis = 1` and `block_size` (opset 21). */
+/** int4 codes for DequantizeLinear with `axis` and `block_size` (opset 21). */
 export interface AxisBlockCodes {
   /** INT4, two's complement, two for each byte over the flattened tensor, even element in the low nibble. */
   codes: Uint8Array;
-  /** FLOAT, dims of the tensor with dim 1 divided (rounded up) by the block size. */
+  /** FLOAT, dims of the tensor with that of the axis divided (rounded up) by the block size. */
   scales: Float32Array;
 }
 
 /**
- * Symmetric int4 for weights of Conv and ConvTranspose `[outer, C, kernel…]`, blocks along C. The tensor is read
- * whole.
+ * Symmetric int4 in blocks along one axis: input channels of Conv and ConvTranspose (1), the summed axis of stacked
+ * matrices. The tensor is read whole.
  * @param options.share of the inputs of `[outputs, C, kernel…]` ({@link meanShares}); above 0, errors of an output
  *   are balanced
  */
 export function quantizeAxisBlocks(
   tensor: Tensor,
+  axis: number,
   blockSize: number,
   { halfScales = false, share = 0 }: { halfScales?: boolean; share?: number } = {},
 ): AxisBlockCodes {
-  const [outer, depth] = [tensor.dims[0]!, tensor.dims[1]!];
-  const inner = elementCount(tensor.dims.slice(2));
+  const outer = elementCount(tensor.dims.slice(0, axis));
+  const depth = tensor.dims[axis]!;
+  const inner = elementCount(tensor.dims.slice(axis + 1));
   const blocks = Math.ceil(depth / blockSize);
   const values = readFloat32(tensor);
   const scales = new Float32Array(outer * blocks * inner);
@@ -60,9 +62,14 @@ export function quantizeAxisBlocks(
 }
 
 /** The values a runtime sees. */
-export function dequantizeAxisBlocks(blocks: AxisBlockCodes, dims: readonly number[], blockSize: number): Float32Array {
-  const depth = dims[1]!;
-  const inner = elementCount(dims.slice(2));
+export function dequantizeAxisBlocks(
+  blocks: AxisBlockCodes,
+  dims: readonly number[],
+  axis: number,
+  blockSize: number,
+): Float32Array {
+  const depth = dims[axis]!;
+  const inner = elementCount(dims.slice(axis + 1));
   const perOuter = Math.ceil(depth / blockSize);
   return Float32Array.from({ length: elementCount(dims) }, (_, element) => {
     const nibble = (blocks.codes[element >> 1]! >> (element % 2 === 0 ? 0 : 4)) & 15;

@@ -4,9 +4,9 @@ import { float16BitsToFloat32, float32ToFloat16Bits } from '../onnx/half.js';
 import type { Model } from '../onnx/model.js';
 import { elementCount } from '../onnx/tensor.js';
 import type { WeightMatrix } from './matrix.js';
-import { axisBlock, gatherBlock, matrixFormat, matrixOf } from './plan.js';
+import { axisBlock, gatherBlock, matrixFormat, matrixOf, summedAxis } from './plan.js';
 import { blockSqnr, decibels, remembered, sampleMatrix, zeroPointsPay, type WeightSample } from './sample.js';
-import type { WeightSite } from './sites.js';
+import type { WeightRole, WeightSite } from './sites.js';
 import { prepared } from './weights.js';
 
 /**
@@ -54,15 +54,17 @@ export function weightSqnr(site: WeightSite, { dtype, blockSize, zeroPoints: ask
     const bits = dtype === 'int4' ? 4 : 8;
     if (role === 'gather') {
       const block = gatherBlock(matrix.columns, bits === 4 ? (blockSize ?? 32) : 128);
-      return blockSqnr(sample, { bits, zeroPoints: false }, block === 0 ? null : block);
+      return blockSqnr(sample, { bits, zeroPoints: false }, block);
     }
     if (integers) return blockSqnr(sample, { bits: 8, zeroPoints: false }, null);
-    if (role === 'matmul' || role === 'gemm') {
+    if (role === 'matmul' || role === 'gemm' || role === 'matmul-left') {
       const format = matrixFormat(matrix, bits, blockSize);
       const zeroPoints = bits === 4 && (asked ?? zeroPointsPay(matrix, format));
       return blockSqnr(sample, { bits, zeroPoints }, format.blockSize);
     }
-    const block = bits === 4 ? axisBlock(site.tensor.dims[1] ?? 1, blockSize) : null;
+    const { dims } = site.tensor;
+    const axis = site.uses[0] === undefined ? 1 : summedAxis(site.uses[0], dims.length);
+    const block = bits === 4 ? axisBlock(dims[axis] ?? 1, blockSize) : null;
     return blockSqnr(sample, { bits, zeroPoints: false }, block);
   });
 }
@@ -76,12 +78,18 @@ function lastSample(matrix: WeightMatrix): WeightSample {
   return last.sample;
 }
 
+const matrixRoles: ReadonlySet<WeightRole> = new Set(['matmul', 'matmul-left', 'gemm', 'gather']);
+
 /** The weight as rows that share scales; kernels of convolutions are taken as rows of all their inputs. */
 function sampledMatrix(site: WeightSite): WeightMatrix {
   const { tensor, uses } = site;
   const [use] = uses;
-  const matrixLike = use !== undefined && (use.role === 'matmul' || use.role === 'gemm' || use.role === 'gather');
+  const matrixLike = use !== undefined && matrixRoles.has(use.role);
   if (matrixLike && tensor.dims.length === 2) return matrixOf(site, use);
+  if (use?.role === 'matmul-stack' && use.input === 1) {
+    const rows = tensor.dims[tensor.dims.length - 1]!;
+    return { tensor, rows, columns: elementCount(tensor.dims) / Math.max(1, rows), order: 'column-major' };
+  }
   const columns =
     use?.role === 'conv' || use?.role === 'conv-transpose'
       ? elementCount(tensor.dims.slice(1))

@@ -2,7 +2,7 @@ import { constantValue, getFloat, getInt, indexGraph, type GraphIndex } from '..
 import { DataType, type Graph, type Model, type Node, type Tensor } from '../onnx/model.js';
 import { elementCount, readFloat32 } from '../onnx/tensor.js';
 import { dequantizeAxisBlocks } from './block-axis.js';
-import { dequantizeMatrix } from './block-matrix.js';
+import { blocksPerRow, dequantizeMatrix } from './block-matrix.js';
 import type { CodeBits } from './block-search.js';
 import { dequantizeChannels } from './channels.js';
 import { matrixOf } from './plan.js';
@@ -27,6 +27,7 @@ export function decodeWeight(original: Model, quantized: Model, weight: string):
   const index = indexGraph(graph);
   switch (use.role) {
     case 'matmul':
+    case 'matmul-left':
     case 'gemm':
       return decodeMatrix(site, use, blockNodeOf(model.graph, use.node, index), graph, index);
     case 'gather':
@@ -34,7 +35,7 @@ export function decodeWeight(original: Model, quantized: Model, weight: string):
     default: {
       const reader = index.producer.get(use.node.outputs[0]!);
       const unpacking = reader && index.producer.get(reader.inputs[use.input] ?? '');
-      return unpacking?.opType === 'DequantizeLinear' ? decodeChannels(unpacking, graph) : null;
+      return unpacking?.opType === 'DequantizeLinear' ? decodeChannels(unpacking, graph, index) : null;
     }
   }
 }
@@ -47,10 +48,12 @@ function blockNodeOf(original: Graph, node: Node, index: GraphIndex): Node | nul
     ({ node: reader, input }) => reader.opType === 'Add' && original.initializers.has(reader.inputs[1 - input]!),
   );
   for (const name of [output, ...added.map((reader) => reader.node.outputs[0]!)]) {
-    const producer = index.producer.get(name);
+    let producer = index.producer.get(name);
+    // A bias that was not taken in, then the result of a weight on the left turned back.
+    for (const opType of ['Add', 'Transpose']) {
+      if (producer?.opType === opType) producer = index.producer.get(producer.inputs[0]!);
+    }
     if (producer?.opType === 'MatMulNBits') return producer;
-    const before = producer?.opType === 'Add' ? index.producer.get(producer.inputs[0]!) : undefined;
-    if (before?.opType === 'MatMulNBits') return before;
   }
   return null;
 }
@@ -81,7 +84,7 @@ function decodeMatrix(
     scales,
     zeroPoints: zeroPoints?.data.read() ?? null,
   });
-  const alpha = use.role === 'gemm' ? getFloat(use.node, 'alpha', 1) : 1;
+  const alpha = use.node.opType === 'Gemm' ? getFloat(use.node, 'alpha', 1) : 1;
   const rowMajor = matrixOf(site, use).order === 'row-major';
   if (rowMajor && alpha === 1) return values;
   const result = new Float32Array(values.length);
@@ -104,25 +107,31 @@ function decodeRows(node: Node | undefined, graph: Graph, index: GraphIndex): Fl
   const signed = codes.dataType === DataType.INT4;
   if (bits === 4 && !signed) return null;
   const bytes = codes.data.read();
-  const count = bits === 4 ? bytes.length * 2 : bytes.length;
-  return Float32Array.from({ length: count }, (_, i) => {
+  const [rows, columns] = [codes.dims[0]!, codes.dims[1]!];
+  const blocks = blocksPerRow(columns, blockSize);
+  return Float32Array.from({ length: rows * columns }, (_, i) => {
     const code = bits === 8 ? bytes[i]! - 128 : (((bytes[i >> 1]! >> (4 * (i & 1))) & 15) ^ 8) - 8;
-    return code * scales[Math.floor(i / blockSize)]!;
+    return code * scales[Math.floor(i / columns) * blocks + Math.floor((i % columns) / blockSize)]!;
   });
 }
 
-function decodeChannels(node: Node, graph: Graph): Float32Array | null {
+function decodeChannels(node: Node, graph: Graph, index: GraphIndex): Float32Array | null {
   const codes = graph.initializers.get(node.inputs[0]!);
-  const scaleTensor = graph.initializers.get(node.inputs[1]!);
-  if (codes === undefined || scaleTensor === undefined || (node.inputs[2] ?? '') !== '') return null;
-  const scales = readFloat32(scaleTensor);
+  const scales = floatsOf(graph, index, node.inputs[1]!);
+  if (codes === undefined || scales === null || (node.inputs[2] ?? '') !== '') return null;
   const bytes = codes.data.read();
   if (codes.dataType === DataType.INT4) {
-    return dequantizeAxisBlocks({ codes: bytes, scales }, codes.dims, getInt(node, 'block_size', 32));
+    return dequantizeAxisBlocks(
+      { codes: bytes, scales },
+      codes.dims,
+      getInt(node, 'axis', 1),
+      getInt(node, 'block_size', 32),
+    );
   }
   if (codes.dataType !== DataType.INT8) return null;
   const signed = new Int8Array(bytes.buffer, bytes.byteOffset, elementCount(codes.dims));
-  const axis = scaleTensor.dims.length === 0 ? null : getInt(node, 'axis', 1);
+  const perTensor = graph.initializers.get(node.inputs[1]!)?.dims.length === 0;
+  const axis = perTensor ? null : getInt(node, 'axis', 1);
   return dequantizeChannels({ codes: signed, scales }, codes, axis);
 }
 

@@ -5,7 +5,7 @@ import { elementCount } from '../onnx/tensor.js';
 import { quantizeAxisBlocks } from './block-axis.js';
 import { quantizeChannels } from './channels.js';
 import { scaleBytes, type Editor } from './editor.js';
-import { axisBlock, channelAxis } from './plan.js';
+import { axisBlock, channelAxis, summedAxis } from './plan.js';
 import { storedScaleType } from './sample.js';
 import type { WeightSite, WeightUse } from './sites.js';
 
@@ -49,7 +49,7 @@ export function addChannelTensors(
  * its operator. One node for each reader: a shared one would keep the unpacked copy alive between them.
  */
 export function encodeDequantize(editor: Editor, site: WeightSite, uses: readonly WeightUse[]): void {
-  const axis = channelAxis(uses[0]!);
+  const axis = channelAxis(uses[0]!, site.tensor.dims.length);
   const share = editor.meanShare(uses);
   const tensors = addChannelTensors(editor, site, axis, () => ({ share }));
   for (const use of uses) {
@@ -57,16 +57,16 @@ export function encodeDequantize(editor: Editor, site: WeightSite, uses: readonl
   }
 }
 
-/** As {@link encodeDequantize} with int4 in blocks along the input channels; raises the model to opset 21, which knows it. */
+/** As {@link encodeDequantize} with int4 in blocks along the summed axis; raises the model to opset 21, which knows it. */
 export function encodeDequantizeBlocks(editor: Editor, site: WeightSite, uses: readonly WeightUse[]): void {
   const { tensor, owner } = site;
-  const depth = tensor.dims[1]!;
-  const block = axisBlock(depth, editor.blockSize);
-  const scaleDims = tensor.dims.map((dim, axis) => (axis === 1 ? Math.ceil(depth / block) : dim));
+  const axis = summedAxis(uses[0]!, tensor.dims.length);
+  const block = axisBlock(tensor.dims[axis]!, editor.blockSize);
+  const scaleDims = tensor.dims.map((dim, at) => (at === axis ? Math.ceil(dim / block) : dim));
   const stored = storedScaleType(tensor);
   const share = editor.meanShare(uses);
   const parts = editor.lazyParts<'codes' | 'scales'>(() => {
-    const { codes, scales } = quantizeAxisBlocks(tensor, block, { halfScales: stored.half, share });
+    const { codes, scales } = quantizeAxisBlocks(tensor, axis, block, { halfScales: stored.half, share });
     return { codes, scales: scaleBytes(scales, stored.dataType) };
   });
   const elements = elementCount(tensor.dims);
@@ -86,11 +86,7 @@ export function encodeDequantizeBlocks(editor: Editor, site: WeightSite, uses: r
     parts.data('scales', elementCount(scaleDims) * stored.bytes),
   );
   for (const use of uses) {
-    insertBefore(
-      use.graph,
-      use.node,
-      dequantizeNode(editor, site, use, [codes, scales], { axis: 1, block_size: block }),
-    );
+    insertBefore(use.graph, use.node, dequantizeNode(editor, site, use, [codes, scales], { axis, block_size: block }));
   }
   raiseOpset(editor.model, 21);
   editor.model.irVersion = Math.max(editor.model.irVersion, 10);

@@ -1,6 +1,6 @@
 import { intAttribute, makeNode } from '../onnx/graph.js';
 import { DataType } from '../onnx/model.js';
-import { quantizeMatrix } from './block-matrix.js';
+import { blocksPerRow, quantizeMatrix, type BlockMatrix } from './block-matrix.js';
 import { scaleBytes, type Editor } from './editor.js';
 import { gatherBlock, matrixOf } from './plan.js';
 import { storedScaleType } from './sample.js';
@@ -21,7 +21,7 @@ export function encodeGather(editor: Editor, site: WeightSite, uses: readonly We
     const result = quantizeMatrix(matrix, { bits, blockSize, zeroPoints: false, halfScales: stored.half });
     // Codes 0 … 15 around 8 become two's complement −8 … 7: flip the top bit of each nibble.
     if (bits === 4) result.codes.forEach((byte, i) => (result.codes[i] = byte ^ 0x88));
-    return { codes: result.codes, scales: scaleBytes(result.scales, stored.dataType) };
+    return { codes: withoutPadding(result), scales: scaleBytes(result.scales, stored.dataType) };
   });
   const base = `${tensor.name}_rows_q${bits}`;
   const codes = editor.add(
@@ -29,9 +29,9 @@ export function encodeGather(editor: Editor, site: WeightSite, uses: readonly We
     base,
     bits === 4 ? DataType.INT4 : DataType.UINT8,
     [rows, columns],
-    parts.data('codes', (rows * columns * bits) / 8),
+    parts.data('codes', Math.ceil((rows * columns * bits) / 8)),
   );
-  const blocks = columns / blockSize;
+  const blocks = blocksPerRow(columns, blockSize);
   const scaleSize = rows * blocks * stored.bytes;
   const scales = editor.addScales(
     owner,
@@ -61,4 +61,20 @@ export function encodeGather(editor: Editor, site: WeightSite, uses: readonly We
   editor.require('com.microsoft', 1);
   // INT4 tensors exist from IR version 10 on.
   if (bits === 4) editor.model.irVersion = Math.max(editor.model.irVersion, 10);
+}
+
+/** Codes of a table one after the other: rows end with their last column, not with a whole block. */
+function withoutPadding({ codes, rows, columns, format: { bits, blockSize } }: BlockMatrix): Uint8Array {
+  const padded = blocksPerRow(columns, blockSize) * blockSize;
+  if (padded === columns) return codes;
+  const perByte = 8 / bits;
+  const mask = 2 ** bits - 1;
+  const packed = new Uint8Array(Math.ceil((rows * columns) / perByte));
+  for (let row = 0, to = 0; row < rows; row++) {
+    for (let from = row * padded; from < row * padded + columns; from++, to++) {
+      const code = (codes[Math.floor(from / perByte)]! >> (bits * (from % perByte))) & mask;
+      packed[Math.floor(to / perByte)]! |= code << (bits * (to % perByte));
+    }
+  }
+  return packed;
 }

@@ -1,127 +1,35 @@
-import { getFloat, getInt, indexGraph, intAttribute, intsAttribute, makeNode } from '../onnx/graph.js';
+import { getFloat, getInt, indexGraph, intsAttribute, makeNode } from '../onnx/graph.js';
 import { DataType, type Graph, type Node } from '../onnx/model.js';
 import { computedData, elementCount } from '../onnx/tensor.js';
-import { blockMatrixSize, blocksPerRow, quantizeMatrix, type BlockFormat } from './block-matrix.js';
-import { scaleBytes, type Editor } from './editor.js';
+import { addBlockTensors, addScaled, blockNode, refinedFor, type BlockTensors } from './block-nodes.js';
+import type { Editor } from './editor.js';
 import { readFloatRange } from './floats.js';
 import type { Provider } from '../contract/types.js';
-import { accuracyLevel, blockFormatOf, matrixOf } from './plan.js';
-import type { WeightMatrix } from './matrix.js';
-import type { RefinedWeight } from './refine.js';
-import { storedScaleType } from './sample.js';
+import type { CodeBits } from './block-search.js';
+import { replaceLeft } from './matmul-left.js';
+import { matrixOf } from './plan.js';
 import type { WeightSite, WeightUse } from './sites.js';
-
-interface BlockTensors {
-  codes: string;
-  scales: string;
-  zeroPoints: string;
-  format: BlockFormat;
-  rows: number;
-  columns: number;
-}
 
 /**
  * Replaces MatMul and Gemm nodes that read a weight by com.microsoft.MatMulNBits (onnxruntime
  * ContribOperators.md): codes `[N, blocks, blob]`, scales `[N, blocks]`, packed zero points only where they pay.
  * A Gemm's alpha goes into the scales, its bias (or a bias added right after a MatMul) into the operator.
  */
-export function encodeMatMulNBits(editor: Editor, site: WeightSite, uses: readonly WeightUse[], bits: 4 | 8): void {
+export function encodeMatMulNBits(editor: Editor, site: WeightSite, uses: readonly WeightUse[], bits: CodeBits): void {
   const made = new Map<string, BlockTensors>();
   const share = editor.meanShare(uses);
   for (const use of uses) {
-    const alpha = use.role === 'gemm' ? getFloat(use.node, 'alpha', 1) : 1;
+    const alpha = use.node.opType === 'Gemm' ? getFloat(use.node, 'alpha', 1) : 1;
     const matrix = matrixOf(site, use);
     const key = `${matrix.order} ${alpha}`;
     let tensors = made.get(key);
     if (tensors === undefined) made.set(key, (tensors = addBlockTensors(editor, site, use, bits, alpha, share)));
     const shift = refinedFor(editor, site, matrix.order)?.biasShift ?? null;
-    if (use.role === 'gemm') replaceGemm(editor, use, tensors, shift?.map((value) => value * alpha) ?? null);
+    if (use.role === 'matmul-left') replaceLeft(editor, use, tensors);
+    else if (use.role === 'gemm') replaceGemm(editor, use, tensors, shift?.map((value) => value * alpha) ?? null);
     else replaceMatMul(editor, use, tensors, shift);
   }
   editor.require('com.microsoft', 1);
-}
-
-function refinedFor(editor: Editor, site: WeightSite, order: WeightMatrix['order']): RefinedWeight | null {
-  const refined = editor.refined.get(site.name);
-  return refined?.order === order ? refined : null;
-}
-
-function addBlockTensors(
-  editor: Editor,
-  site: WeightSite,
-  use: WeightUse,
-  bits: 4 | 8,
-  alpha: number,
-  share: number,
-): BlockTensors {
-  const { tensor, owner } = site;
-  const matrix = matrixOf(site, use);
-  const refined = refinedFor(editor, site, matrix.order);
-  const asked = {
-    dtype: bits === 4 ? 'int4' : 'int8',
-    blockSize: editor.blockSize,
-    zeroPoints: editor.zeroPoints,
-  } as const;
-  const format = refined?.matrix.format ?? blockFormatOf(matrix, asked, editor.provider);
-  const { rows, columns } = matrix;
-  const blocks = blocksPerRow(columns, format.blockSize);
-  const size = blockMatrixSize(rows, columns, format);
-  const stored = storedScaleType(tensor, accuracyLevel(editor.provider, bits) !== 0);
-  const parts = editor.lazyParts<'codes' | 'scales' | 'zeroPoints'>(() => {
-    const result = refined?.matrix ?? quantizeMatrix(matrix, format, null, share);
-    const scales = alpha === 1 ? result.scales : result.scales.map((scale) => scale * alpha);
-    return {
-      codes: result.codes,
-      scales: scaleBytes(scales, stored.dataType),
-      zeroPoints: result.zeroPoints ?? new Uint8Array(0),
-    };
-  });
-  const blob = (format.blockSize * bits) / 8;
-  const base = `${tensor.name}_q${bits}`;
-  const scaleSize = size.scales * stored.bytes;
-  return {
-    codes: editor.add(owner, base, DataType.UINT8, [rows, blocks, blob], parts.data('codes', size.codes)),
-    scales: editor.addScales(
-      owner,
-      `${base}_scales`,
-      tensor,
-      stored.dataType,
-      [rows, blocks],
-      parts.data('scales', scaleSize),
-    ),
-    zeroPoints: format.zeroPoints
-      ? editor.add(
-          owner,
-          `${base}_zero_points`,
-          DataType.UINT8,
-          [rows, Math.ceil((blocks * bits) / 8)],
-          parts.data('zeroPoints', size.zeroPoints),
-        )
-      : '',
-    format,
-    rows,
-    columns,
-  };
-}
-
-function blockNode(editor: Editor, label: string, a: string, tensors: BlockTensors, bias: string, y: string): Node {
-  const { format } = tensors;
-  const level = accuracyLevel(editor.provider, format.bits);
-  const inputs = [a, tensors.codes, tensors.scales, tensors.zeroPoints, '', bias];
-  while (inputs[inputs.length - 1] === '') inputs.pop();
-  return makeNode(
-    'MatMulNBits',
-    inputs,
-    [y],
-    {
-      K: intAttribute(tensors.columns),
-      N: intAttribute(tensors.rows),
-      bits: intAttribute(format.bits),
-      block_size: intAttribute(format.blockSize),
-      ...(level === 0 ? {} : { accuracy_level: intAttribute(level) }),
-    },
-    { name: editor.name(`${label}_q${format.bits}`), domain: 'com.microsoft' },
-  );
 }
 
 const takesBias = (provider: Provider): boolean => provider === 'cpu' || provider === 'webgpu';
@@ -187,13 +95,10 @@ function replaceGemm(editor: Editor, use: WeightUse, tensors: BlockTensors, shif
   } else {
     const product = editor.name(`${label}_product`);
     nodes.push(blockNode(editor, label, a, tensors, '', product));
-    let addend = vector ? biasVector(editor, graph, c, beta, shift, tensors.rows) : c;
-    if (!vector && beta !== 1) {
-      const factor = editor.addFloats(graph, `${label}_beta`, [], Float32Array.of(beta));
-      addend = editor.name(`${label}_c_scaled`);
-      nodes.push(makeNode('Mul', [c, factor], [addend], {}, { name: addend }));
-    }
-    nodes.push(makeNode('Add', [product, addend], [output], {}, { name: editor.name(`${label}_bias`) }));
+    if (vector) {
+      const addend = biasVector(editor, graph, c, beta, shift, tensors.rows);
+      nodes.push(makeNode('Add', [product, addend], [output], {}, { name: editor.name(`${label}_bias`) }));
+    } else addScaled(editor, graph, node, product, c, nodes);
   }
   editor.replace(graph, node, nodes);
 }

@@ -1,12 +1,14 @@
-import type { Provider, WeightFormat } from '../contract/types.js';
+import type { Dtype, Provider, WeightFormat } from '../contract/types.js';
 import { getFloat, getInt } from '../onnx/graph.js';
 import { DataType, type Model } from '../onnx/model.js';
 import { opsetObstacle } from '../onnx/opset.js';
 import { elementCount } from '../onnx/tensor.js';
-import { blockMatrixSize, type BlockFormat } from './block-matrix.js';
+import { blockMatrixSize, blocksPerRow, type BlockFormat } from './block-matrix.js';
+import type { CodeBits } from './block-search.js';
 import { staysFloat32 } from './float16.js';
 import { floatBytes } from './floats.js';
 import type { WeightMatrix } from './matrix.js';
+import { rankOf } from './ranks.js';
 import { storedScaleType, zeroPointsPay } from './sample.js';
 import type { WeightSite, WeightUse } from './sites.js';
 import { truth, type Encoding } from './truth.js';
@@ -86,27 +88,28 @@ function obstacleOf(model: Model, site: WeightSite, use: WeightUse, encoding: En
     return 'weights of this number format are not quantized further';
   }
   switch (use.role) {
+    case 'matmul-left':
+      return leftObstacle(model, use);
+    case 'matmul-stack':
+      if (encoding === 'DequantizeLinear-blocks') return axisBlocksObstacle(model, site, use);
+      return opset < 13 ? 'needs opset 13 or newer' : null;
     case 'matmul':
     case 'gemm':
-      if (tensor.dims.length !== 2) return 'the weight is a stack of matrices, not one matrix';
+      if (tensor.dims.length !== 2) return 'the weight is no matrix';
       if (encoding === 'MatMulInteger' && opset < 11) return 'needs opset 11 or newer';
       return encoding === 'QDQ' ? staticObstacle(model, use, opset) : null;
     case 'gather': {
       if (use.transpose !== null || tensor.dims.length !== 2) return 'only tables of rows have a quantized form';
       const axis = getInt(use.node, 'axis', 0);
       if (axis !== 0 && axis !== -2) return 'only tables of rows have a quantized form';
-      return gatherBlock(tensor.dims[1]!, 16) === 0 ? 'its rows do not divide into blocks of 16' : null;
+      return null;
     }
     case 'conv':
     case 'conv-transpose':
       if (tensor.dims.length < 3) return 'its weight has no kernel dimensions';
       if (encoding === 'ConvInteger') return opset < 11 ? 'needs opset 11 or newer' : null;
       if (encoding === 'QDQ') return staticObstacle(model, use, opset);
-      if (encoding === 'DequantizeLinear-blocks') {
-        const obstacle = blocksObstacle(model);
-        if (obstacle !== null) return obstacle;
-        return tensor.dims[1]! < 16 ? 'too few input channels for blocks of 16' : null;
-      }
+      if (encoding === 'DequantizeLinear-blocks') return axisBlocksObstacle(model, site, use);
       return opset < 13 ? 'needs opset 13 or newer' : null;
     case 'lstm':
       if (tensor.dims.length !== 3) return 'its weight has not the expected three dimensions';
@@ -114,6 +117,19 @@ function obstacleOf(model: Model, site: WeightSite, use: WeightUse, encoding: En
     case 'other':
       return null;
   }
+}
+
+/** Why the other matrix of a product cannot be transposed, as a weight on the left asks for. */
+function leftObstacle(model: Model, { graph, node }: WeightUse): string | null {
+  const rank = node.opType === 'Gemm' ? 2 : rankOf(model, graph, node.inputs[1]!);
+  if (rank === null) return 'the dimensions of what it multiplies are not known';
+  return rank < 2 ? 'it multiplies a vector' : null;
+}
+
+function axisBlocksObstacle(model: Model, { tensor }: WeightSite, use: WeightUse): string | null {
+  const obstacle = blocksObstacle(model);
+  if (obstacle !== null) return obstacle;
+  return tensor.dims[summedAxis(use, tensor.dims.length)]! < 16 ? 'too few input channels for blocks of 16' : null;
 }
 
 const blockObstacles = new WeakMap<Model, string | null>();
@@ -170,8 +186,8 @@ function sizeOf(site: WeightSite, use: WeightUse, encoding: Encoding, asked: Wei
     case 'GatherBlockQuantized': {
       const bits = dtype === 'int4' ? 4 : 8;
       const block = gatherBlock(tensor.dims[1]!, bits === 4 ? (blockSize ?? 32) : 128);
-      const packed = (elements * bits) / 8;
-      const scales = elements / block;
+      const packed = Math.ceil((elements * bits) / 8);
+      const scales = tensor.dims[0]! * blocksPerRow(tensor.dims[1]!, block);
       return {
         shares: 'gather',
         stored: packed + scales * scaleBytes,
@@ -180,8 +196,8 @@ function sizeOf(site: WeightSite, use: WeightUse, encoding: Encoding, asked: Wei
       };
     }
     case 'DequantizeLinear-blocks': {
-      const block = axisBlock(tensor.dims[1]!, blockSize);
-      const scales = Math.ceil(tensor.dims[1]! / block) * (elements / tensor.dims[1]!);
+      const depth = tensor.dims[summedAxis(use, tensor.dims.length)]!;
+      const scales = Math.ceil(depth / axisBlock(depth, blockSize)) * (elements / depth);
       const packed = Math.ceil(elements / 2);
       return {
         shares: 'blocks',
@@ -191,13 +207,13 @@ function sizeOf(site: WeightSite, use: WeightUse, encoding: Encoding, asked: Wei
       };
     }
     case 'DequantizeLinear': {
-      const stored = elements + tensor.dims[channelAxis(use)]! * 5;
+      const stored = elements + tensor.dims[channelAxis(use, tensor.dims.length)]! * 5;
       return { shares: 'channels', stored, resident: stored, transient: elements * 4 };
     }
     case 'MatMulInteger':
     case 'ConvInteger':
     case 'QDQ': {
-      const channels = tensor.dims[channelAxis(use)]!;
+      const channels = tensor.dims[channelAxis(use, tensor.dims.length)]!;
       const stored = elements + channels * 5;
       return { shares: `integer ${use.transpose !== null}`, stored, resident: stored + channels * 4, transient: 0 };
     }
@@ -208,9 +224,15 @@ function sizeOf(site: WeightSite, use: WeightUse, encoding: Encoding, asked: Wei
   }
 }
 
-/** Axis of a weight that carries the output channels, where int8 has its own scale. */
-export function channelAxis(use: WeightUse): number {
+/** Axis of a weight of `rank` dimensions that carries the output channels, where int8 has its own scale. */
+export function channelAxis(use: WeightUse, rank = 2): number {
   switch (use.role) {
+    case 'matmul-left': {
+      const stored = use.node.opType === 'Gemm' ? getInt(use.node, 'transA', 0) : 0;
+      return use.transpose === null ? stored : 1 - stored;
+    }
+    case 'matmul-stack':
+      return use.input === 1 ? rank - 1 : rank - 2;
     case 'matmul':
       return use.transpose === null ? 1 : 0;
     case 'gemm': {
@@ -227,6 +249,21 @@ export function channelAxis(use: WeightUse): number {
   }
 }
 
+/** Axis of a Conv weight or of stacked matrices that is summed over: blocks lie along it. */
+export function summedAxis(use: WeightUse, rank: number): number {
+  return use.role === 'matmul-stack' ? rank - 1 - use.input : 1;
+}
+
+/** Bits of a code in blocks. */
+export function blockBits(dtype: Dtype): CodeBits {
+  return dtype === 'int4' ? 4 : 8;
+}
+
+/** The number format with such codes. */
+export function blockDtype(bits: CodeBits): Dtype {
+  return bits === 4 ? 'int4' : 'int8';
+}
+
 /** The weight of a MatMul or Gemm (or the table of a Gather) as rows of summed (or looked-up) columns. */
 export function matrixOf(site: WeightSite, use: WeightUse): WeightMatrix {
   const [first, second] = [site.tensor.dims[0]!, site.tensor.dims[1]!];
@@ -241,7 +278,7 @@ export function matrixOf(site: WeightSite, use: WeightUse): WeightMatrix {
  * 32, 64 or 128 that takes the fewest bytes, scales held three times (packed twice, MatMulNBits level 4) and
  * padding of the last block included.
  */
-export function matrixFormat(matrix: WeightMatrix, bits: 4 | 8, blockSize: number | undefined): BlockFormat {
+export function matrixFormat(matrix: WeightMatrix, bits: CodeBits, blockSize: number | undefined): BlockFormat {
   const { columns } = matrix;
   if (bits === 4 || blockSize !== undefined) {
     return { bits, blockSize: columns < 32 ? 16 : (blockSize ?? 32), zeroPoints: false };
@@ -270,20 +307,21 @@ export function blockFormatOf(matrix: WeightMatrix, asked: WeightFormat, provide
  * loading and takes only initializers for them: where the Cast of float16 scales is not done by then (optimizations
  * off) it computes nonsense, so that they stay float32.
  */
-export function accuracyLevel(provider: Provider, bits: 4 | 8): number {
+export function accuracyLevel(provider: Provider, bits: CodeBits): number {
   if (provider === 'cpu') return bits === 8 ? 4 : 0;
   return provider === 'webgpu' ? 4 : 0;
 }
 
 /** WebGPU fuses gate/up and q/k/v only without zero points, so they are kept for the CPU and CUDA. */
-export function takesZeroPoints(provider: Provider, bits: 4 | 8): boolean {
+export function takesZeroPoints(provider: Provider, bits: CodeBits): boolean {
   return bits === 4 && (provider === 'cpu' || provider === 'cuda');
 }
 
-/** Largest power of two ≥ 16, ≤ `most`, that divides the row; 0 when there is none. */
+/** Block of a table's rows: a power of two from 16 to `most` that fits `most` best, the last block of a row partial. */
 export function gatherBlock(columns: number, most: number): number {
-  for (let block = most; block >= 16; block /= 2) if (columns % block === 0) return block;
-  return 0;
+  let block = 16;
+  while (block * 2 <= Math.min(most, columns)) block *= 2;
+  return block;
 }
 
 /** Block along the input channels of a Conv weight. */

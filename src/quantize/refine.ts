@@ -107,7 +107,7 @@ function taskFor(
   if (!plan.allowed) return [];
   const uses = site.uses.filter((_, at) => plan.encodings[at] === 'MatMulNBits');
   const [first] = uses;
-  if (first === undefined || uses.some((use) => use.graph !== model.graph)) return [];
+  if (first === undefined || uses.some((use) => use.graph !== model.graph || use.role === 'matmul-left')) return [];
   const matrix = matrixOf(site, first);
   if (uses.some((use) => matrixOf(site, use).order !== matrix.order)) return [];
   const activations = uses.map((use) => ({

@@ -4,7 +4,18 @@ import { elementCount } from '../onnx/tensor.js';
 import { floatBytes } from './floats.js';
 
 /** What an operator does with a weight; decides which encodings exist for it. */
-export type WeightRole = 'matmul' | 'gemm' | 'conv' | 'conv-transpose' | 'gather' | 'lstm' | 'other';
+export type WeightRole =
+  | 'matmul'
+  /** The left matrix of a MatMul or Gemm. */
+  | 'matmul-left'
+  /** Matrices stacked along leading dimensions, on either side of a MatMul. */
+  | 'matmul-stack'
+  | 'gemm'
+  | 'conv'
+  | 'conv-transpose'
+  | 'gather'
+  | 'lstm'
+  | 'other';
 
 /** One place where a weight enters an operator. */
 export interface WeightUse {
@@ -29,20 +40,23 @@ export interface WeightSite {
   fixed: string | null;
 }
 
-const roles: Record<string, { role: WeightRole; inputs: readonly number[] }> = {
-  MatMul: { role: 'matmul', inputs: [1] },
-  Gemm: { role: 'gemm', inputs: [1] },
-  Conv: { role: 'conv', inputs: [1] },
-  ConvTranspose: { role: 'conv-transpose', inputs: [1] },
-  Gather: { role: 'gather', inputs: [0] },
-  LSTM: { role: 'lstm', inputs: [1, 2] },
-  GRU: { role: 'lstm', inputs: [1, 2] },
-  RNN: { role: 'lstm', inputs: [1, 2] },
+/** By operator and input. */
+const roles: Record<string, readonly (WeightRole | undefined)[]> = {
+  MatMul: ['matmul-left', 'matmul'],
+  Gemm: ['matmul-left', 'gemm'],
+  Conv: [undefined, 'conv'],
+  ConvTranspose: [undefined, 'conv-transpose'],
+  Gather: ['gather'],
+  LSTM: [undefined, 'lstm', 'lstm'],
+  GRU: [undefined, 'lstm', 'lstm'],
+  RNN: [undefined, 'lstm', 'lstm'],
 };
 
-function roleOf(node: Node, input: number): WeightRole {
-  const known = node.domain === '' || node.domain === 'ai.onnx' ? roles[node.opType] : undefined;
-  return known !== undefined && known.inputs.includes(input) ? known.role : 'other';
+function roleOf(node: Node, input: number, { dims }: Tensor): WeightRole {
+  const known = node.domain === '' || node.domain === 'ai.onnx' ? roles[node.opType]?.[input] : undefined;
+  if (known === undefined) return 'other';
+  if (node.opType !== 'MatMul' || dims.length === 2) return known;
+  return dims.length > 2 ? 'matmul-stack' : 'other';
 }
 
 /** A weight is listed from this many elements on, or when it has two or more dimensions. */
@@ -109,7 +123,10 @@ function addUse(scope: Scope, graph: Graph, node: Node, value: string, input: nu
     scope.transposed.set(node.outputs[0]!, { site, node });
     return;
   }
-  site.uses.push({ graph, node, input, role: roleOf(node, input), transpose });
+  const role = roleOf(node, input, site.tensor);
+  // A product of two constants keeps its left one: the node is rewritten for the right one.
+  const both = role === 'matmul-left' && lookup(scope, node.inputs[1] ?? '') !== null;
+  site.uses.push({ graph, node, input, role: both ? 'other' : role, transpose });
 }
 
 function isMatrixTranspose(node: Node, tensor: Tensor): boolean {

@@ -47,6 +47,8 @@ const no = (note: string, evidence: Truth['evidence'] = 'session'): Truth => ({
 });
 const everywhere = (truth: Truth): Record<WeightRole, Truth> => ({
   matmul: truth,
+  'matmul-left': truth,
+  'matmul-stack': truth,
   gemm: truth,
   conv: truth,
   'conv-transpose': truth,
@@ -57,12 +59,16 @@ const everywhere = (truth: Truth): Record<WeightRole, Truth> => ({
 
 const noKernel = no('its operator has no quantized form; it computes with the full-precision weight', 'documents');
 const noInt4 = no('its operator has no 4-bit form', 'documents');
+const noInteger = no('integer products take the weight as one matrix on the right', 'documents');
+const turned = 'what it multiplies and the result are transposed';
 const unpackedEachRun = 'stored small, unpacked for the moment its operator runs';
 
 const cpu: Table = {
   fp16: everywhere(no('the CPU computes float16 in float32, so the weight would be held at full size')),
   int8: {
     matmul: yes('MatMulNBits', 'session'),
+    'matmul-left': yes('MatMulNBits', 'session', turned),
+    'matmul-stack': yes('DequantizeLinear', 'session', unpackedEachRun),
     gemm: yes('MatMulNBits', 'session'),
     conv: yes('DequantizeLinear', 'session', unpackedEachRun),
     'conv-transpose': yes('DequantizeLinear', 'session', unpackedEachRun),
@@ -72,6 +78,8 @@ const cpu: Table = {
   },
   int4: {
     matmul: yes('MatMulNBits', 'session'),
+    'matmul-left': yes('MatMulNBits', 'session', turned),
+    'matmul-stack': yes('DequantizeLinear-blocks', 'session', unpackedEachRun),
     gemm: yes('MatMulNBits', 'session'),
     conv: yes('DequantizeLinear-blocks', 'session', unpackedEachRun),
     'conv-transpose': yes('DequantizeLinear-blocks', 'session', unpackedEachRun),
@@ -81,6 +89,8 @@ const cpu: Table = {
   },
   'int8-dynamic': {
     matmul: yes('MatMulInteger', 'session'),
+    'matmul-left': noInteger,
+    'matmul-stack': noInteger,
     gemm: yes('MatMulInteger', 'session'),
     conv: yes('ConvInteger', 'session'),
     'conv-transpose': no('there is no integer ConvTranspose', 'documents'),
@@ -90,6 +100,8 @@ const cpu: Table = {
   },
   'int8-static': {
     matmul: { ...yes('QDQ', 'session'), needsSamples: true },
+    'matmul-left': noInteger,
+    'matmul-stack': noInteger,
     gemm: { ...yes('QDQ', 'session'), needsSamples: true },
     conv: { ...yes('QDQ', 'session'), needsSamples: true },
     'conv-transpose': no('onnxruntime has no integer ConvTranspose; Q/DQ around it would only add work', 'documents'),
@@ -102,11 +114,11 @@ const cpu: Table = {
 const fallsToCpu = no('integer arithmetic runs on the CPU under this provider, with copies both ways');
 
 const webgpu: Table = {
-  fp16: everywhere(
-    yes('float16', 'documents', 'needs a device with shader-f16'),
-  ),
+  fp16: everywhere(yes('float16', 'documents', 'needs a device with shader-f16')),
   int8: {
     matmul: yes('MatMulNBits', 'session'),
+    'matmul-left': yes('MatMulNBits', 'session', turned),
+    'matmul-stack': yes('DequantizeLinear', 'session', unpackedEachRun),
     gemm: yes('MatMulNBits', 'session'),
     conv: yes('DequantizeLinear', 'session', unpackedEachRun),
     'conv-transpose': yes('DequantizeLinear', 'session', unpackedEachRun),
@@ -116,6 +128,8 @@ const webgpu: Table = {
   },
   int4: {
     matmul: yes('MatMulNBits', 'session'),
+    'matmul-left': yes('MatMulNBits', 'session', turned),
+    'matmul-stack': yes('DequantizeLinear-blocks', 'session', unpackedEachRun),
     gemm: yes('MatMulNBits', 'session'),
     conv: yes('DequantizeLinear-blocks', 'session', unpackedEachRun),
     'conv-transpose': yes('DequantizeLinear-blocks', 'session', unpackedEachRun),
@@ -131,6 +145,8 @@ const cuda: Table = {
   fp16: everywhere(yes('float16', 'documents')),
   int8: {
     matmul: yes('MatMulNBits', 'documents'),
+    'matmul-left': yes('MatMulNBits', 'documents', turned),
+    'matmul-stack': yes('DequantizeLinear', 'documents', unpackedEachRun),
     gemm: yes('MatMulNBits', 'documents'),
     conv: yes('DequantizeLinear', 'documents', unpackedEachRun),
     'conv-transpose': yes('DequantizeLinear', 'documents', unpackedEachRun),
@@ -140,6 +156,8 @@ const cuda: Table = {
   },
   int4: {
     matmul: yes('MatMulNBits', 'documents'),
+    'matmul-left': yes('MatMulNBits', 'documents', turned),
+    'matmul-stack': no('not confirmed on this provider', 'documents'),
     gemm: yes('MatMulNBits', 'documents'),
     conv: no('not confirmed on this provider', 'documents'),
     'conv-transpose': no('not confirmed on this provider', 'documents'),
@@ -163,6 +181,8 @@ const dml: Table = {
   int4: {
     ...everywhere(unconfirmed),
     matmul: yes('MatMulNBits', 'documents'),
+    'matmul-left': yes('MatMulNBits', 'documents', turned),
+    'matmul-stack': unconfirmed,
     gemm: yes('MatMulNBits', 'documents'),
     other: noKernel,
   },

@@ -9,7 +9,7 @@ import { ChannelsLast } from './nhwc.js';
 import { foldCasts, insertCasts } from './half.js';
 import { BlockedLayout, fuseConvolutionSums } from './nchwc.js';
 import { duplicateDequantizers, fuseQuantized, prepareQuantized } from './qdq.js';
-import { pushTransposes, readShapesBeforeTransposes } from './transpose.js';
+import { cancelTransposes, pushTransposes, readShapesBeforeTransposes } from './transpose.js';
 
 /** The graph the runtime executes. */
 export interface RuntimeGraph {
@@ -56,6 +56,7 @@ export function lowerModel(
   applyBasic(editor, shapes.constants);
   if (provider === 'cpu') prepareQuantized(editor);
   pushTransposes(editor);
+  cancelTransposes(editor);
   if (provider === 'cpu') {
     insertCasts(editor);
     foldCasts(editor);

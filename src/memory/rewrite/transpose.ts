@@ -109,6 +109,22 @@ export function pushTransposes(editor: GraphEditor): void {
   }
 }
 
+/** A transpose of a transposed value that undoes it: both go where nothing else reads between them. */
+export function cancelTransposes(editor: GraphEditor): void {
+  for (const node of editor.ordered()) {
+    const before = is(node, 'Transpose') ? editor.producer(node.inputs[0]) : undefined;
+    const first = is(before, 'Transpose') ? getInts(before, 'perm', undefined) : undefined;
+    const [output = ''] = node.outputs;
+    if (!before || !first || editor.outputs.has(output) || editor.consumers(output).length === 0) continue;
+    const second = getInts(node, 'perm', [...first.keys()].reverse());
+    if (second.some((axis, at) => first[axis] !== at)) continue;
+    const [middle = ''] = before.outputs;
+    editor.remove(node);
+    editor.redirect(output, before.inputs[0] ?? '');
+    if (editor.consumers(middle).length === 0 && !editor.outputs.has(middle)) editor.remove(before);
+  }
+}
+
 /** Operators the runtime's transpose optimizer knows how to swap with a Transpose before them. */
 const movable: ReadonlySet<string> = new Set(
   (

@@ -34,13 +34,25 @@ const w = (name: string, dims: number[], seed: number): Tensor =>
     ).map((value) => value * 0.1),
   );
 
-/** One of each operator with a quantized form; `odd` table rows have an odd number of blocks. */
+/** One of each operator with a quantized form; `odd` table rows have an odd number of blocks, `partial` ones a partial last one. */
 function everything(): Model {
   const kernel = { kernel_shape: intsAttribute([3, 3]), pads: intsAttribute([1, 1, 1, 1]) };
   return buildModel({
-    inputs: { x: ['n', 83], image: ['n', 32, 7, 6], ids: ['k'] },
+    inputs: { x: ['n', 83], image: ['n', 32, 7, 6], ids: ['k'], stacked: [2, 48, 40] },
     inputTypes: { ids: 7 },
-    outputs: ['matmul', 'gemm', 'conv', 'grouped', 'transposed', 'rows', 'odd'],
+    outputs: [
+      'matmul',
+      'gemm',
+      'conv',
+      'grouped',
+      'transposed',
+      'rows',
+      'odd',
+      'partial',
+      'left',
+      'stack',
+      'stack_left',
+    ],
     nodes: [
       node('MatMul', ['x', 'w_matmul'], 'product'),
       node('Add', ['product', 'b_matmul'], 'matmul'),
@@ -50,6 +62,10 @@ function everything(): Model {
       node('ConvTranspose', ['image', 'w_transposed'], 'transposed', { kernel_shape: intsAttribute([2, 2]) }),
       node('Gather', ['table', 'ids'], 'rows'),
       node('Gather', ['odd_table', 'ids'], 'odd'),
+      node('Gather', ['partial_table', 'ids'], 'partial'),
+      node('MatMul', ['w_left', 'stacked'], 'left'),
+      node('MatMul', ['stacked', 'w_stack'], 'stack'),
+      node('MatMul', ['w_stack_left', 'stacked'], 'stack_left'),
     ],
     weights: [
       w('w_matmul', [83, 40], 1),
@@ -62,6 +78,10 @@ function everything(): Model {
       w('w_transposed', [32, 20, 2, 2], 8),
       w('table', [20, 64], 9),
       w('odd_table', [20, 96], 10),
+      w('partial_table', [20, 100], 11),
+      w('w_left', [37, 48], 12),
+      w('w_stack', [2, 40, 24], 13),
+      w('w_stack_left', [2, 24, 48], 14),
     ],
     opset: 21,
   });
@@ -70,6 +90,7 @@ function everything(): Model {
 const feeds: Feeds = {
   x: { dtype: 'float32', dims: [3, 83], data: gaussian(3 * 83, 20) },
   image: { dtype: 'float32', dims: [2, 32, 7, 6], data: gaussian(2 * 32 * 7 * 6, 21) },
+  stacked: { dtype: 'float32', dims: [2, 48, 40], data: gaussian(2 * 48 * 40, 22) },
   ids: { dtype: 'int64', dims: [3], data: BigInt64Array.from([0n, 19n, 7n]) },
 };
 
@@ -92,7 +113,7 @@ describe.skipIf(!usable)(`quantized weights on WebGPU${usable ? '' : ' (skipped:
       for (const [name, tensor] of Object.entries(cpu!)) {
         const got = gpu![name]!.data as Float32Array;
         // Looked-up rows are exact; the CPU's int8 activations leave about 40 dB elsewhere.
-        if (name === 'rows' || name === 'odd') expect(got, name).toEqual(tensor.data);
+        if (name === 'rows' || name === 'odd' || name === 'partial') expect(got, name).toEqual(tensor.data);
         else expect(sqnr(tensor.data as Float32Array, got), name).toBeGreaterThan(30);
       }
       const measured = await runtime.measure({ modelPath, provider: 'webgpu' }, feeds, { warmRuns: 1, batch: 2 });

@@ -100,7 +100,7 @@ describe('quantizeModel', () => {
     expect(rows.get('shared')).toMatchObject({ dtype: 'int4', encoding: 'MatMulNBits' });
     expect(rows.get('held')).toMatchObject({ dtype: 'int4' });
     expect(rows.get('grid')).toMatchObject({ dtype: 'fp32', reason: expect.stringContaining('Add') as string });
-    expect(rows.get('stack')!.reason).toContain('stack of matrices');
+    expect(rows.get('stack')).toMatchObject({ dtype: 'int4', encoding: 'DequantizeLinear-blocks' });
     expect(rows.get('table')!.reason).toContain('output');
     // One set of codes for the weight that two nodes read.
     const sharedNodes = result.model.graph.nodes.filter((n) => n.inputs[1]?.startsWith('shared'));

@@ -46,10 +46,10 @@ describe('int4 in blocks along axis 1', () => {
       [2, 40, 2, 2],
     ]) {
       const values = gaussian(elementCount(dims), dims[1]!);
-      const blocks = quantizeAxisBlocks(float32Tensor('w', dims, values), 16);
+      const blocks = quantizeAxisBlocks(float32Tensor('w', dims, values), 1, 16);
       expect(blocks.codes.length).toBe(Math.ceil(values.length / 2));
       expect(blocks.scales.length).toBe((values.length / dims[1]!) * Math.ceil(dims[1]! / 16));
-      expect(sqnr(values, dequantizeAxisBlocks(blocks, dims, 16))).toBeGreaterThan(19);
+      expect(sqnr(values, dequantizeAxisBlocks(blocks, dims, 1, 16))).toBeGreaterThan(19);
     }
   });
 });

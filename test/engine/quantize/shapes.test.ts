@@ -1,0 +1,152 @@
+import { describe, expect, it } from 'vitest';
+import type { Dtype } from '../../../src/contract/types.js';
+import { floatAttribute, intAttribute, intsAttribute } from '../../../src/onnx/graph.js';
+import type { Model, Node, Tensor } from '../../../src/onnx/model.js';
+import { readFloat32 } from '../../../src/onnx/tensor.js';
+import { decodeWeight, quantizableWeights, quantizeModel, type Quantized } from '../../../src/quantize/index.js';
+import { buildModel, node, operators, runModel, weight } from './build.js';
+import { gaussian, sqnr } from './numbers.js';
+
+const size = (dims: readonly number[]): number => dims.reduce((a, b) => a * b, 1);
+const random = (name: string, dims: number[], seed: number): Tensor => weight(name, dims, gaussian(size(dims), seed));
+
+function quantized(model: Model, dtype: Dtype): Quantized {
+  const assignment = new Map(quantizableWeights(model, 'cpu').map(({ name }) => [name, dtype]));
+  return quantizeModel(model, assignment, { provider: 'cpu' });
+}
+
+/** x → one node with the weight w → y. */
+function single(dims: number[], nodes: Node[], weights: Tensor[]): Model {
+  return buildModel({ inputs: { x: dims }, outputs: ['y'], nodes, weights, opset: 21 });
+}
+
+/** Least output SQNR in dB of one layer. */
+const least = { int8: 33, int4: 17 } as const;
+
+async function check(model: Model, dims: number[], dtype: 'int8' | 'int4', expected: string[]): Promise<void> {
+  const result = quantized(model, dtype);
+  expect(result.weights.find(({ name }) => name === 'w')).toMatchObject({ dtype });
+  expect(operators(result.model)).toEqual(expected);
+  const feeds = { x: { dims, data: gaussian(size(dims), 99) } };
+  const exact = (await runModel(model, feeds)).y!;
+  const got = (await runModel(result.model, feeds)).y!;
+  expect(sqnr(exact, got)).toBeGreaterThan(least[dtype]);
+  // What is said to have become of the weight is what the runtime computes with.
+  const decoded = decodeWeight(model, result.model, 'w')!;
+  const { dims: weightDims } = model.graph.initializers.get('w')!;
+  const seen = { ...model, graph: { ...model.graph, initializers: new Map(model.graph.initializers) } };
+  seen.graph.initializers.set('w', weight('w', weightDims, decoded));
+  expect(sqnr((await runModel(seen, feeds)).y!, got)).toBeGreaterThan(35);
+  expect(sqnr(readFloat32(model.graph.initializers.get('w')!), decoded)).toBeGreaterThan(least[dtype]);
+}
+
+describe('shapes of weights on the CPU', () => {
+  for (const dtype of ['int8', 'int4'] as const) {
+    it(`${dtype}: a weight on the left of MatMul, also transposed and in front of batches`, async () => {
+      const left = ['MatMulNBits', 'Transpose', 'Transpose'];
+      const w = random('w', [40, 83], 1);
+      await check(single([83, 7], [node('MatMul', ['w', 'x'], 'y')], [w]), [83, 7], dtype, left);
+      await check(single([2, 3, 83, 5], [node('MatMul', ['w', 'x'], 'y')], [w]), [2, 3, 83, 5], dtype, left);
+      const turned = [node('Transpose', ['w'], 't', { perm: intsAttribute([1, 0]) }), node('MatMul', ['t', 'x'], 'y')];
+      await check(single([83, 7], turned, [random('w', [83, 40], 2)]), [83, 7], dtype, left);
+    });
+
+    it(`${dtype}: a weight on the left of Gemm with any transposes, factors and addend`, async () => {
+      const [m, k, n] = [48, 70, 9];
+      for (const transA of [0, 1]) {
+        for (const transB of [0, 1]) {
+          for (const c of [null, [n], [m, 1], [m, n]]) {
+            const dims = transB === 1 ? [n, k] : [k, n];
+            const attributes = {
+              transA: intAttribute(transA),
+              transB: intAttribute(transB),
+              alpha: floatAttribute(-2),
+              beta: floatAttribute(c === null ? 1 : 0.5),
+            };
+            const model = single(
+              dims,
+              [node('Gemm', c === null ? ['w', 'x'] : ['w', 'x', 'c'], 'y', attributes)],
+              [random('w', transA === 1 ? [k, m] : [m, k], 3), ...(c === null ? [] : [random('c', c, 4)])],
+            );
+            await check(model, dims, dtype, [
+              ...(c === null ? [] : ['Add']),
+              'MatMulNBits',
+              ...(c === null ? [] : ['Mul']),
+              ...new Array<string>(2 - transB).fill('Transpose'),
+            ]);
+          }
+        }
+      }
+    });
+
+    it(`${dtype}: stacked matrices on either side, blocks that do not divide the summed axis`, async () => {
+      const unpacked = ['DequantizeLinear', 'MatMul'];
+      const w = random('w', [3, 37, 21], 5);
+      await check(single([3, 6, 37], [node('MatMul', ['x', 'w'], 'y')], [w]), [3, 6, 37], dtype, unpacked);
+      await check(single([6, 37], [node('MatMul', ['x', 'w'], 'y')], [w]), [6, 37], dtype, unpacked);
+      await check(single([21, 40], [node('MatMul', ['w', 'x'], 'y')], [w]), [21, 40], dtype, unpacked);
+    });
+
+    it(`${dtype}: tables whose rows do not divide into blocks`, async () => {
+      for (const width of [33, 50, 100, 300]) {
+        const model = buildModel({
+          inputs: { ids: ['n'] },
+          inputTypes: { ids: 7 },
+          outputs: ['y'],
+          nodes: [node('Gather', ['w', 'ids'], 'y')],
+          weights: [random('w', [31, width], width)],
+        });
+        const result = quantized(model, dtype);
+        expect(operators(result.model)).toEqual(['GatherBlockQuantized']);
+        const stored = [...result.model.graph.initializers.values()].reduce((sum, t) => sum + t.data.byteLength, 0);
+        expect(result.weights[0]!.bytesAfter).toBe(stored);
+        const ids = BigInt64Array.from({ length: 31 }, (_, i) => BigInt(30 - i));
+        const { y } = await runModel(result.model, { ids: { dims: [31], data: ids } });
+        const decoded = decodeWeight(model, result.model, 'w')!;
+        for (let row = 0; row < 31; row++) {
+          expect(y!.subarray((30 - row) * width, (31 - row) * width)).toEqual(
+            decoded.subarray(row * width, (row + 1) * width),
+          );
+        }
+        expect(sqnr(readFloat32(model.graph.initializers.get('w')!), decoded)).toBeGreaterThan(least[dtype]);
+      }
+    });
+
+    it(`${dtype}: convolutions of one and three dimensions, in groups, with odd channels`, async () => {
+      const conv = (opType: 'Conv' | 'ConvTranspose', group: number): Node[] => [
+        node(opType, ['x', 'w'], 'y', { group: intAttribute(group) }),
+      ];
+      const unpacked = (opType: string): string[] => [opType, 'DequantizeLinear'].sort();
+      const w1 = random('w', [5, 17, 3], 6);
+      await check(single([2, 17, 9], conv('Conv', 1), [w1]), [2, 17, 9], dtype, unpacked('Conv'));
+      const w3 = random('w', [4, 19, 2, 1, 3], 7);
+      await check(single([1, 38, 3, 3, 4], conv('Conv', 2), [w3]), [1, 38, 3, 3, 4], dtype, unpacked('Conv'));
+      const transposed = random('w', [34, 17, 2], 8);
+      const model = single([2, 34, 5], conv('ConvTranspose', 2), [transposed]);
+      await check(model, [2, 34, 5], dtype, unpacked('ConvTranspose'));
+    });
+  }
+
+  it('names what it leaves: a vector, a product of constants, a depthwise kernel in 4 bits', () => {
+    const vector = single([40, 1500], [node('MatMul', ['x', 'w'], 'y')], [random('w', [1500], 1)]);
+    expect(quantized(vector, 'int8').weights[0]).toMatchObject({ dtype: 'fp32', encoding: 'none' });
+    expect(quantized(vector, 'int8').weights[0]!.reason).toContain('no quantized form');
+    const onVector = single([64], [node('MatMul', ['w', 'x'], 'y')], [random('w', [64, 64], 1)]);
+    expect(quantized(onVector, 'int8').weights[0]!.reason).toContain('multiplies a vector');
+    const constants = single(
+      [4, 32],
+      [node('MatMul', ['a', 'b'], 'ab'), node('MatMul', ['x', 'ab'], 'y')],
+      [random('a', [32, 64], 1), random('b', [64, 32], 2)],
+    );
+    const rows = new Map(quantized(constants, 'int8').weights.map((row) => [row.name, row]));
+    expect(rows.get('a')).toMatchObject({ dtype: 'fp32' });
+    expect(rows.get('b')).toMatchObject({ dtype: 'int8' });
+    const depthwise = single(
+      [1, 64, 9],
+      [node('Conv', ['x', 'w'], 'y', { group: intAttribute(64) })],
+      [random('w', [64, 1, 7], 3)],
+    );
+    const row = quantized(depthwise, 'int4').weights[0]!;
+    expect(row).toMatchObject({ dtype: 'int8', reason: expect.stringContaining('too few') as string });
+  });
+});

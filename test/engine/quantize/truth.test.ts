@@ -1,0 +1,92 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { dtypes, type Dtype } from '../../../src/contract/types.js';
+import { estimateMemory } from '../../../src/memory/estimate.js';
+import type { Model } from '../../../src/onnx/model.js';
+import { readModel } from '../../../src/onnx/read.js';
+import { writeModel } from '../../../src/onnx/write.js';
+import { collectRanges, quantizableWeights, quantizeModel } from '../../../src/quantize/index.js';
+import type { WeightRole } from '../../../src/quantize/sites.js';
+import { truth } from '../../../src/quantize/truth.js';
+import { profileModel } from '../memory/profile.js';
+import { directRuntime, listDataset, runModel } from './build.js';
+import { layerModels, type LayerModel } from './layers.js';
+import { gaussian, sqnr } from './numbers.js';
+
+/** Least output SQNR in dB after six layers. */
+const least: Partial<Record<Dtype, number>> = { int4: 9, int8: 28, 'int8-dynamic': 26, 'int8-static': 12 };
+
+let folder: string;
+let files = 0;
+beforeAll(() => (folder = mkdtempSync(path.join(os.tmpdir(), 'quantize-truth-'))));
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+function inputOf({ dims, integers }: LayerModel, seed: number): { dims: number[]; data: Float32Array } {
+  const count = dims.reduce((a, b) => a * b, 1);
+  return { dims, data: integers === true ? new Float32Array(count) : gaussian(count, seed) };
+}
+
+async function outputOf(layer: LayerModel, model: Model): Promise<Float32Array> {
+  const { dims, data } = inputOf(layer, 7);
+  const ids = BigInt64Array.from({ length: data.length }, (_, i) => BigInt(i * 97));
+  const { y } = await runModel(model, { x: { dims, data: layer.integers === true ? ids : data } });
+  return y!;
+}
+
+/** Bytes at the peak of a run, weights included: measured and estimated. */
+async function peakOf(model: Model): Promise<{ measured: number; estimated: number }> {
+  const file = path.join(folder, `${files++}.onnx`);
+  writeModel(model, file);
+  const { peaks, weights } = await profileModel(file, { level: 'all', memoryPattern: true, runs: 2, dims: {} });
+  const { peakBytes, unknown } = estimateMemory(readModel(file), { provider: 'cpu', batch: 1, dims: {} });
+  expect(unknown).toEqual([]);
+  return { measured: Math.max(...peaks) + weights, estimated: peakBytes };
+}
+
+describe('every row of the table of truth on the CPU', () => {
+  for (const role of Object.keys(layerModels) as Exclude<WeightRole, 'other'>[]) {
+    const layer = layerModels[role]();
+    let exact: Promise<{ output: Float32Array; peak: number }> | null = null;
+    const whole = (): Promise<{ output: Float32Array; peak: number }> =>
+      (exact ??= (async () => ({
+        output: await outputOf(layer, layer.model),
+        peak: (await peakOf(layer.model)).measured,
+      }))());
+
+    for (const dtype of dtypes.filter((each) => each !== 'fp32')) {
+      const row = truth.cpu[dtype][role];
+      it(`${role} ${dtype}: ${row.allowed ? row.encoding : 'not offered'}`, async () => {
+        const infos = quantizableWeights(layer.model, 'cpu');
+        const assignment = new Map(infos.map(({ name }) => [name, dtype]));
+        const ranges =
+          row.needsSamples === true
+            ? await collectRanges(
+                directRuntime(),
+                layer.model,
+                listDataset([1, 2].map((seed) => ({ x: inputOf(layer, seed) }))),
+                { workDirectory: folder },
+              )
+            : undefined;
+        const result = quantizeModel(layer.model, assignment, {
+          provider: 'cpu',
+          ...(ranges === undefined ? {} : { ranges }),
+        });
+        if (!row.allowed) {
+          for (const weight of result.weights) {
+            expect(weight.dtype).not.toBe(dtype);
+            expect(weight.reason).toContain(row.note);
+          }
+          return;
+        }
+        for (const weight of result.weights) expect(weight).toMatchObject({ dtype, encoding: row.encoding });
+        const { output, peak } = await whole();
+        expect(sqnr(output, await outputOf(layer, result.model))).toBeGreaterThan(least[dtype]!);
+        const { measured, estimated } = await peakOf(result.model);
+        expect(measured).toBeLessThan(0.7 * peak);
+        expect(Math.abs(estimated / measured - 1)).toBeLessThan(0.01);
+      });
+    }
+  }
+});
