@@ -77,6 +77,8 @@ export function routeCalls(door: Door, desktop: DesktopCalls, page: () => WebCon
     openOutput: (jobId) => door.openOutput(jobId),
     startFit: (request) => door.startFit(request),
     cancel: (jobId) => door.cancel(jobId),
+    jobs: () => door.jobs(),
+    dismissJob: (jobId) => door.dismissJob(jobId),
     saveOutput: (jobId, what) => desktop.saveOutput(jobId, what),
     diagnostics: (error) => door.diagnostics(error),
   };

@@ -1,4 +1,4 @@
-import type { DoorInfo, OpenModel, RecentModel, SampleModel, SnugApi } from '../../src/contract/api.js';
+import type { DoorInfo, OpenModel, RecentModel, SampleModel, SnugApi, StartedJob } from '../../src/contract/api.js';
 import type { ErrorReport, Result } from '../../src/contract/errors.js';
 import type { TrainingPlan, TrainingSetup } from '../../src/contract/training.js';
 import type { AccuracyView, FitReport, HardwareReading, JobEvent, PlanView } from '../../src/contract/types.js';
@@ -58,10 +58,16 @@ export function createHttpBridge(origin: string): SnugApi {
 
   const listeners = new Set<(event: JobEvent) => void>();
   let source: EventSource | null = null;
+  let connected: Promise<void> = Promise.resolve();
 
   function listen(): void {
-    source = new EventSource(new URL('/api/events', origin), { withCredentials: true });
-    source.onmessage = (message: MessageEvent<string>) => {
+    const opened = new EventSource(new URL('/api/events', origin), { withCredentials: true });
+    source = opened;
+    connected = new Promise((resolve) => {
+      opened.addEventListener('open', () => resolve(), { once: true });
+      opened.addEventListener('error', () => resolve(), { once: true });
+    });
+    opened.onmessage = (message: MessageEvent<string>) => {
       const event = JSON.parse(message.data) as JobEvent;
       for (const listener of listeners) listener(event);
     };
@@ -105,6 +111,12 @@ export function createHttpBridge(origin: string): SnugApi {
     openOutput: (jobId) => call<OpenModel>('openOutput', jobId),
     startFit: (request) => call<{ jobId: string }>('startFit', request),
     cancel: (jobId) => call<{ kept: FitReport | null }>('cancel', jobId),
+    async jobs() {
+      // Before the stream is there, what happens after the answer would be lost.
+      await connected;
+      return call<StartedJob[]>('jobs');
+    },
+    dismissJob: (jobId) => call<null>('dismissJob', jobId),
     onJobEvent(listener) {
       listeners.add(listener);
       if (source === null) listen();

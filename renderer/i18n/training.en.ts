@@ -137,6 +137,7 @@ export const trainingEn = ({ bytes, bytesPair, compact, count, decimal, loss, pe
   running: {
     title: (name: string): string => `Training ${name}`,
     preparing: 'Judging the model as it is',
+    other: 'A training was running already. This is it.',
     epoch: (epoch: number, epochs: number): string => `Epoch ${count(epoch)} of ${count(epochs)}`,
     step: (step: number, total: number): string => `update ${count(step)} of ${count(total)}`,
     best: 'Best so far',

@@ -131,6 +131,7 @@ export const trainingZhCN = ({
   running: {
     title: (name) => `正在训练 ${name}`,
     preparing: '先评判原来的模型',
+    other: '已有一个训练在运行，就是这一个。',
     epoch: (epoch, epochs) => `第 ${count(epoch)} 轮，共 ${count(epochs)} 轮`,
     step: (step, total) => `第 ${count(step)} 次更新，共 ${count(total)} 次`,
     best: '目前最好',

@@ -28,7 +28,8 @@ export class Job extends RunningJob {
   /** Phases that have begun; a phase the engine leaves out is never among them. */
   begun: JobPhase[] = $state.raw([]);
 
-  #phaseStartedAt = 0;
+  /** On the clock of the job. */
+  #phaseStartedAtMs = 0;
 
   constructor(api: SnugApi, onEnd: (end: JobEnd) => void) {
     super(api);
@@ -51,20 +52,19 @@ export class Job extends RunningJob {
   /** Milliseconds this phase should still take; null while that cannot be said honestly. */
   get leftMs(): number | null {
     const share = this.phaseShare;
-    const spent = this.startedAt + this.elapsedMs - this.#phaseStartedAt;
+    const spent = this.elapsedMs - this.#phaseStartedAtMs;
     if (share === null || share <= 0 || this.elapsedMs < timeLeftAfterMs || spent < 1000) return null;
     return (spent / share) * (1 - share);
   }
 
   async start(request: PlanRequest): Promise<void> {
-    this.#phaseStartedAt = performance.now();
     const error = await this.begin(() => this.api.startFit(request));
     if (error !== null) this.#end({ kind: 'failed', error, bestSoFar: null });
   }
 
   protected override receive(event: JobEvent): void {
     if (event.kind === 'progress') {
-      if (event.progress.phase !== this.progress?.phase) this.#phaseStartedAt = performance.now();
+      if (event.progress.phase !== this.progress?.phase) this.#phaseStartedAtMs = event.elapsedMs;
       if (!this.begun.includes(event.progress.phase)) this.begun = [...this.begun, event.progress.phase];
       this.progress = event.progress;
     } else if (event.kind === 'done') {

@@ -40,15 +40,20 @@ export class Planner {
 
   /** Starts over with a model just opened. */
   open(model: OpenModel): Promise<void> {
+    this.show(model, {}, null);
+    return this.solve();
+  }
+
+  /** Starts over with a model as its plan was shaped before; nothing is worked out yet. */
+  show(model: OpenModel, pins: Pins, ownBudgetBytes: number | null): void {
     this.#generation += 1;
     this.model = model;
-    this.pins = {};
-    this.ownBudgetBytes = null;
+    this.pins = pins;
+    this.ownBudgetBytes = ownBudgetBytes;
     this.view = null;
     this.curve = null;
     this.sweepError = null;
     this.error = null;
-    return this.solve();
   }
 
   /** The same model with samples attached: pins stay. */

@@ -39,8 +39,7 @@ export abstract class RunningJob implements MemorySource {
 
   /** Starts the clock and the job; answers why it could not be started. */
   protected async begin(ask: () => Promise<Result<{ jobId: string }>>): Promise<ErrorReport | null> {
-    this.startedAt = performance.now();
-    this.#clock = setInterval(() => (this.elapsedMs = performance.now() - this.startedAt), 250);
+    this.#startClock(0);
     const reply = await ask();
     if (this.over) {
       // Stopped before the engine had answered: the job it started must not go on unseen.
@@ -52,6 +51,19 @@ export abstract class RunningJob implements MemorySource {
     // Events may overtake the reply that names the job.
     for (const event of this.#early.splice(0)) this.take(event);
     return null;
+  }
+
+  /** Takes over a job that was started `elapsedMs` ago and has told these events since. */
+  adopt(jobId: string, elapsedMs: number, events: readonly JobEvent[]): void {
+    this.#startClock(elapsedMs);
+    this.jobId = jobId;
+    for (const event of events) this.take(event);
+  }
+
+  #startClock(elapsedMs: number): void {
+    this.startedAt = performance.now() - elapsedMs;
+    this.elapsedMs = elapsedMs;
+    this.#clock = setInterval(() => (this.elapsedMs = performance.now() - this.startedAt), 250);
   }
 
   take(event: JobEvent): void {

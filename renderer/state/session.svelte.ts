@@ -1,15 +1,19 @@
-import type { DoorInfo, OpenModel, RecentModel, SampleModel, SnugApi } from '../../src/contract/api.js';
+import type { DoorInfo, OpenModel, RecentModel, SampleModel, SnugApi, StartedJob } from '../../src/contract/api.js';
 import type { ErrorReport, Result } from '../../src/contract/errors.js';
-import type { AccuracyView, FitReport } from '../../src/contract/types.js';
+import type { AccuracyView, FitReport, JobEvent } from '../../src/contract/types.js';
 import { i18n } from '../i18n/locale.svelte.js';
 import { AccuracyStore } from './accuracy.svelte.js';
 import { announcer } from './announcer.svelte.js';
 import { HardwareStore } from './hardware.svelte.js';
 import { Job, type JobEnd } from './job.svelte.js';
 import { Planner } from './planner.svelte.js';
+import { jobToShow, pinsOf } from './started-job.js';
 import { Training } from './training.svelte.js';
 
 export type Screen = 'drop' | 'plan' | 'working' | 'result' | 'training';
+export const drawerTabs = ['memory', 'prune', 'numbers', 'batch', 'tradeoff'] as const;
+export type DrawerTab = (typeof drawerTabs)[number];
+export type Saved = Parameters<SnugApi['saveOutput']>[1];
 /** Why a result is shown although the work did not run to its end. */
 export type Ending = 'done' | 'stopped' | 'failed';
 
@@ -27,6 +31,7 @@ export class Session {
   error: ErrorReport | null = $state.raw(null);
   notice: string | null = $state(null);
   drawerOpen = $state(false);
+  drawerTab: DrawerTab = $state('memory');
   job: Job | null = $state.raw(null);
   report: FitReport | null = $state.raw(null);
   reportJobId: string | null = $state(null);
@@ -43,7 +48,7 @@ export class Session {
     this.hardware = new HardwareStore(api);
     this.planner = new Planner(api, this.hardware);
     this.accuracy = new AccuracyStore(api);
-    this.training = new Training(api, this.planner);
+    this.training = new Training(api, this.planner, () => this.#adopt((job) => job.kind === 'training' && job.running));
   }
 
   /** Asks for everything the first screen shows; nothing waits for anything else. Returns the unsubscriber. */
@@ -60,14 +65,11 @@ export class Session {
     });
     void this.#loadRecent();
     const stopJobs = this.api.onJobEvent((event) => {
-      if (event.kind === 'accuracy') this.#learn(event.accuracy);
-      else if (event.kind === 'pruning') this.planner.takeCurve(event.jobId, event.curve);
-      else if (event.kind === 'batches') this.planner.takeSweep(event.jobId);
-      else {
-        this.job?.take(event);
-        this.training.run?.take(event);
-      }
+      this.#missed?.push(event);
+      this.#take(event);
     });
+    // A page that was reloaded, or opened beside another, shows what goes on.
+    void this.#adopt(() => this.screen === 'drop');
     // A model opened from outside of the page; while a job runs it must not pull the screen away.
     const stopOpened = this.api.onModelOpened?.((reply) => {
       if (!this.busy) void this.#open('', () => Promise.resolve(reply));
@@ -76,6 +78,57 @@ export class Session {
       stopJobs();
       stopOpened?.();
     };
+  }
+
+  #take(event: JobEvent): void {
+    if (event.kind === 'accuracy') this.#learn(event.accuracy);
+    else if (event.kind === 'pruning') this.planner.takeCurve(event.jobId, event.curve);
+    else if (event.kind === 'batches') this.planner.takeSweep(event.jobId);
+    else {
+      this.job?.take(event);
+      this.training.run?.take(event);
+    }
+  }
+
+  /** What came while it was asked which jobs there are. */
+  #missed: JobEvent[] | null = null;
+
+  /** Shows a job this page did not start. @returns whether there was one */
+  async #adopt(wanted: (job: StartedJob) => boolean): Promise<boolean> {
+    const missed: JobEvent[] = (this.#missed = []);
+    const reply = await this.api.jobs();
+    this.#missed = null;
+    if (!reply.ok || this.busy || this.opening !== null) return false;
+    const job = jobToShow(reply.value, wanted);
+    if (job === null) return false;
+    const { jobId, elapsedMs, events } = job;
+    void this.#restore(job);
+    if (job.kind === 'training') {
+      this.#go('training');
+      this.training.adopt(job);
+    } else if (job.kind === 'fit') {
+      this.#go('working');
+      this.#show().adopt(jobId, elapsedMs, events);
+    } else {
+      this.drawerOpen = true;
+      this.drawerTab = job.kind === 'pruning' ? 'prune' : 'batch';
+      this.#go('plan');
+      for (const event of events) this.#take(event);
+    }
+    for (const event of missed) this.#take(event);
+    return true;
+  }
+
+  /** The model of a job, with the settings it was asked with. */
+  async #restore({ model, request }: StartedJob): Promise<void> {
+    this.training.reset();
+    this.planner.show(model, request === null ? {} : pinsOf(request), request?.budgetBytes ?? null);
+    await this.hardware.settled;
+    // Where the device and the budget are what Snug would choose now, nobody has to have fixed them.
+    const { device, defaultBudgetBytes } = this.hardware;
+    if (this.planner.pins.provider === device?.providers[0]) this.planner.unpin('provider');
+    if (this.planner.ownBudgetBytes === defaultBudgetBytes) this.planner.setBudget(null);
+    await this.planner.solve();
   }
 
   /** Whether a job runs that nothing may take from the screen. */
@@ -135,15 +188,26 @@ export class Session {
     if (request === null) return;
     this.error = null;
     this.notice = null;
-    const job = new Job(this.api, (end) => this.#finish(job, end));
-    this.job = job;
     this.#go('working');
-    await job.start(request);
+    await this.#show().start(request);
   }
 
-  async save(what: 'model' | 'report-json' | 'report-html'): Promise<void> {
-    if (this.reportJobId === null) return;
-    const reply = await this.api.saveOutput(this.reportJobId, what);
+  #show(): Job {
+    const job = new Job(this.api, (end) => this.#finish(job, end));
+    this.job = job;
+    return job;
+  }
+
+  /** What could not be saved the last time. */
+  unsaved: Saved | null = null;
+
+  /** Saves something of the result on the screen. */
+  async save(what: Saved): Promise<void> {
+    const { reportJobId } = this.screen === 'training' ? this.training : this;
+    if (reportJobId === null) return;
+    this.error = null;
+    const reply = await this.api.saveOutput(reportJobId, what);
+    this.unsaved = reply.ok ? null : what;
     if (!reply.ok) this.error = reply.error;
   }
 
@@ -155,27 +219,12 @@ export class Session {
     await this.training.load();
   }
 
-  /** What of a training could not be saved the last time. */
-  #unsaved: 'model' | 'report-json' | null = null;
-
   /** Goes on with what a training wrote as the open model. */
   openTrained(): Promise<void> {
     const { reportJobId } = this.training;
-    this.#unsaved = null;
+    this.unsaved = null;
     if (reportJobId === null) return Promise.resolve();
     return this.#open(this.training.report?.output.path ?? '', () => this.api.openOutput(reportJobId));
-  }
-
-  async saveTrained(what: 'model' | 'report-json'): Promise<void> {
-    const { reportJobId } = this.training;
-    if (reportJobId === null) return;
-    const reply = await this.api.saveOutput(reportJobId, what);
-    this.#unsaved = reply.ok ? null : what;
-    if (!reply.ok) this.error = reply.error;
-  }
-
-  saveAgain(): Promise<void> {
-    return this.#unsaved === null ? Promise.resolve() : this.saveTrained(this.#unsaved);
   }
 
   backToPlan(): void {
@@ -202,6 +251,7 @@ export class Session {
     const reply = await ask();
     if (reply.ok && reply.value !== null) {
       this.drawerOpen = false;
+      this.drawerTab = 'memory';
       // Without a reading there is no budget, and everything would "not fit" into nothing.
       await this.hardware.settled;
       this.training.reset();
@@ -226,6 +276,7 @@ export class Session {
       announcer.say(end.kind === 'stopped' ? i18n.t.working.stoppedKept : i18n.t.working.finished);
       return;
     }
+    if (job.jobId !== null) void this.api.dismissJob(job.jobId);
     if (end.kind === 'stopped') {
       this.notice = i18n.t.working.stoppedNothing;
       announcer.say(this.notice);
@@ -234,6 +285,9 @@ export class Session {
   }
 
   #go(screen: Screen): void {
+    if (screen !== 'training') this.training.leave();
+    if (this.screen === 'result' && this.reportJobId !== null) void this.api.dismissJob(this.reportJobId);
+    this.unsaved = null;
     this.moved = true;
     this.screen = screen;
     window.scrollTo(0, 0);

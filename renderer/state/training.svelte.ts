@@ -1,4 +1,4 @@
-import type { SnugApi } from '../../src/contract/api.js';
+import type { SnugApi, StartedJob } from '../../src/contract/api.js';
 import type { ErrorReport, Result } from '../../src/contract/errors.js';
 import {
   usualChoices,
@@ -46,9 +46,13 @@ export class Training {
   /** Whether the last run left something behind that can go on. */
   #began = false;
 
-  constructor(api: SnugApi, planner: Planner) {
+  /** Looks for the training that another page has started; answers whether there was one. */
+  readonly #findOther: () => Promise<boolean>;
+
+  constructor(api: SnugApi, planner: Planner, findOther: () => Promise<boolean>) {
     this.#api = api;
     this.#planner = planner;
+    this.#findOther = findOther;
   }
 
   /** Whether there is an answer to learn for every sample. */
@@ -73,15 +77,21 @@ export class Training {
     this.planError = null;
     this.error = null;
     this.notice = null;
-    this.report = null;
+    this.leave();
     this.attaching = null;
     this.#began = false;
+  }
+
+  /** Its result leaves the screen. */
+  leave(): void {
+    if (this.report !== null && this.reportJobId !== null) void this.#api.dismissJob(this.reportJobId);
+    this.report = null;
   }
 
   async load(): Promise<void> {
     const { model } = this.#planner;
     if (model === null) return;
-    this.report = null;
+    this.leave();
     const generation = this.#generation;
     this.#took(await this.#api.trainingSetup(model.modelId), generation);
   }
@@ -200,15 +210,33 @@ export class Training {
   async #begin(ask: () => Promise<Result<{ jobId: string }>>): Promise<void> {
     this.error = null;
     this.notice = null;
-    this.report = null;
-    const run = new TrainingRun(this.#api, (end) => this.#finish(run, end));
-    this.run = run;
-    await run.start(ask);
+    this.leave();
+    await this.#show().start(ask);
   }
 
-  #finish(run: TrainingRun, end: TrainingEnd): void {
+  /** Shows a training that this page did not start, or how it ended. */
+  adopt({ jobId, elapsedMs, events, request }: Extract<StartedJob, { kind: 'training' }>): void {
+    if (request !== null) this.choices = request.choices;
+    // Files come with the setup, which says nothing of a training while it runs.
+    void this.load();
+    this.#show().adopt(jobId, elapsedMs, events);
+  }
+
+  #show(): TrainingRun {
+    const run = new TrainingRun(this.#api, (end) => void this.#finish(run, end));
+    this.run = run;
+    return run;
+  }
+
+  async #finish(run: TrainingRun, end: TrainingEnd): Promise<void> {
     if (this.run !== run) return;
     this.run = null;
+    // Refused at once: perhaps because one runs that was started in another window.
+    if (end.kind === 'failed' && end.error.code === 'E_USAGE' && run.jobId === null && (await this.#findOther())) {
+      this.notice = i18n.t.training.running.other;
+      announcer.say(this.notice);
+      return;
+    }
     this.#began ||= run.progress !== null;
     this.reportJobId = run.jobId;
     const { t } = i18n;
@@ -217,6 +245,7 @@ export class Training {
       announcer.say(end.report.ended === 'stopped' ? t.working.stoppedKept : t.working.finished);
       return;
     }
+    if (run.jobId !== null) void this.#api.dismissJob(run.jobId);
     if (end.error.code === 'E_CANCELLED') {
       this.notice = t.working.stoppedNothing;
       announcer.say(this.notice);

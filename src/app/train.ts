@@ -56,11 +56,17 @@ export interface TrainFileResult extends Omit<TrainOutcome, 'values'> {
 /**
  * `snug train`: trains a copy of a model and writes the best weights found. The state lies beside the output while
  * it runs, so that a killed training goes on with `resume`; it is removed at the end.
- * @throws SnugError of reading, training and writing; E_NOTHING_FITS when one sample is above the budget
+ * @throws SnugError of reading, training and writing; E_EXISTS when it would take the place of an interrupted training;
+ *   E_NOTHING_FITS when one sample is above the budget
  */
 export async function trainFile(request: TrainFileRequest): Promise<TrainFileResult> {
-  const { outputPath, dataset, overwrite, signal } = request;
+  const { outputPath, dataset, signal } = request;
   const started = performance.now();
+  const checkpoint = path.resolve(checkpointFile(outputPath));
+  const resume = request.resume && existsSync(checkpoint);
+  if (existsSync(checkpoint) && !resume && !request.overwrite) throw interrupted(checkpoint);
+  // What it goes on with wrote that file when it was stopped.
+  const overwrite = request.overwrite || resume;
   checkOutput(outputPath, inputFiles(request), overwrite);
   const source = await SampleSource.open(dataset);
   const targets = await openTargets(request);
@@ -70,7 +76,6 @@ export async function trainFile(request: TrainFileRequest): Promise<TrainFileRes
   const weights = prepared.weights.map(({ name }) => name);
   const parameters = prepared.graphs.parameters.reduce((sum, { dims }) => sum + elements(dims), 0);
   request.onStart?.({ memory, microBatch, parameters, weights });
-  const checkpoint = path.resolve(checkpointFile(outputPath));
   const workspace = new Workspace(outputPath);
   try {
     const { values, ...outcome } = await train({
@@ -83,7 +88,7 @@ export async function trainFile(request: TrainFileRequest): Promise<TrainFileRes
       ...(request.threads === undefined ? {} : { threads: request.threads }),
       workDirectory: workspace.directory,
       checkpoint,
-      resume: request.resume && existsSync(checkpoint),
+      resume,
       onProgress: request.onProgress,
       signal,
     });
@@ -142,6 +147,13 @@ export function chooseMicroBatch(
     if (fits || microBatch !== null || size === 1) return { prepared, memory, fits };
     size = 2 ** Math.floor(Math.log2(size - 1));
   }
+}
+
+function interrupted(checkpoint: string): SnugError {
+  return new SnugError('E_EXISTS', `${checkpoint} holds a training that was interrupted.`, {
+    action: 'Go on with it with --resume, start anew and lose it with --force, or choose another name for the result.',
+    params: { path: checkpoint },
+  });
 }
 
 function nothingFits(peakBytes: number, budgetBytes: number): SnugError {

@@ -19,6 +19,28 @@ export interface OpenModel {
   data: { name: string; samples: number } | null;
 }
 
+/** What a job was asked for. */
+export type AskedJob =
+  | { kind: 'fit'; request: PlanRequest }
+  /** Null for a training that went on from an earlier one. */
+  | { kind: 'training'; request: TrainingRequest | null }
+  /** A measurement in the background: `measurePruning`, `measureBatches`. */
+  | { kind: 'pruning' | 'batches'; request: PlanRequest };
+
+/**
+ * A job that runs, or has ended and was not put away: all that a page needs to show it which did not see it start.
+ */
+export type StartedJob = AskedJob & {
+  /** Of a measurement the model's id, as in its events. */
+  jobId: string;
+  model: OpenModel;
+  running: boolean;
+  /** Since it was asked for. */
+  elapsedMs: number;
+  /** What it told so far, thinned to what is still of use, and its end when it has ended. */
+  events: JobEvent[];
+};
+
 export interface SampleModel {
   id: string;
   name: string;
@@ -87,6 +109,10 @@ export interface SnugApi {
   stopMeasuringBatches(modelId: string): Promise<Result<null>>;
   startFit(request: PlanRequest): Promise<Result<{ jobId: string }>>;
   cancel(jobId: string): Promise<Result<{ kept: FitReport | null }>>;
+  /** Newest first. Events told after the answer was made reach the listeners of {@link onJobEvent}. */
+  jobs(): Promise<Result<StartedJob[]>>;
+  /** The page has shown how a job ended: no page needs to show it again. Its output stays. */
+  dismissJob(jobId: string): Promise<Result<null>>;
   onJobEvent(listener: (event: JobEvent) => void): () => void;
   /** Files a training of this model would use, and one that was interrupted. */
   trainingSetup(modelId: string): Promise<Result<TrainingSetup>>;

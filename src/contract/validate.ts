@@ -102,6 +102,8 @@ export const contract = {
   stopMeasuringBatches: v.strictTuple([id]),
   startFit: v.strictTuple([planRequest]),
   cancel: v.strictTuple([id]),
+  jobs: v.strictTuple([]),
+  dismissJob: v.strictTuple([id]),
   saveOutput: v.strictTuple([id, v.picklist(['model', 'report-json', 'report-html'])]),
   trainingSetup: v.strictTuple([id]),
   attachTraining: v.strictTuple([id, v.picklist(trainingFileRoles), fileSession]),

@@ -228,6 +228,8 @@ function handlers({ door, uploads, downloads }: Parts, request: IncomingMessage)
     openOutput: (jobId) => door.openOutput(jobId),
     startFit: (planRequest) => door.startFit(planRequest),
     cancel: (jobId) => door.cancel(jobId),
+    jobs: () => door.jobs(),
+    dismissJob: (jobId) => door.dismissJob(jobId),
     saveOutput: (jobId, what) => downloads.offer(jobId, what),
     diagnostics: (error) => door.diagnostics(error),
   };

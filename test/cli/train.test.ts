@@ -1,4 +1,4 @@
-import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -64,7 +64,17 @@ describe('snug train', () => {
     expect((JSON.parse(stdout) as TrainFileResult).ended).toBe('stopped');
     expect(existsSync(output('stopped.onnx'))).toBe(true);
     const stoppedAt = savedAt();
-    const again = startSnug([...args, '--resume', '--force']);
+    // Once the user has moved the result away, only the checkpoint is left to lose.
+    const moved = output('moved.onnx');
+    renameSync(output('stopped.onnx'), moved);
+    const anew = await snug(args);
+    expect(anew.code).toBe(1);
+    expect(anew.stderr).toContain('E_EXISTS');
+    expect(anew.stderr).toContain('--resume');
+    expect(anew.stderr).toContain('--force');
+    expect(savedAt()).toBe(stoppedAt);
+    renameSync(moved, output('stopped.onnx'));
+    const again = startSnug([...args, '--resume']);
     await untilSaved(stoppedAt);
     again.child.kill('SIGINT');
     const resumed = JSON.parse((await again.finished).stdout) as TrainFileResult;

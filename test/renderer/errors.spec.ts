@@ -53,6 +53,20 @@ test('a job that fails late shows the best so far', async ({ snug }) => {
   await expect(page.getByText('It did not finish, but the best so far was kept.')).toBeVisible();
 });
 
+test('trying again after a failed save saves, and fits nothing anew', async ({ snug }) => {
+  const { page } = snug;
+  await snug.load({ failures: { saveOutput: failure('E_DISK_FULL') } });
+  await snug.openSample();
+  await snug.setBudget(4);
+  await page.getByRole('button', { name: 'Make it snug' }).click();
+  await page.getByRole('button', { name: 'Save report' }).click();
+  await page.getByRole('alert').getByRole('button', { name: 'Try again' }).click();
+  await expect(page.getByRole('alert')).toBeHidden();
+  expect((await snug.calls('saveOutput')).map(({ args }) => args[1])).toEqual(['report-html', 'report-html']);
+  expect(await snug.calls('startFit')).toHaveLength(1);
+  await expect(page.getByRole('heading', { level: 1, name: 'vit-b.snug.onnx' })).toBeVisible();
+});
+
 test('a start that is refused is an error, not a hang', async ({ snug }) => {
   const { page } = snug;
   await snug.load({ failures: { startFit: failure('E_FILE_CHANGED') } });

@@ -265,6 +265,8 @@ export function installFakeBridge(scenario: Scenario): void {
         const last = controls.calls.findLast((call) => call.method === 'startFit')?.args[0] as PlanRequest;
         return { kept: scenario.keepOnCancel ? engine.report(last) : null };
       }),
+    jobs: () => answer('jobs', [], () => scenario.jobs),
+    dismissJob: (jobId) => answer('dismissJob', [jobId], () => null),
     onJobEvent(listener) {
       listeners.add(listener);
       return () => listeners.delete(listener);

@@ -1,4 +1,4 @@
-import type { OpenModel, RecentModel, SampleModel } from '../../src/contract/api.js';
+import type { OpenModel, RecentModel, SampleModel, StartedJob } from '../../src/contract/api.js';
 import type { ErrorReport } from '../../src/contract/errors.js';
 import type { InterruptedTraining } from '../../src/contract/training.js';
 import type { AccuracyView, Dtype, HardwareReading, ModelSummary } from '../../src/contract/types.js';
@@ -50,6 +50,8 @@ export interface Scenario {
   /** Milliseconds between progress events; the job does not move while this is negative. */
   stepMs: number;
   keepOnCancel: boolean;
+  /** Jobs another page has started. */
+  jobs: StartedJob[];
   planDelayMs: number;
   accuracy: AccuracyView;
   /** What the estimate could not work out, and limits it would hit. */
@@ -233,6 +235,7 @@ export const vit: Scenario = {
   failures: {},
   stepMs: 15,
   keepOnCancel: false,
+  jobs: [],
   planDelayMs: 0,
   accuracy: { runs: [], summary: null, calibrations: [], calibrating: null },
   unknown: [],

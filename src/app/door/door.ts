@@ -1,4 +1,4 @@
-import type { DoorInfo, OpenModel, RecentModel, SampleModel } from '../../contract/api.js';
+import type { AskedJob, DoorInfo, OpenModel, RecentModel, SampleModel, StartedJob } from '../../contract/api.js';
 import { type ErrorReport, SnugError } from '../../contract/errors.js';
 import type {
   AccuracyView,
@@ -13,6 +13,7 @@ import type { TrainingFileRole, TrainingPlan, TrainingRequest, TrainingSetup } f
 import type { EngineService } from '../engine-service.js';
 import { diagnosticsText } from './diagnostics.js';
 import { pickData, pickModel } from './files.js';
+import { JobRecord } from './job-record.js';
 import { eventWithoutPaths, modelWithoutPaths, outputWithoutPaths, reportWithoutPaths } from './privacy.js';
 import type { Recents } from './recents.js';
 
@@ -63,7 +64,10 @@ export interface Door {
   cancel(jobId: string): Promise<{ kept: FitReport | null }>;
   diagnostics(error: ErrorReport | null): Promise<string>;
   onJobEvent(listener: (event: JobEvent) => void): () => void;
-  /** Jobs that have started and not ended. */
+  /** Jobs that run, or have ended and were not put away, newest first. */
+  jobs(): StartedJob[];
+  dismissJob(jobId: string): null;
+  /** Fits and trainings that have started and not ended. */
   running(): string[];
   /** Result file and report of a finished job, the report as texts without paths; `E_NOT_FOUND` when there is none. */
   output(jobId: string): { path: string; json: string; html: string | null };
@@ -71,33 +75,34 @@ export interface Door {
 }
 
 export function createDoor({ service, recents, info, outputDirectory }: DoorOptions): Door {
-  const opened = new Map<string, { path: string; origin: ModelOrigin }>();
-  const jobs = new Set<string>();
-  const ended = new Set<string>();
+  const opened = new Map<string, { path: string; origin: ModelOrigin; model: OpenModel }>();
+  /** The last plan of each model. */
+  const planned = new Map<string, PlanRequest>();
+  const record = new JobRecord();
   /** Of the model of each job. */
   const origins = new Map<string, ModelOrigin>();
   const listeners = new Set<(event: JobEvent) => void>();
 
   const unsubscribe = service.onJobEvent((event) => {
-    if (event.kind === 'done' || event.kind === 'trained' || event.kind === 'failed') {
-      ended.add(event.jobId);
-      jobs.delete(event.jobId);
-    }
     const shown = eventWithoutPaths(event);
+    record.take(shown);
     for (const listener of listeners) listener(shown);
   });
 
   function remember(model: OpenModel, origin: ModelOrigin): OpenModel {
-    opened.set(model.modelId, { path: model.summary.path, origin });
-    return modelWithoutPaths(model);
+    const shown = modelWithoutPaths(model);
+    opened.set(model.modelId, { path: model.summary.path, origin, model: shown });
+    return shown;
   }
 
-  /** A job that fails at once may end before its start is answered. */
-  function begun({ jobId }: { jobId: string }, origin: ModelOrigin): { jobId: string } {
-    if (!ended.has(jobId)) jobs.add(jobId);
-    origins.set(jobId, origin);
+  /** @param askedAt by `performance.now()`, before the job began */
+  function begun(jobId: string, modelId: string, asked: AskedJob, askedAt: number): { jobId: string } {
+    const model = opened.get(modelId);
+    origins.set(jobId, model?.origin ?? 'file');
+    if (model) record.begin(jobId, model.model, asked, askedAt);
     return { jobId };
   }
+
   function resultOf(jobId: string): NonNullable<ReturnType<EngineService['outputOf']>> {
     const output = service.outputOf(jobId);
     if (output) return output;
@@ -123,10 +128,14 @@ export function createDoor({ service, recents, info, outputDirectory }: DoorOpti
       return this.openPaths([file], before?.origin === 'upload' ? 'upload' : 'file');
     },
     async attachPaths(modelId, paths) {
-      return modelWithoutPaths(await service.attachData(modelId, await pickData(paths)));
+      const model = modelWithoutPaths(await service.attachData(modelId, await pickData(paths)));
+      const before = opened.get(modelId);
+      if (before) opened.set(modelId, { ...before, model });
+      return model;
     },
     async plan(request) {
       const view = await service.plan(request);
+      planned.set(request.modelId, request);
       const model = opened.get(request.modelId);
       if (model && model.origin !== 'sample') await recents.setVerdict(model.path, view.baseline.verdict);
       return view;
@@ -139,7 +148,10 @@ export function createDoor({ service, recents, info, outputDirectory }: DoorOpti
       return null;
     },
     async measurePruning(modelId) {
+      const askedAt = performance.now();
       await service.measurePruning(modelId);
+      const request = planned.get(modelId);
+      if (request) begun(modelId, modelId, { kind: 'pruning', request }, askedAt);
       return null;
     },
     async stopMeasuringPruning(modelId) {
@@ -147,7 +159,9 @@ export function createDoor({ service, recents, info, outputDirectory }: DoorOpti
       return null;
     },
     async measureBatches(request) {
+      const askedAt = performance.now();
       await service.measureBatches(request);
+      begun(request.modelId, request.modelId, { kind: 'batches', request }, askedAt);
       return null;
     },
     async stopMeasuringBatches(modelId) {
@@ -161,11 +175,15 @@ export function createDoor({ service, recents, info, outputDirectory }: DoorOpti
     },
     planTraining: (request) => service.planTraining(request),
     async startTraining(request) {
-      const origin = originOf(request.modelId);
-      return begun(await service.startTraining(request, await outputDirectory(origin)), origin);
+      const directory = await outputDirectory(originOf(request.modelId));
+      const askedAt = performance.now();
+      const { jobId } = await service.startTraining(request, directory);
+      return begun(jobId, request.modelId, { kind: 'training', request }, askedAt);
     },
     async resumeTraining(modelId) {
-      return begun(await service.resumeTraining(modelId), originOf(modelId));
+      const askedAt = performance.now();
+      const { jobId } = await service.resumeTraining(modelId);
+      return begun(jobId, modelId, { kind: 'training', request: null }, askedAt);
     },
     discardTraining: (modelId) => service.discardTraining(modelId),
     async stopTraining(jobId) {
@@ -179,12 +197,14 @@ export function createDoor({ service, recents, info, outputDirectory }: DoorOpti
       return this.openPaths([path], temporary ? 'upload' : 'file');
     },
     async startFit(request) {
-      const origin = originOf(request.modelId);
-      return begun(await service.startFit(request, await outputDirectory(origin)), origin);
+      const directory = await outputDirectory(originOf(request.modelId));
+      const askedAt = performance.now();
+      const { jobId } = await service.startFit(request, directory);
+      return begun(jobId, request.modelId, { kind: 'fit', request }, askedAt);
     },
     async cancel(jobId) {
       const { kept } = await service.cancel(jobId);
-      jobs.delete(jobId);
+      if (kept === null) record.drop(jobId);
       return { kept: kept && reportWithoutPaths(kept) };
     },
     async diagnostics(error) {
@@ -195,7 +215,12 @@ export function createDoor({ service, recents, info, outputDirectory }: DoorOpti
       listeners.add(listener);
       return () => listeners.delete(listener);
     },
-    running: () => [...jobs],
+    jobs: () => record.all(),
+    dismissJob(jobId) {
+      record.dismiss(jobId);
+      return null;
+    },
+    running: () => record.running(),
     output(jobId) {
       const { path, report } = resultOf(jobId);
       const json = `${JSON.stringify(outputWithoutPaths(report), null, 2)}\n`;
