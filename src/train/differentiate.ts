@@ -25,8 +25,11 @@ export interface GradientContext {
 export type GradientRule = (context: GradientContext) => void;
 export type GradientRules = Readonly<Record<string, GradientRule>>;
 
-/** Values that pass a gradient on although they hold integers: straight through quantization. */
-const straightThrough = new Set(['QuantizeLinear', 'DequantizeLinear']);
+/** Operators whose integers pass a gradient on, straight through the rounding (Bengio et al. 2013, section 3.1). */
+const quantizing = new Set(['QuantizeLinear', 'DynamicQuantizeLinear', 'MatMulInteger', 'ConvInteger']);
+
+/** Operators that pass on the gradient of such integers by moving it. */
+const moving = new Set(['Identity', 'Reshape', 'Flatten', 'Squeeze', 'Unsqueeze', 'Transpose', 'Concat']);
 
 /**
  * Appends the reverse-mode gradient of a scalar loss to a graph, as ordinary ONNX operators: every node between
@@ -91,15 +94,18 @@ export function appendGradients(
 }
 
 /** Values that depend on a wanted one in a way that can be differentiated. */
-function activeValues(builder: GraphBuilder, nodes: readonly Node[], wanted: readonly string[]): Set<string> {
+export function activeValues(builder: GraphBuilder, nodes: readonly Node[], wanted: readonly string[]): Set<string> {
   const active = new Set(wanted);
   for (const node of nodes) {
     if (!node.inputs.some((input) => active.has(input)) && !capturesActive(node, active)) continue;
     if (withoutGradient.has(node.opType) && node.domain === '') continue;
-    for (const output of node.outputs) {
-      if (output !== '' && (straightThrough.has(node.opType) || floatTypes.has(builder.dataType(output)))) {
-        active.add(output);
-      }
+    const carriesCodes =
+      quantizing.has(node.opType) ||
+      (moving.has(node.opType) && !floatTypes.has(builder.dataType(node.inputs[0] ?? '')));
+    // The range that codes were made for counts as given.
+    const outputs = carriesCodes ? node.outputs.slice(0, 1) : node.outputs;
+    for (const output of outputs) {
+      if (output !== '' && (carriesCodes || floatTypes.has(builder.dataType(output)))) active.add(output);
     }
   }
   return active;
@@ -122,9 +128,12 @@ function capturesActive(node: Node, active: ReadonlySet<string>): boolean {
   return bodiesOf(node).some((body) => body.nodes.some((inner) => inner.inputs.some((name) => active.has(name))));
 }
 
+/** What a node's operator is called in the tables of rules. */
+export const operatorKey = ({ domain, opType }: Node): string =>
+  domain === '' || domain === 'ai.onnx' ? opType : `${domain}:${opType}`;
+
 function ruleFor(node: Node): GradientRule {
-  const rule =
-    gradientRules[node.domain === '' || node.domain === 'ai.onnx' ? node.opType : `${node.domain}:${node.opType}`];
+  const rule = gradientRules[operatorKey(node)];
   if (!rule) throw noRule(node, 'there is no gradient rule for this operator');
   return rule;
 }

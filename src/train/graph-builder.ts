@@ -235,6 +235,16 @@ export class GraphBuilder {
     return this.emit('Transpose', [x], { perm: { type: 'ints', value: permutation } });
   }
 
+  /** One number, or a vector along `axis`, shaped to broadcast over a value of `rank`. */
+  alongAxis(x: string, { sizes }: Extent, axis: number, rank: number): string {
+    if (sizes.length === 0) return x;
+    if (sizes.length === 1 && sizes[0] === 1) return this.reshape(x, []);
+    return this.reshape(
+      x,
+      Array.from({ length: rank }, (_, at) => (at === axis ? -1 : 1)),
+    );
+  }
+
   unsqueeze(x: string, axes: readonly number[]): string {
     return this.emit('Unsqueeze', [x, this.ints(axes)]);
   }

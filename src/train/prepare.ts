@@ -63,15 +63,15 @@ export function prepareTraining(model: Model, inputDims: InputDims, settings: Tr
   const adaptable = rank === null ? [] : chosen.filter((weight) => weight.adaptable);
   if (rank !== null && adaptable.length === 0) {
     throw new SnugError('E_NOT_SUPPORTED', 'None of the chosen weights can take a low-rank adapter.', {
-      action: 'Choose matrices that MatMul or Gemm multiplies by, or train without --lora.',
+      action: 'Choose weights that MatMul, Gemm or a Conv without groups multiplies by, or train without --lora.',
     });
   }
-  const adapters = adaptable.map(({ name, dims }) => ({
-    weight: name,
-    rank: Math.min(rank ?? 1, ...dims),
+  const adapters = adaptable.map(({ name }) => {
+    const { inputs, outputs } = adapterShape(model, name);
+    const most = Math.min(rank ?? 1, inputs, outputs);
     // The usual strength: a change of rank r counts twice as much as its product.
-    alpha: 2 * Math.min(rank ?? 1, ...dims),
-  }));
+    return { weight: name, rank: most, alpha: 2 * most };
+  });
   const graphs = buildTrainingGraphs(model, {
     inputDims,
     ...(settings.output === undefined ? {} : { output: settings.output }),
@@ -110,7 +110,9 @@ export function initialValues({ model, graphs, settings, weights, adapters }: Pr
     const weight = weights.find((candidate) => candidate.name === name || wide(candidate.name) === name);
     const tensor = weight && model.graph.initializers.get(weight.name);
     if (!weight || !tensor) throw new SnugError('E_INTERNAL', `The weight "${name}" is missing.`);
-    const data = fromScratch ? randomWeight(weight, seed, position) : readFloat32(tensor);
+    // Codes keep the scale they were made with.
+    const isRandom = fromScratch && weight.role !== 'quantization-scale';
+    const data = isRandom ? randomWeight(weight, seed, position) : readFloat32(tensor);
     return { name, dims, part: 'value', data };
   });
 }

@@ -1,12 +1,12 @@
 import { SnugError } from '../contract/errors.js';
-import { indexGraph, type Consumer } from '../onnx/graph.js';
-import type { Model, Tensor } from '../onnx/model.js';
+import { indexGraph, type Consumer, type GraphIndex } from '../onnx/graph.js';
+import { DataType, type Model, type Node, type Tensor } from '../onnx/model.js';
 import { elementCount, readFloat32 } from '../onnx/tensor.js';
 import { takesAdapter } from './adapters.js';
 import { floatTypes } from './graph-builder.js';
 
-/** What a weight does in its layer. */
-export type WeightRole = 'matrix' | 'kernel' | 'table' | 'scale' | 'bias' | 'embedding';
+/** What a weight does in its layer; a quantization scale multiplies the stored codes of a weight. */
+export type WeightRole = 'matrix' | 'kernel' | 'table' | 'scale' | 'bias' | 'embedding' | 'quantization-scale';
 
 export interface TrainableWeight {
   name: string;
@@ -21,15 +21,42 @@ export interface TrainableWeight {
 /** Operators that only rearrange a weight before it is used. */
 const rearranging = new Set(['Transpose', 'Reshape', 'Identity', 'Squeeze', 'Unsqueeze', 'Cast']);
 
-/** Inputs that take a vector of scales (true) or shifts (false). */
-const normInputs: Readonly<Record<string, readonly boolean[]>> = {
-  BatchNormalization: [true, false],
-  LayerNormalization: [true, false],
-  RMSNormalization: [true],
-  SimplifiedLayerNormalization: [true],
-  InstanceNormalization: [true, false],
-  GroupNormalization: [true, false],
+/** What inputs of operators with weights hold, by position; null for what is no weight. */
+const inputRoles: Readonly<Record<string, readonly (WeightRole | null)[]>> = {
+  BatchNormalization: [null, 'scale', 'bias'],
+  LayerNormalization: [null, 'scale', 'bias'],
+  RMSNormalization: [null, 'scale'],
+  SimplifiedLayerNormalization: [null, 'scale'],
+  InstanceNormalization: [null, 'scale', 'bias'],
+  GroupNormalization: [null, 'scale', 'bias'],
+  SkipLayerNormalization: [null, null, 'scale', 'bias', 'bias'],
+  SkipSimplifiedLayerNormalization: [null, null, 'scale', 'bias'],
+  EmbedLayerNormalization: [null, null, 'table', 'table', 'table', 'scale', 'bias'],
+  Conv: [null, 'kernel', 'bias'],
+  ConvTranspose: [null, 'kernel', 'bias'],
+  FusedConv: [null, 'kernel', 'bias'],
+  Gemm: ['matrix', 'matrix', 'bias'],
+  FusedGemm: ['matrix', 'matrix', 'bias'],
+  GemmFastGelu: [null, 'matrix', 'bias'],
+  MatMul: ['matrix', 'matrix'],
+  FusedMatMul: ['matrix', 'matrix'],
+  TransposeMatMul: ['matrix', 'matrix'],
+  BiasGelu: [null, 'bias'],
+  FastGelu: [null, 'bias'],
+  BiasSplitGelu: [null, 'bias'],
+  BiasAdd: [null, 'bias'],
+  Attention: [null, 'matrix', 'bias'],
+  MultiHeadAttention: [null, null, null, 'bias'],
+  LSTM: [null, 'matrix', 'matrix', 'bias'],
+  GRU: [null, 'matrix', 'matrix', 'bias'],
+  RNN: [null, 'matrix', 'matrix', 'bias'],
+  PRelu: [null, 'scale'],
+  MatMulNBits: [null, null, 'quantization-scale', null, null, 'bias'],
+  GatherBlockQuantized: [null, null, 'quantization-scale'],
 };
+
+/** Layers whose matrices are stored as [directions, outputs, inputs]. */
+const recurrent = new Set(['LSTM', 'GRU', 'RNN']);
 
 /** Numbers a model adds to hide positions; nothing a model learns is so low. */
 const maskBelow = -1e3;
@@ -48,13 +75,16 @@ export function trainableWeights(model: Model): TrainableWeight[] {
     const roles = uses.map((use) => roleOf(use, tensor));
     const role = roles[0];
     if (!role || roles.some((other) => other === null)) continue;
+    if (role === 'quantization-scale' && !uses.every(({ node }) => isWeightOnly(node, model, index))) continue;
     if (role === 'embedding' && readFloat32(tensor).some((value) => value < maskBelow)) continue;
     found.push({
       name,
       role,
       dims: [...tensor.dims],
       fanIn: fanIn(role, tensor, uses[0]),
-      adaptable: role === 'matrix' && (index.consumers.get(name) ?? []).every(({ node }) => takesAdapter(node, name)),
+      adaptable:
+        (role === 'matrix' || role === 'kernel') &&
+        (index.consumers.get(name) ?? []).every(({ node }) => takesAdapter(node, tensor)),
     });
   }
   return found;
@@ -66,16 +96,32 @@ function finalUses(name: string, index: ReturnType<typeof indexGraph>): Consumer
   );
 }
 
+/**
+ * Whether a scale is of a stored weight that meets activations in floating point. Where those are quantized, too, the
+ * runtime takes the scale of an integer bias for the product of both, so that neither may change alone.
+ */
+function isWeightOnly(node: Node, { graph }: Model, index: GraphIndex): boolean {
+  if (node.opType !== 'DequantizeLinear') return true;
+  const codes = graph.initializers.get(node.inputs[0] ?? '');
+  const isActivation = (name: string): boolean => {
+    const producer = index.producer.get(name);
+    return producer?.opType === 'DequantizeLinear' && !graph.initializers.has(producer.inputs[0] ?? '');
+  };
+  const readers = index.consumers.get(node.outputs[0] ?? '') ?? [];
+  return (
+    codes !== undefined &&
+    codes.dataType !== DataType.INT32 &&
+    readers.every((reader) => !reader.node.inputs.some(isActivation))
+  );
+}
+
 function roleOf({ node, input, captured }: Consumer, tensor: Tensor): WeightRole | null {
   if (captured) return null;
   const { opType } = node;
-  const norm = normInputs[opType]?.[input - 1];
-  if (norm !== undefined) return norm ? 'scale' : 'bias';
-  if ((opType === 'Conv' || opType === 'ConvTranspose') && input >= 1) return input === 1 ? 'kernel' : 'bias';
-  if (opType === 'Gemm') return input === 2 ? 'bias' : 'matrix';
-  if (opType === 'MatMul') return 'matrix';
+  const roles = inputRoles[opType];
+  if (roles) return roles[input] ?? null;
   if (opType === 'Gather' && input === 0) return tensor.dims.length === 2 ? 'table' : null;
-  if (opType === 'PRelu' && input === 1) return 'scale';
+  if (opType === 'DequantizeLinear' && input === 1) return 'quantization-scale';
   const elements = elementCount(tensor.dims);
   if (elements < 2) return null;
   const isVector = tensor.dims.filter((size) => size > 1).length <= 1;
@@ -89,6 +135,7 @@ function fanIn(role: WeightRole, { dims }: Tensor, use: Consumer | undefined): n
     return use?.node.opType === 'ConvTranspose' ? (dims[0] ?? 1) * elementCount(dims.slice(2)) : perFilter;
   }
   if (role !== 'matrix') return 0;
+  if (recurrent.has(use?.node.opType ?? '')) return dims[dims.length - 1] ?? 1;
   const transB = use?.node.attributes.get('transB');
   const transposed = (transB?.type === 'int' && transB.value !== 0) !== (use?.input === 0);
   return dims[transposed ? dims.length - 1 : dims.length - 2] ?? 1;

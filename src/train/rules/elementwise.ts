@@ -1,6 +1,7 @@
 import { getFloat, getInt, getString } from '../../onnx/attribute.js';
 import { intAttribute } from '../../onnx/attribute.js';
 import type { GradientContext, GradientRule, GradientRules } from '../differentiate.js';
+import { DataType } from '../../onnx/model.js';
 import { noRule } from '../differentiate.js';
 import { floatTypes } from '../graph-builder.js';
 
@@ -167,7 +168,9 @@ function tanhGeluDerivative({ builder }: GradientContext, x: string): string {
 
 const cast: GradientRule = (context) => {
   const type = context.builder.dataType(context.input(0));
-  if (floatTypes.has(type)) context.contribute(0, context.builder.cast(context.gradient, type));
+  // Codes that stand for floating-point numbers have a gradient in floating point.
+  if (!floatTypes.has(type)) context.contribute(0, context.builder.cast(context.gradient, DataType.FLOAT));
+  else context.contribute(0, context.builder.cast(context.gradient, type));
 };
 
 const pass: GradientRule = (context) => context.contribute(0, context.gradient);
@@ -229,12 +232,11 @@ export const elementwiseGradients: GradientRules = {
   HardSwish: hardSwish,
   Gelu: gelu,
   'com.microsoft:Gelu': unary((context, x) => erfGeluDerivative(context, x)),
+  'com.microsoft:FastGelu': unary((context, x) => tanhGeluDerivative(context, x)),
   'com.microsoft:QuickGelu': unary((context, x) => swishDerivative(context, x, getFloat(context.node, 'alpha', 1.702))),
   Swish: unary((context, x) => swishDerivative(context, x, getFloat(context.node, 'alpha', 1))),
   Cast: cast,
   Identity: pass,
   Dropout: dropout,
-  QuantizeLinear: pass,
-  DequantizeLinear: pass,
   CumSum: cumSum,
 };

@@ -5,7 +5,9 @@ import { elementwiseGradients } from './elementwise.js';
 import { movementGradients } from './movement.js';
 import { normalizationGradients } from './normalization.js';
 import { poolingGradients } from './pooling.js';
+import { quantizationGradients } from './quantization.js';
 import { reductionGradients } from './reduction.js';
+import { resizeGradients } from './resize.js';
 
 /** Gradient rules by operator; operators of other domains are called `domain:Operator`. */
 export const gradientRules: GradientRules = {
@@ -16,4 +18,6 @@ export const gradientRules: GradientRules = {
   ...reductionGradients,
   ...normalizationGradients,
   ...movementGradients,
+  ...quantizationGradients,
+  ...resizeGradients,
 };

@@ -68,7 +68,7 @@ function placement(context: GradientContext, rows: number, places: readonly numb
 }
 
 /** Multiplies `x` with a matrix along one axis, whose size becomes the number of rows. */
-function multiplyAxis(context: GradientContext, matrix: string, x: string, axis: number, rank: number): string {
+export function multiplyAxis(context: GradientContext, matrix: string, x: string, axis: number, rank: number): string {
   const { builder } = context;
   if (axis === rank - 2) return builder.emit('MatMul', [matrix, x]);
   const order = Array.from({ length: rank }, (_, i) => i);

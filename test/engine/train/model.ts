@@ -4,8 +4,11 @@ import { intAttribute } from '../../../src/onnx/attribute.js';
 import { DataType, type Model } from '../../../src/onnx/model.js';
 import type { Dataset } from '../../../src/runtime/dataset-types.js';
 import type { RuntimeTensor } from '../../../src/runtime/types.js';
-import type { TrainSettings } from '../../../src/train/prepare.js';
+import type { TrainingRuntime } from '../../../src/runtime/training-types.js';
+import { prepareTraining, trainedModel, type TrainSettings } from '../../../src/train/prepare.js';
 import { normalNumbers, randomNumbers } from '../../../src/train/random.js';
+import { SampleSource } from '../../../src/train/samples.js';
+import { train, type Targets, type TrainOutcome, type TrainRequest } from '../../../src/train/train.js';
 import { testModel } from './support.js';
 
 export const modelsFolder = path.resolve('../shared/models');
@@ -107,3 +110,33 @@ export const weightValues = (model: Model, name: string): Float32Array => {
   const bytes = model.graph.initializers.get(name)!.data.read();
   return new Float32Array(bytes.slice().buffer);
 };
+
+export type TrainRun = (
+  model: Model,
+  dataset: Dataset,
+  targets: Targets,
+  change?: Partial<TrainSettings>,
+  more?: Partial<TrainRequest>,
+) => Promise<TrainOutcome & { model: Model }>;
+
+/** Trains models of a test in one folder, each with a checkpoint of its own. */
+export function trainerIn(folder: string, runtime: TrainingRuntime): TrainRun {
+  let runs = 0;
+  return async (model, dataset, targets, change = {}, more = {}) => {
+    const source = await SampleSource.open(dataset);
+    const prepared = prepareTraining(model, source.inputDims, { ...settings, ...change });
+    const outcome = await train({
+      prepared,
+      source,
+      samples: dataset.samples,
+      targets,
+      runtime,
+      provider: 'cpu',
+      workDirectory: folder,
+      checkpoint: path.join(folder, `state-${runs++}`),
+      resume: false,
+      ...more,
+    });
+    return { ...outcome, model: trainedModel(prepared, outcome.values) };
+  };
+}

@@ -1,13 +1,14 @@
 import * as ort from 'onnxruntime-node';
 import { float32Tensor, int64Tensor } from '../../../src/onnx/tensor.js';
 import { makeNode } from '../../../src/onnx/graph.js';
-import { DataType, type Attribute, type Dim, type Model } from '../../../src/onnx/model.js';
+import { DataType, type Attribute, type Dim, type Model, type Tensor } from '../../../src/onnx/model.js';
 import { serializeModel } from '../../../src/onnx/write.js';
+import { decompose } from '../../../src/train/decompose.js';
 import { appendGradients } from '../../../src/train/differentiate.js';
 import { GraphBuilder } from '../../../src/train/graph-builder.js';
 import { normalNumbers } from '../../../src/train/random.js';
 
-/** A node of a test graph; the last one's first output is the graph's output. */
+/** A node of a test graph; the last one's first named output is the graph's output. */
 export interface TestNode {
   op: string;
   in: string[];
@@ -23,6 +24,8 @@ export interface TestGraph {
   /** Integer or other constants. */
   ints?: Record<string, { dims: number[]; values: number[] }>;
   floats?: Record<string, { dims: number[]; values: number[] }>;
+  /** Constants of other types: codes, lengths. */
+  tensors?: Tensor[];
   nodes: TestNode[];
   /** Maps random normal numbers to what the operator takes, such as positive numbers. */
   values?: (x: number, input: string) => number;
@@ -71,6 +74,7 @@ export function testModel(graph: TestGraph): Model {
   for (const [name, { dims, values }] of Object.entries(graph.floats ?? {})) {
     model.graph.initializers.set(name, float32Tensor(name, dims, Float32Array.from(values)));
   }
+  for (const tensor of graph.tensors ?? []) model.graph.initializers.set(tensor.name, tensor);
   for (const node of graph.nodes) {
     model.graph.nodes.push(
       makeNode(node.op, node.in, node.out, node.attributes ?? {}, { domain: node.domain ?? '', name: node.out[0]! }),
@@ -95,8 +99,8 @@ export async function gradientError(graph: TestGraph, seed: number, step = 1e-2)
   for (const [name, dims] of Object.entries(graph.wanted)) {
     point[name] = Float32Array.from({ length: count(sizes(dims)) }, () => map(normal(), name));
   }
-  const output = graph.nodes.at(-1)!.out[0]!;
   const outputs = graph.nodes.at(-1)!.out.filter((name) => name !== '');
+  const output = outputs[0]!;
   const forward = testModel(graph);
   forward.graph.outputs = outputs.map((name) => ({ name, dataType: DataType.FLOAT, dims: null }));
   const run = await session(forward);
@@ -112,6 +116,9 @@ export async function gradientError(graph: TestGraph, seed: number, step = 1e-2)
   };
 
   const model = testModel(graph);
+  const wanted = Object.keys(graph.wanted);
+  model.graph.outputs = [{ name: output, dataType: DataType.FLOAT, dims: null }];
+  decompose(model, wanted);
   const builder = new GraphBuilder(model);
   const seedName = 'seed';
   model.graph.inputs.push({
@@ -119,7 +126,6 @@ export async function gradientError(graph: TestGraph, seed: number, step = 1e-2)
     dataType: DataType.FLOAT,
     dims: Array.from({ length: first[output]!.dims.length }, () => null),
   });
-  const wanted = Object.keys(graph.wanted);
   const gradients = appendGradients(builder, new Map([[output, seedName]]), wanted);
   model.graph.outputs = [...gradients.values()].map((name) => ({ name, dataType: DataType.FLOAT, dims: null }));
   const backward = await session(model);

@@ -9,17 +9,14 @@ import { readModel } from '../../../src/onnx/read.js';
 import { float32Tensor } from '../../../src/onnx/tensor.js';
 import { serializeModel, writeModel } from '../../../src/onnx/write.js';
 import { createRuntime } from '../../../src/runtime/client.js';
-import type { Dataset } from '../../../src/runtime/dataset-types.js';
 import type { TrainingRuntime } from '../../../src/runtime/training-types.js';
-import { prepareTraining, trainedModel, type TrainSettings } from '../../../src/train/prepare.js';
 import { SampleSource } from '../../../src/train/samples.js';
 import { bestFile } from '../../../src/train/checkpoint.js';
-import { train, type Targets, type TrainOutcome, type TrainRequest } from '../../../src/train/train.js';
-import { arrayDataset, clouds, modelsFolder, readNpy, settings, smallModel, weightValues } from './model.js';
+import type { Targets } from '../../../src/train/train.js';
+import { arrayDataset, clouds, modelsFolder, readNpy, settings, smallModel, trainerIn, weightValues } from './model.js';
 
 const folder = mkdtempSync(path.join(tmpdir(), 'snug-train-'));
 const runtime = createRuntime({ threads: 1 });
-let runs = 0;
 
 afterAll(async () => {
   await runtime.close();
@@ -27,29 +24,7 @@ afterAll(async () => {
 });
 afterEach(() => rmSync(path.join(folder, 'state'), { force: true }));
 
-async function run(
-  model: Model,
-  dataset: Dataset,
-  targets: Targets,
-  change: Partial<TrainSettings> = {},
-  more: Partial<TrainRequest> = {},
-): Promise<TrainOutcome & { model: Model }> {
-  const source = await SampleSource.open(dataset);
-  const prepared = prepareTraining(model, source.inputDims, { ...settings, ...change });
-  const outcome = await train({
-    prepared,
-    source,
-    samples: dataset.samples,
-    targets,
-    runtime,
-    provider: 'cpu',
-    workDirectory: folder,
-    checkpoint: path.join(folder, `state-${runs++}`),
-    resume: false,
-    ...more,
-  });
-  return { ...outcome, model: trainedModel(prepared, outcome.values) };
-}
+const run = trainerIn(folder, runtime);
 
 const { dataset, labels } = clouds(400);
 const rows: Targets = { kind: 'rows', rows: labels };

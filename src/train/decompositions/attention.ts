@@ -1,0 +1,2 @@
+import type { Decompositions } from '../decompose.js';
+export const attentionDecompositions: Decompositions = {};
