@@ -16,7 +16,15 @@ import { openModel } from '../../src/app/open.js';
 import { dtypes, type Provider } from '../../src/contract/types.js';
 import { createRuntime } from '../../src/runtime/client.js';
 import type { Feeds } from '../../src/runtime/types.js';
-import { answersOf, compareAnswers, sweepOne, type Format, type Original, type SweepRow } from './sweep/check.js';
+import {
+  answersOf,
+  compareAnswers,
+  sweepOne,
+  type Format,
+  type Original,
+  type SweepJob,
+  type SweepRow,
+} from './sweep/check.js';
 import { samplesOf, smallDims, subjects } from './sweep/subjects.js';
 
 const folder = mkdtempSync(path.join(tmpdir(), 'snug-sweep-'));
@@ -103,9 +111,10 @@ describe('every format on every provider', () => {
       const dataset = await samplesOf(opened, dims);
       const feeds = await dataset.feeds(0, Math.max(1, dataset.fixedBatch ?? 1));
       const original = await originalOf(subject.name, opened.path, feeds);
+      const seen: SweepJob['seen'] = new Map();
       for (const { format, provider } of open) {
         const target = path.join(folder, 'result.onnx');
-        const job = { name: subject.name, opened, dataset, dims, feeds, original, format, provider, target };
+        const job = { name: subject.name, opened, dataset, dims, feeds, original, format, provider, target, seen };
         const row = await sweepOne(runtime, job);
         rows.push(row);
         appendFileSync(state, `${JSON.stringify(row)}\n`);

@@ -1,3 +1,5 @@
+import { createHash } from 'node:crypto';
+import { readFileSync } from 'node:fs';
 import { quantizeFile } from '../../../src/app/shrink.js';
 import type { OpenedModel } from '../../../src/app/open.js';
 import { SnugError } from '../../../src/contract/errors.js';
@@ -89,6 +91,26 @@ export interface SweepJob {
   format: Format;
   provider: Provider;
   target: string;
+  /** What files of these contents did before: formats that fall back to the same one are run once. */
+  seen: Map<string, Ran>;
+}
+
+type Ran = Pick<SweepRow, 'placement' | 'fallbacks'> & { db: number };
+
+/** Loads and runs a file twice: for where its nodes are, and for its answers. @throws SnugError, Error of the answers */
+async function run(runtime: Runtime, { target, provider, feeds, original, seen }: SweepJob): Promise<Ran> {
+  const key = `${provider} ${createHash('sha256').update(readFileSync(target)).digest('hex')}`;
+  const known = seen.get(key);
+  if (known !== undefined) return known;
+  const measured = await runtime.measure({ modelPath: target, provider }, feeds, { warmRuns: 0, batch: 1 });
+  const usual = new Set(original.fallbacks[provider] ?? []);
+  const ran: Ran = {
+    placement: measured.placement,
+    fallbacks: measured.fallbacks.map(({ operator }) => operator).filter((operator) => !usual.has(operator)),
+    db: compareAnswers(original.answers, await answersOf(runtime, target, provider, feeds)),
+  };
+  seen.set(key, ran);
+  return ran;
 }
 
 const messageOf = (error: unknown): string =>
@@ -96,7 +118,7 @@ const messageOf = (error: unknown): string =>
 
 /** Quantizes as `snug quantize` does, loads, runs, checks. Never throws. */
 export async function sweepOne(runtime: Runtime, job: SweepJob): Promise<SweepRow> {
-  const { opened, dataset, dims, format, provider, target, feeds, original } = job;
+  const { opened, dataset, dims, format, provider, target } = job;
   const row: SweepRow = {
     ...{ model: job.name, format, provider, outcome: 'failed', db: null, bytesAfter: null },
     ...{ bytesBefore: opened.summary.weightBytes, placement: {}, fallbacks: [], kept: {}, problem: '' },
@@ -116,16 +138,12 @@ export async function sweepOne(runtime: Runtime, job: SweepJob): Promise<SweepRo
       const why = `${dtype}: ${reason ?? 'NO REASON'}`;
       row.kept[why] = (row.kept[why] ?? 0) + 1;
     }
-    step = 'measuring';
-    const measured = await runtime.measure({ modelPath: target, provider }, feeds, { warmRuns: 0, batch: 1 });
-    row.placement = measured.placement;
-    const usual = new Set(original.fallbacks[provider] ?? []);
-    row.fallbacks = measured.fallbacks.map(({ operator }) => operator).filter((operator) => !usual.has(operator));
     step = 'running';
-    row.db = compareAnswers(original.answers, await answersOf(runtime, target, provider, feeds));
+    const ran = await run(runtime, job);
+    Object.assign(row, ran);
     if (Object.keys(row.kept).some((why) => why.endsWith('NO REASON')))
       row.problem = 'a weight is kept without a reason';
-    else if (row.db < floors[format]) row.problem = `answers keep ${row.db.toFixed(1)} dB only`;
+    else if (!(ran.db >= floors[format])) row.problem = `answers keep ${ran.db.toFixed(1)} dB only`;
     else row.outcome = 'passed';
   } catch (error) {
     row.problem = `${step}: ${messageOf(error)}`.replace(/\s+/g, ' ').slice(0, 300);

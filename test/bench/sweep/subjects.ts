@@ -69,5 +69,10 @@ export async function samplesOf(opened: OpenedModel, dims: Record<string, number
   const dataset =
     given !== undefined ? await openData(given, opened, dims) : madeUpDataset(opened.model, opened.inputs, dims);
   const few = Math.min(dataset.samples, Math.max(8, dataset.fixedBatch ?? 1));
-  return Object.create(dataset, { samples: { value: few } }) as Dataset;
+  return {
+    ...{ name: dataset.name, samples: few, dims: dataset.dims },
+    ...(dataset.fixedBatch === undefined ? {} : { fixedBatch: dataset.fixedBatch }),
+    feeds: (start, count) => dataset.feeds(start, count),
+    close: () => dataset.close(),
+  };
 }
