@@ -1,6 +1,7 @@
 import { bodiesOf, cloneModel, constantValue, getInts, indexGraph, walkGraphs } from '../onnx/graph.js';
 import type { Graph, Model, Node, Tensor } from '../onnx/model.js';
 import { elementCount } from '../onnx/tensor.js';
+import { foldArrangedWeights } from './arranged.js';
 import { floatBytes } from './floats.js';
 
 /** What an operator does with a weight; decides which encodings exist for it. */
@@ -136,7 +137,8 @@ function isMatrixTranspose(node: Node, tensor: Tensor): boolean {
 
 /**
  * Turns Constant nodes that hold a weight (same bounds as {@link collectSites}) into initializers of their
- * graph, in place, so that every weight has one form.
+ * graph, in place, so that every weight has one form; also what a graph arranges for recurrent operators
+ * ({@link foldArrangedWeights}).
  */
 export function hoistConstants(model: Model): void {
   walkGraphs(model.graph, (graph) => {
@@ -150,6 +152,7 @@ export function hoistConstants(model: Model): void {
       graph.initializers.set(name, { ...tensor, name });
       return false;
     });
+    foldArrangedWeights(graph);
   });
 }
 

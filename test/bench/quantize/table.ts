@@ -48,7 +48,8 @@ const equalBytes = 1.002;
 export function losses(rows: readonly Row[]): string[] {
   const made = rows.filter((row) => row.sqnrDb !== null);
   return made
-    .filter(({ own }) => !own)
+    // A tool that left everything as it was is ahead of nobody.
+    .filter(({ own, bytes, fileBytes }) => !own && bytes < fileBytes * 0.95)
     .flatMap((peer) => {
       const smaller = made.filter((row) => row.own && row.model === peer.model && row.bytes <= peer.bytes * equalBytes);
       const best = smaller.sort((a, b) => b.sqnrDb! - a.sqnrDb!)[0];
