@@ -3,7 +3,7 @@ import { DataType, type Graph, type Node } from '../onnx/model.js';
 import { raiseOpset } from '../onnx/opset.js';
 import { elementCount } from '../onnx/tensor.js';
 import { quantizeAxisBlocks } from './block-axis.js';
-import { quantizeChannels } from './channels.js';
+import { quantizeChannels, type ChannelCodes } from './channels.js';
 import { scaleBytes, type Editor } from './editor.js';
 import { axisBlock, channelAxis, summedAxis } from './plan.js';
 import { storedScaleType } from './sample.js';
@@ -16,31 +16,47 @@ export interface ChannelTensors {
   channels: number;
   /** The scales, computed when called. */
   readScales(): Float32Array;
+  /** What {@link ChannelOptions.shiftOf} said, computed when called; zeros without. */
+  readShift(): Float32Array;
+}
+
+/** How {@link addChannelTensors} quantizes. */
+export interface ChannelOptions {
+  /** For {@link quantizeChannels}, asked for when the weight is quantized. */
+  quantize: () => Parameters<typeof quantizeChannels>[2];
+  /** A number for each channel that depends on the codes. */
+  shiftOf?: (codes: ChannelCodes) => Float32Array;
 }
 
 /**
  * Adds int8 codes and per-channel scales of a weight, quantized along `axis`.
- * @param options for {@link quantizeChannels}, asked for when the weight is quantized.
  */
 export function addChannelTensors(
   editor: Editor,
   site: WeightSite,
   axis: number,
-  options: () => Parameters<typeof quantizeChannels>[2],
+  options: ChannelOptions,
 ): ChannelTensors {
   const { tensor, owner } = site;
   const channels = tensor.dims[axis]!;
-  const parts = editor.lazyParts<'codes' | 'scales'>(() => {
-    const { codes, scales } = quantizeChannels(tensor, axis, options());
-    return { codes: new Uint8Array(codes.buffer), scales: scaleBytes(scales, DataType.FLOAT) };
+  const parts = editor.lazyParts<'codes' | 'scales' | 'shift'>(() => {
+    const result = quantizeChannels(tensor, axis, options.quantize());
+    const shift = options.shiftOf?.(result) ?? new Float32Array(channels);
+    return {
+      codes: new Uint8Array(result.codes.buffer),
+      scales: scaleBytes(result.scales, DataType.FLOAT),
+      shift: scaleBytes(shift, DataType.FLOAT),
+    };
   });
   const scaleData = parts.data('scales', channels * 4);
+  const shiftData = parts.data('shift', channels * 4);
   const codeData = parts.data('codes', elementCount(tensor.dims));
   return {
     codes: editor.add(owner, `${tensor.name}_i8`, DataType.INT8, tensor.dims, codeData),
     scales: editor.add(owner, `${tensor.name}_i8_scales`, DataType.FLOAT, [channels], scaleData),
     channels,
     readScales: () => new Float32Array(scaleData.read().slice().buffer),
+    readShift: () => new Float32Array(shiftData.read().slice().buffer),
   };
 }
 
@@ -51,7 +67,7 @@ export function addChannelTensors(
 export function encodeDequantize(editor: Editor, site: WeightSite, uses: readonly WeightUse[]): void {
   const axis = channelAxis(uses[0]!, site.tensor.dims.length);
   const share = editor.meanShare(uses);
-  const tensors = addChannelTensors(editor, site, axis, () => ({ share }));
+  const tensors = addChannelTensors(editor, site, axis, { quantize: () => ({ share }) });
   for (const use of uses) {
     insertBefore(use.graph, use.node, dequantizeNode(editor, site, use, [tensors.codes, tensors.scales], { axis }));
   }

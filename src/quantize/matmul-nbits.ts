@@ -61,7 +61,7 @@ function replaceMatMul(editor: Editor, use: WeightUse, tensors: BlockTensors, sh
  * An Add of a constant `[N]` that is the only reader of a node's output. Taking it into the operator saves the
  * buffer of the sum, which onnxruntime does not compute in place.
  */
-function followingBias(graph: Graph, node: Node, width: number): { node: Node; bias: string } | null {
+export function followingBias(graph: Graph, node: Node, width: number): { node: Node; bias: string } | null {
   const index = indexGraph(graph);
   const output = node.outputs[0]!;
   const consumers = index.consumers.get(output) ?? [];

@@ -2,8 +2,10 @@ import { intAttribute, makeNode, replaceUses } from '../onnx/graph.js';
 import { DataType, type Graph, type Node } from '../onnx/model.js';
 import { computedData, elementCount } from '../onnx/tensor.js';
 import { addChannelTensors, insertBefore, type ChannelTensors } from './dequantize.js';
+import { meanRounding } from './bias-correction.js';
 import type { Editor } from './editor.js';
 import { readFloatRange } from './floats.js';
+import { followingBias } from './matmul-nbits.js';
 import { channelAxis } from './plan.js';
 import type { ActivationRange } from './ranges.js';
 import type { WeightSite, WeightUse } from './sites.js';
@@ -45,12 +47,12 @@ export function applyStatic(editor: Editor, sites: readonly { site: WeightSite; 
       [site.tensor.dims[axis]!],
       new Uint8Array(site.tensor.dims[axis]!),
     );
-    const tensors = addChannelTensors(editor, site, axis, () => ({
-      floors: biasFloors(editor, region, site, uses, axis),
-      share,
-    }));
-
-    for (const use of uses) quantizeInputs(editor, region, use, axis, tensors, zeroPoints);
+    const mean = meanOf(editor, uses);
+    const tensors = addChannelTensors(editor, site, axis, {
+      quantize: () => ({ floors: biasFloors(editor, region, site, uses, axis), share }),
+      ...(mean === null ? {} : { shiftOf: (codes) => meanRounding(uses[0]!, site.tensor, codes, mean) }),
+    });
+    for (const use of uses) quantizeInputs(editor, region, use, axis, tensors, zeroPoints, mean !== null);
   }
   for (const value of region.values) surround(editor, graph, region, value);
 }
@@ -73,6 +75,12 @@ function rangeOf(editor: Editor, region: StaticRegion, value: string): Activatio
 
 function scaleOf(editor: Editor, region: StaticRegion, value: string): number {
   return activationScale(rangeOf(editor, region, value) ?? { low: 0, high: 0 }).scale;
+}
+
+/** Mean of each channel that a weight multiplies, where calibration saw it and all uses read the same value. */
+function meanOf(editor: Editor, uses: readonly WeightUse[]): Float64Array | null {
+  const [input, ...others] = new Set(uses.map(({ node }) => node.inputs[0]!));
+  return others.length > 0 ? null : (editor.ranges?.channels?.get(input!)?.mean ?? null);
 }
 
 function biasTensorOf(editor: Editor, use: WeightUse): { name: string; values: Float32Array } | null {
@@ -106,6 +114,7 @@ function quantizeInputs(
   axis: number,
   weight: ChannelTensors,
   zeroPoints: string,
+  corrected: boolean,
 ): void {
   const { graph, node } = use;
   const unpacked = editor.name(`${weight.codes}_unpacked`);
@@ -116,9 +125,14 @@ function quantizeInputs(
     makeNode('DequantizeLinear', inputs, [unpacked], { axis: intAttribute(axis) }, { name: unpacked }),
   );
   node.inputs[use.input] = unpacked;
-  const bias = biasTensorOf(editor, use);
-  if (bias === null) return;
   const { channels } = weight;
+  if (use.role === 'matmul') {
+    if (corrected) correctAddend(editor, use, weight);
+    return;
+  }
+  const own = biasTensorOf(editor, use);
+  if (own === null && !corrected) return;
+  const bias = own ?? { name: `${weight.codes}_bias`, values: new Float32Array(channels) };
   const inputScale = scaleOf(editor, region, node.inputs[0]!);
   const scales = (): Float32Array => weight.readScales().map((scale) => scale * inputScale);
   const bytes = (values: Float32Array | Int32Array): Uint8Array => new Uint8Array(values.buffer);
@@ -128,8 +142,9 @@ function quantizeInputs(
     DataType.INT32,
     [channels],
     computedData(channels * 4, () => {
-      const biasScales = scales();
-      return bytes(Int32Array.from(bias.values, (value, channel) => Math.round(value / biasScales[channel]!)));
+      const [biasScales, shift] = [scales(), weight.readShift()];
+      const codeOf = (value: number, channel: number): number => (value + shift[channel]!) / biasScales[channel]!;
+      return bytes(Int32Array.from(bias.values, (value, channel) => Math.round(codeOf(value, channel))));
     }),
   );
   const scaleName = editor.add(
@@ -153,6 +168,21 @@ function quantizeInputs(
     makeNode('DequantizeLinear', [codes, scaleName, zeros], [output], { axis: intAttribute(0) }, { name: output }),
   );
   node.inputs[2] = output;
+}
+
+/** A MatMul has no bias of its own: what its weight's rounding takes is given back by a constant added right after. */
+function correctAddend(editor: Editor, use: WeightUse, weight: ChannelTensors): void {
+  const { graph, node } = use;
+  const added = followingBias(graph, node, weight.channels);
+  if (added === null) return;
+  const tensor = graph.initializers.get(added.bias)!;
+  const data = computedData(weight.channels * 4, () => {
+    const shift = weight.readShift();
+    const values = readFloatRange(tensor, 0, weight.channels).map((value, channel) => value + shift[channel]!);
+    return new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
+  });
+  const name = editor.add(graph, `${added.bias}_corrected`, DataType.FLOAT, tensor.dims, data);
+  added.node.inputs = added.node.inputs.map((input) => (input === added.bias ? name : input));
 }
 
 /** Puts QuantizeLinear → DequantizeLinear behind a value; the value's name moves to the end of the pair. */
