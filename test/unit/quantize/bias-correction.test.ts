@@ -7,12 +7,12 @@ import type { WeightRole, WeightUse } from '../../../src/quantize/sites.js';
 import { buildModel } from '../../engine/quantize/build.js';
 import { gaussian } from '../../engine/quantize/numbers.js';
 
-function useOf(role: WeightRole, opType: string, attributes: Record<string, number>): WeightUse {
+function useOf(role: WeightRole, opType: string, attributes: Readonly<Record<string, number | undefined>>): WeightUse {
   const node = makeNode(
     opType,
     ['x', 'w'],
     ['y'],
-    Object.fromEntries(Object.entries(attributes).map(([name, value]) => [name, intAttribute(value)])),
+    Object.fromEntries(Object.entries(attributes).map(([name, value]) => [name, intAttribute(value ?? 0)])),
   );
   const { graph } = buildModel({ inputs: { x: ['n'] }, outputs: ['y'], nodes: [node], weights: [] });
   return { graph, node, input: 1, role, transpose: null };
@@ -33,7 +33,7 @@ describe('what rounding takes from results on average', () => {
     const mean = Float64Array.from({ length: inputs }, (_, c) => 1 + c * c);
     const outputs = dims[axis];
     const wanted = new Float64Array(outputs);
-    const perGroup = outputs / ((attributes as { group?: number }).group ?? 1);
+    const perGroup = outputs / ('group' in attributes ? (attributes.group ?? 1) : 1);
     const depth = axis === 0 ? dims[1] : dims[0];
     const kernel = axis === 0 ? elementCount(dims.slice(2)) : 1;
     for (let output = 0; output < outputs; output++) {
