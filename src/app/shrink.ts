@@ -5,7 +5,7 @@ import type { ClassPlan, Dtype, JobProgress, Provider, PruneMethod } from '../co
 import { SnugError } from '../contract/errors.js';
 import { Analysis } from '../fit/analysis.js';
 import { formatsNearFourBits } from '../fit/four-bits.js';
-import { withholdHalf } from '../fit/half-device.js';
+import { holdsHalf, withholdHalf } from '../fit/half-device.js';
 import { assignDtypes, levelOf } from '../fit/levels.js';
 import { madeUpDataset } from '../fit/made-up.js';
 import { checkOutput, originalFiles, Workspace } from '../fit/workspace.js';
@@ -152,7 +152,7 @@ export async function quantizeFile(
   const workspace = new Workspace(outputPath);
   try {
     const analysis = new Analysis(opened.model, provider, dataset !== null);
-    if (dtype === 'fp16') await withholdHalf(analysis, runtime, workspace.directory);
+    if (dtype === 'fp16' || holdsHalf(opened.model)) await withholdHalf(analysis, runtime, workspace.directory);
     const plain = assignDtypes(analysis, analysis.weights, levelOf(dtype), {});
     const { dtypes, reasons } = plain;
     if (analysis.weights.length > 0 && [...dtypes.values()].every((d) => d === 'fp32')) {

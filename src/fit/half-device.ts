@@ -1,11 +1,14 @@
 import { rmSync } from 'node:fs';
 import path from 'node:path';
 import { SnugError } from '../contract/errors.js';
+import type { Provider } from '../contract/types.js';
 import { intAttribute, makeNode } from '../onnx/graph.js';
 import { DataType, type Model } from '../onnx/model.js';
 import { writeModel } from '../onnx/write.js';
 import type { Runtime } from '../runtime/types.js';
 import type { Analysis } from './analysis.js';
+
+const device = 'the GPU of this computer, or its driver,';
 
 /** `y = float32(h + h)` with `h = float16(x)`, x float32 `[4]`: runs where a device computes in float16. */
 function halfModel(): Model {
@@ -28,14 +31,9 @@ function halfModel(): Model {
   };
 }
 
-/**
- * Forbids float16 to all weights where the device of this computer is the one planned for and cannot compute in it: WebGPU
- * loads a float16 model in any case, and fails at its first run where the device lacks `shader-f16`.
- * @param directory folder for the small model that is tried; it is removed again
- */
-export async function withholdHalf(analysis: Analysis, runtime: Runtime, directory: string): Promise<void> {
-  const { provider } = analysis;
-  if (!analysis.allows('fp16') || !(await runtime.providers()).includes(provider)) return;
+/** Whether the device behind a provider computes in float16; true where it is not on this computer to be asked. */
+async function computesHalf(runtime: Runtime, provider: Provider, directory: string): Promise<boolean> {
+  if (provider === 'cpu' || !(await runtime.providers()).includes(provider)) return true;
   const file = path.join(directory, 'half.onnx');
   writeModel(halfModel(), file);
   try {
@@ -45,11 +43,40 @@ export async function withholdHalf(analysis: Analysis, runtime: Runtime, directo
     } finally {
       await session.close();
     }
+    return true;
   } catch (error) {
     const { code } = SnugError.from(error);
     if (code !== 'E_RUN_FAILED' && code !== 'E_MODEL_REJECTED') throw error;
-    analysis.withhold('fp16', 'the GPU of this computer, or its driver, does not compute in float16');
+    return false;
   } finally {
     rmSync(file, { force: true });
   }
+}
+
+/** Whether a model computes in float16 as it is. */
+export function holdsHalf(model: Model): boolean {
+  const half = ({ dataType }: { dataType: number }): boolean => dataType === DataType.FLOAT16;
+  const { inputs, outputs, initializers } = model.graph;
+  return inputs.some(half) || outputs.some(half) || [...initializers.values()].some(half);
+}
+
+/**
+ * Holds a model against what the device of this computer computes in, before any work: WebGPU loads a float16 model in
+ * any case, and fails at its first run where the device lacks `shader-f16`. Where it does, float16 is forbidden to all
+ * weights.
+ * @param directory folder for the small model that is tried; it is removed again
+ * @throws SnugError E_NOT_SUPPORTED when the model is a float16 one already
+ */
+export async function withholdHalf(analysis: Analysis, runtime: Runtime, directory: string): Promise<void> {
+  const { provider, model } = analysis;
+  const already = holdsHalf(model);
+  if (!already && !analysis.allows('fp16')) return;
+  if (await computesHalf(runtime, provider, directory)) return;
+  if (already) {
+    throw new SnugError('E_NOT_SUPPORTED', `This model computes in float16, which ${device} does not.`, {
+      action: 'Use a float32 export of the model, or another --provider.',
+      params: { provider },
+    });
+  }
+  analysis.withhold('fp16', `${device} does not compute in float16`);
 }

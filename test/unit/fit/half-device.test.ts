@@ -9,6 +9,7 @@ import type { Provider } from '../../../src/contract/types.js';
 import { Analysis } from '../../../src/fit/analysis.js';
 import { withholdHalf } from '../../../src/fit/half-device.js';
 import { assignDtypes, levelOf } from '../../../src/fit/levels.js';
+import { DataType } from '../../../src/onnx/model.js';
 import type { Runtime } from '../../../src/runtime/types.js';
 
 const folder = mkdtempSync(path.join(os.tmpdir(), 'snug-half-'));
@@ -60,6 +61,14 @@ describe('withholdHalf', () => {
     await withholdHalf(elsewhere, runtime, folder);
     expect(elsewhere.allows('fp16')).toBe(true);
     expect(opened).toEqual([]);
+  });
+
+  it('refuses a model that computes in float16 as it is', async () => {
+    const analysis = analysisOf('webgpu');
+    analysis.model.graph.inputs[0]!.dataType = DataType.FLOAT16;
+    await withholdHalf(analysis, runtimeOf(['cpu', 'webgpu'], null).runtime, folder);
+    const unable = withholdHalf(analysis, runtimeOf(['cpu', 'webgpu'], 'E_RUN_FAILED').runtime, folder);
+    await expect(unable).rejects.toMatchObject({ code: 'E_NOT_SUPPORTED' });
   });
 
   it('passes on what says nothing about float16', async () => {
