@@ -15,7 +15,13 @@ import { writeModelInSteps } from '../onnx/write.js';
 import type { PruneDamage, SparseWeight, SparsityPattern } from '../prune/index.js';
 import { pruneModel, sparsifyModel } from '../prune/index.js';
 import type { QuantizedWeight } from '../quantize/index.js';
-import { collectMagnitudes, collectRanges, quantizeModel, refineWeights } from '../quantize/index.js';
+import {
+  collectMagnitudes,
+  collectRanges,
+  needsUnsignedWeights,
+  quantizeModel,
+  refineWeights,
+} from '../quantize/index.js';
 import type { Dataset } from '../runtime/dataset-types.js';
 import type { Runtime } from '../runtime/types.js';
 import type { OpenedModel } from './open.js';
@@ -201,6 +207,7 @@ export async function quantizeFile(
       : undefined;
     const quantized = quantizeModel(opened.model, formats, {
       provider,
+      unsignedWeights: await needsUnsignedWeights(runtime, dtypes.values(), workspace.directory),
       ...(ranges ? { ranges } : {}),
       ...(magnitudes ? { magnitudes } : {}),
       ...(refined ? { refined } : {}),

@@ -5,6 +5,7 @@ import { writeModelInSteps } from '../onnx/write.js';
 import {
   collectMagnitudes,
   collectRanges,
+  needsUnsignedWeights,
   quantizableWeights,
   quantizeModel,
   refineWeights,
@@ -132,6 +133,7 @@ export async function buildCandidate(
     : undefined;
   const quantized = quantizeModel(model, formats, {
     provider: analysis.provider,
+    unsignedWeights: await needsUnsignedWeights(runtime, dtypes.values(), folder),
     ...(ranges ? { ranges } : {}),
     ...(magnitudes ? { magnitudes } : {}),
     ...(refined ? { refined } : {}),

@@ -24,6 +24,8 @@ export interface ChannelTensors {
 export interface ChannelOptions {
   /** For {@link quantizeChannels}, asked for when the weight is quantized. */
   quantize: () => Parameters<typeof quantizeChannels>[2];
+  /** For integer kernels: uint8 around 128 where those need it, and the caller says so by zero points. */
+  integer?: boolean;
   /** A number for each channel that depends on the codes. */
   shiftOf?: (codes: ChannelCodes) => Float32Array;
 }
@@ -39,11 +41,13 @@ export function addChannelTensors(
 ): ChannelTensors {
   const { tensor, owner } = site;
   const channels = tensor.dims[axis]!;
+  const integer = options.integer === true;
+  const dataType = integer ? editor.integerType.dataType : DataType.INT8;
   const parts = editor.lazyParts<'codes' | 'scales' | 'shift'>(() => {
     const result = quantizeChannels(tensor, axis, options.quantize());
     const shift = options.shiftOf?.(result) ?? new Float32Array(channels);
     return {
-      codes: new Uint8Array(result.codes.buffer),
+      codes: integer ? editor.integerCodes(result.codes) : new Uint8Array(result.codes.buffer),
       scales: scaleBytes(result.scales, DataType.FLOAT),
       shift: scaleBytes(shift, DataType.FLOAT),
     };
@@ -52,7 +56,7 @@ export function addChannelTensors(
   const shiftData = parts.data('shift', channels * 4);
   const codeData = parts.data('codes', elementCount(tensor.dims));
   return {
-    codes: editor.add(owner, `${tensor.name}_i8`, DataType.INT8, tensor.dims, codeData),
+    codes: editor.add(owner, `${tensor.name}_i8`, dataType, tensor.dims, codeData),
     scales: editor.add(owner, `${tensor.name}_i8_scales`, DataType.FLOAT, [channels], scaleData),
     channels,
     readScales: () => new Float32Array(scaleData.read().slice().buffer),

@@ -8,6 +8,8 @@ import type { WeightSite, WeightUse } from './sites.js';
 
 interface IntegerWeight {
   codes: string;
+  /** Zero point of the codes; empty: 0. */
+  zeroPoint: string;
   /** One scale for each output channel, shaped to broadcast over the result. */
   scales: string;
 }
@@ -54,11 +56,17 @@ export function encodeConvInteger(editor: Editor, site: WeightSite, uses: readon
   const share = editor.meanShare(uses);
   const parts = editor.lazyParts<'codes' | 'scales'>(() => {
     const { codes, scales } = quantizeChannels(tensor, 0, { share });
-    return { codes: new Uint8Array(codes.buffer), scales: scaleBytes(scales, DataType.FLOAT) };
+    return { codes: editor.integerCodes(codes), scales: scaleBytes(scales, DataType.FLOAT) };
   });
   const elements = elementCount(tensor.dims);
   const weight: IntegerWeight = {
-    codes: editor.add(owner, `${tensor.name}_i8`, DataType.INT8, tensor.dims, parts.data('codes', elements)),
+    codes: editor.add(
+      owner,
+      `${tensor.name}_i8`,
+      editor.integerType.dataType,
+      tensor.dims,
+      parts.data('codes', elements),
+    ),
     scales: editor.add(
       owner,
       `${tensor.name}_i8_scales`,
@@ -66,6 +74,7 @@ export function encodeConvInteger(editor: Editor, site: WeightSite, uses: readon
       broadcast,
       parts.data('scales', channels * 4),
     ),
+    zeroPoint: weightZeroPoint(editor, site),
   };
   for (const use of uses) {
     const { graph, node } = use;
@@ -79,6 +88,12 @@ export function encodeConvInteger(editor: Editor, site: WeightSite, uses: readon
   }
 }
 
+function weightZeroPoint(editor: Editor, { owner, tensor }: WeightSite): string {
+  const { dataType, zeroPoint } = editor.integerType;
+  if (zeroPoint === 0) return '';
+  return editor.addBytes(owner, `${tensor.name}_i8_zero_point`, dataType, [], Uint8Array.of(zeroPoint));
+}
+
 const labelOf = (node: Node): string => node.name || node.outputs[0]!;
 
 function addMatrix(editor: Editor, site: WeightSite, axis: number, alpha: number, share: number): IntegerWeight {
@@ -88,12 +103,13 @@ function addMatrix(editor: Editor, site: WeightSite, axis: number, alpha: number
     const { codes, scales } = quantizeChannels(tensor, axis, { share });
     const stored = axis === 1 ? codes : transpose(codes, columns, rows);
     const scaled = alpha === 1 ? scales : scales.map((scale) => scale * alpha);
-    return { codes: new Uint8Array(stored.buffer), scales: scaleBytes(scaled, DataType.FLOAT) };
+    return { codes: editor.integerCodes(stored), scales: scaleBytes(scaled, DataType.FLOAT) };
   });
   const base = `${tensor.name}_i8`;
   return {
-    codes: editor.add(owner, base, DataType.INT8, [rows, columns], parts.data('codes', rows * columns)),
+    codes: editor.add(owner, base, editor.integerType.dataType, [rows, columns], parts.data('codes', rows * columns)),
     scales: editor.add(owner, `${base}_scales`, DataType.FLOAT, [columns], parts.data('scales', columns * 4)),
+    zeroPoint: weightZeroPoint(editor, site),
   };
 }
 
@@ -145,7 +161,7 @@ function integerNodes(
   const product = addend === '' ? output : editor.name(`${label}_product`);
   const integer = makeNode(
     opType,
-    [x.codes, weight.codes, x.zeroPoint],
+    [x.codes, weight.codes, x.zeroPoint, ...(weight.zeroPoint === '' ? [] : [weight.zeroPoint])],
     [sums],
     {},
     { name: editor.name(`${label}_i8`) },

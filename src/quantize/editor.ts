@@ -40,6 +40,8 @@ export class Editor {
     readonly ranges: ActivationRanges | null,
     /** Weight name → codes chosen on samples. */
     readonly refined: ReadonlyMap<string, RefinedWeight> = new Map(),
+    /** Integer weights are uint8 around 128 instead of int8 ({@link needsUnsignedWeights}). */
+    readonly unsignedWeights = false,
   ) {
     this.shares = meanShares(model.graph);
   }
@@ -107,6 +109,19 @@ export class Editor {
     const wide = this.name(`${base}_wide`);
     owner.nodes.unshift(makeNode('Cast', [name], [wide], { to: intAttribute(tensor.dataType) }, { name: wide }));
     return wide;
+  }
+
+  /** int8 codes as integer kernels shall have them: as they are, or as uint8 around 128. */
+  integerCodes(codes: Int8Array): Uint8Array {
+    const bytes = new Uint8Array(codes.buffer, codes.byteOffset, codes.byteLength);
+    return this.unsignedWeights ? bytes.map((byte) => byte ^ 0x80) : bytes;
+  }
+
+  /** Type and zero point of {@link integerCodes}. */
+  get integerType(): { dataType: number; zeroPoint: number } {
+    return this.unsignedWeights
+      ? { dataType: DataType.UINT8, zeroPoint: 128 }
+      : { dataType: DataType.INT8, zeroPoint: 0 };
   }
 
   /** Adds a small initializer whose bytes are at hand. */

@@ -1,5 +1,6 @@
 export { collectRanges, type CollectOptions } from './collect.js';
 export { estimateSqnr } from './damage.js';
+export { needsUnsignedWeights } from './integer-products.js';
 export type { Magnitudes } from './float16-islands.js';
 export { collectMagnitudes } from './magnitudes.js';
 export { quantizeModel, type Quantized, type QuantizedWeight, type QuantizeOptions } from './quantize.js';

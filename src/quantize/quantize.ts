@@ -28,6 +28,8 @@ export interface QuantizeOptions {
   magnitudes?: Magnitudes;
   /** Codes chosen on samples ({@link refineWeights}). */
   refined?: ReadonlyMap<string, RefinedWeight>;
+  /** For int8-static and int8-dynamic: weights are uint8 around 128 ({@link needsUnsignedWeights}); default false. */
+  unsignedWeights?: boolean;
   /** Power of two ≥ 16 for block formats; default 32 for 4-bit, the smallest result for 8-bit. */
   blockSize?: number;
   onProgress?: (done: number, total: number, item?: string) => void;
@@ -90,7 +92,7 @@ export function quantizeModel(
   const calibrated = [...assignment.keys()].filter((name) => formatOf(name).dtype === 'int8-static');
   const scaled = scaleChannels(clone, options.ranges?.scales ?? new Map<string, Float64Array>(), new Set(calibrated));
   const sites = collectSites(clone);
-  const editor = new Editor(clone, options.provider, options.ranges ?? null, options.refined);
+  const editor = new Editor(clone, options.provider, options.ranges ?? null, options.refined, options.unsignedWeights);
   const weights: QuantizedWeight[] = [];
   const overflowing = overflowingNodes(clone.graph, options.magnitudes ?? new Map());
   const chosen = sites.map((site) => settle(editor, site, formatOf(site.name), overflowing));

@@ -43,12 +43,13 @@ export function applyStatic(editor: Editor, sites: readonly { site: WeightSite; 
     const zeroPoints = editor.addBytes(
       graph,
       `${site.tensor.name}_i8_zero_points`,
-      DataType.INT8,
+      editor.integerType.dataType,
       [site.tensor.dims[axis]!],
-      new Uint8Array(site.tensor.dims[axis]!),
+      new Uint8Array(site.tensor.dims[axis]!).fill(editor.integerType.zeroPoint),
     );
     const mean = meanOf(editor, uses);
     const tensors = addChannelTensors(editor, site, axis, {
+      integer: true,
       quantize: () => ({ floors: biasFloors(editor, region, site, uses, axis), share }),
       ...(mean === null ? {} : { shiftOf: (codes) => meanRounding(uses[0]!, site.tensor, codes, mean) }),
     });
