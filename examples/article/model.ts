@@ -1,5 +1,6 @@
 import { intAttribute, makeNode } from '../../src/onnx/graph.js';
 import { DataType, type Model } from '../../src/onnx/model.js';
+import { newModel } from '../../src/onnx/new-model.js';
 import { float32Tensor } from '../../src/onnx/tensor.js';
 import { normalNumbers, randomNumbers } from '../../src/train/random.js';
 
@@ -24,32 +25,19 @@ export function articleModel(): Model {
   ];
   const linear = (x: string, layer: string, y: string) =>
     makeNode('Gemm', [x, `${layer}.weight`, `${layer}.bias`], [y], { transB: intAttribute(1) }, { name: layer });
-  return {
-    irVersion: 8,
+  return newModel({
+    name: 'article',
+    opset: 17,
+    nodes: [
+      linear('x', 'fc1', 'h'),
+      makeNode('Relu', ['h'], ['r'], {}, { name: 'relu' }),
+      linear('r', 'fc2', 'logits'),
+    ],
+    weights: tensors,
+    inputs: [{ name: 'x', dataType: DataType.FLOAT, dims: ['batch', inputs] }],
+    outputs: [{ name: 'logits', dataType: DataType.FLOAT, dims: ['batch', classes] }],
     producerName: 'snug-example',
-    producerVersion: '',
-    domain: '',
-    modelVersion: 0,
-    docString: '',
-    opsets: new Map([['', 17]]),
-    graph: {
-      name: 'article',
-      nodes: [
-        linear('x', 'fc1', 'h'),
-        makeNode('Relu', ['h'], ['r'], {}, { name: 'relu' }),
-        linear('r', 'fc2', 'logits'),
-      ],
-      initializers: new Map(tensors.map((tensor) => [tensor.name, tensor])),
-      sparseInitializers: [],
-      inputs: [{ name: 'x', dataType: DataType.FLOAT, dims: ['batch', inputs] }],
-      outputs: [{ name: 'logits', dataType: DataType.FLOAT, dims: ['batch', classes] }],
-      valueInfo: new Map(),
-    },
-    metadata: new Map(),
-    functions: [],
-    unknown: [],
-    source: null,
-  };
+  });
 }
 
 /** Ten classes, two clouds of points each, so that no single layer could tell all of them apart by one direction. */

@@ -29,6 +29,7 @@ function runtimeValue(value: ValueInfo): RuntimeValue {
     name: value.name,
     dtype: dataTypeName(value.dataType),
     dims: (value.dims ?? []).map((dim, axis) => dim ?? bindingName(value, axis) ?? 1),
+    ...(value.dims === null ? { anyShape: true } : {}),
   };
 }
 

@@ -6,6 +6,8 @@ export interface ValueSummary {
   dtype: string;
   /** Fixed size, or the symbol's name, or null when unknown. */
   dims: (number | string | null)[];
+  /** The model does not say how many axes it has; `dims` is empty then. */
+  anyShape?: boolean;
 }
 
 export interface ModelSummary {

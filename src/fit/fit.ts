@@ -3,27 +3,19 @@ import { SnugError } from '../contract/errors.js';
 import type { FitReport, KnownError, Measurement, Pins, Provider, PruneCurve, Reason } from '../contract/types.js';
 import type { Model } from '../onnx/model.js';
 import { defaultBindings } from '../onnx/shape.js';
-import { bandRank } from '../quality/metrics.js';
 import type { Dataset } from '../runtime/dataset-types.js';
 import type { Runtime, RuntimeValue } from '../runtime/types.js';
 import { Analysis } from './analysis.js';
 import type { Attempt, OnProgress } from './attempt.js';
-import { attempt } from './attempt.js';
 import type { Candidate } from '../contract/types.js';
 import { withholdHalf } from './half-device.js';
-import { adviseMeasuring, measuredWidths } from './measured-widths.js';
-import type { Allocation } from './prune-candidate.js';
-import {
-  notShared,
-  recoveredLabel,
-  shareForRecovery,
-  worthRecovering,
-  type RecoveryOptions,
-} from './recover-candidate.js';
+import { adviseMeasuring } from './measured-widths.js';
+import { notShared, shareForRecovery, worthRecovering, type RecoveryOptions } from './recover-candidate.js';
 import { feedsForBatch, Reference, splitDataset } from './reference.js';
 import { Sensitivity } from './sensitivity.js';
-import { anyMix, Planner } from './solve.js';
-import { correctMixes, weigh } from './weigh.js';
+import { Search } from './search.js';
+import { Planner } from './solve.js';
+import { weigh } from './weigh.js';
 import { withLayers } from './layer-damage.js';
 import { checkOutput, originalFiles, Workspace } from './workspace.js';
 
@@ -55,32 +47,6 @@ export interface FitRequest {
   signal?: AbortSignal;
 }
 
-/** How many candidates are really built before the best so far is taken. */
-const maxAttempts = 6;
-
-/** How many more are built once one fits but is not harmless. */
-const maxAfterFirstFit = 2;
-
-/** An attempt this harmless ends the search: nothing a further try could win is worth the wait. */
-const goodEnough = bandRank('negligible');
-
-/** Outcomes of one candidate that end it but not the search. */
-const survivable = new Set([
-  'E_OUT_OF_MEMORY',
-  'E_ENGINE_CRASHED',
-  'E_MODEL_REJECTED',
-  'E_RUN_FAILED',
-  'E_UNKNOWN_OPERATOR',
-]);
-
-function better(a: Attempt, b: Attempt): boolean {
-  if (!a.quality || !b.quality) return a.fileBytes < b.fileBytes;
-  const bands = bandRank(a.quality.damage.band) - bandRank(b.quality.damage.band);
-  if (bands !== 0) return bands < 0;
-  if (a.quality.klNats !== null && b.quality.klNats !== null) return a.quality.klNats < b.quality.klNats;
-  return a.quality.sqnrDb > b.quality.sqnrDb;
-}
-
 /**
  * The one button: finds the plan of least damage whose *measured* peak is within the budget, writes it and
  * reports predicted beside measured. Candidates come in order of expected damage; each measurement corrects
@@ -97,9 +63,6 @@ export async function fitModel(request: FitRequest): Promise<FitReport> {
   checkOutput(outputPath, [modelPath, ...originalFiles(model)], request.overwrite ?? false);
   const workspace = new Workspace(outputPath);
   const reasons: Reason[] = [];
-  const tried: FitReport['tried'] = [];
-  let best: Attempt | null = null;
-  let smallestMeasured: Attempt | null = null;
   try {
     onProgress({ phase: 'planning', done: 0, total: null, unit: 'runs' });
     const split = request.dataset ? splitDataset(request.dataset) : null;
@@ -166,110 +129,27 @@ export async function fitModel(request: FitRequest): Promise<FitReport> {
       onProgress,
       ...(signal ? { signal } : {}),
     };
-    const excluded = new Set<string>();
-    const shortOf = new Map<string, { freeBytes: number; neededBytes: number }>();
-    let correction = 1;
-    let corrected = false;
-    const run = async (
-      candidate: Candidate,
-      allocation: Allocation = 'uniform',
-      recovery?: RecoveryOptions,
-    ): Promise<void> => {
-      excluded.add(candidate.id);
-      const how = [...(allocation === 'measured' ? [measuredWidths] : []), ...(recovery ? [recoveredLabel] : [])];
-      const label = [planner.labelOf(candidate), ...how].join(', ');
-      const structure = planner.structureOf(candidate, allPins);
-      const record: FitReport['tried'][number] = {
-        id: candidate.id,
-        label,
-        predictedBytes: candidate.estimate.peakBytes,
-        measuredBytes: null,
-        outcome: 'failed',
-      };
-      tried.push(record);
-      try {
-        const feeds = await feedsAt(candidate.plan.batch);
-        const result = await attempt(
-          { ...context, allocation, ...(recovery ? { recovery } : {}) },
-          structure,
-          candidate,
-          feeds,
-          async () => {
-            const neededBytes = candidate.estimate.peakBytes;
-            const freeBytes = (await request.freeBytes?.()) ?? null;
-            if (freeBytes !== null && freeBytes < neededBytes) shortOf.set(candidate.id, { freeBytes, neededBytes });
-          },
-        );
-        record.measuredBytes = result.measured.peakBytes;
-        correction = clamp(result.measured.peakBytes / candidate.estimate.peakBytes, 0.6, 2);
-        if (!smallestMeasured || result.measured.peakBytes < smallestMeasured.measured.peakBytes) {
-          smallestMeasured = result;
-        }
-        if (result.measured.peakBytes > budgetBytes) {
-          record.outcome = 'over the budget';
-        } else {
-          record.outcome = result.quality ? `fits, damage ${result.quality.damage.band}` : 'fits';
-          if (!best || better(result, best)) best = result;
-        }
-        if (weighing instanceof Sensitivity && !corrected) corrected = correctMixes(planner, weighing, result);
-      } catch (error) {
-        const failure = SnugError.from(error);
-        if (!survivable.has(failure.code)) throw failure;
-        record.outcome = failure.message;
-        reasons.push({ kind: 'candidate-failed', id: label, why: failure.message });
-        // What the device cannot run (float16 without shader-f16) it cannot run at other widths either.
-        if (failure.code === 'E_RUN_FAILED' || failure.code === 'E_MODEL_REJECTED') {
-          excluded.add(structure.level.mix === undefined ? structure.level.id : anyMix);
-        }
-      }
-    };
-
-    let extra = 0;
+    const search = new Search({
+      ...{ planner, budgetBytes, context, feedsAt, reasons },
+      ...(request.freeBytes ? { freeBytes: request.freeBytes } : {}),
+      sensitivity: weighing instanceof Sensitivity ? weighing : null,
+    });
     try {
-      for (let round = 0; round < maxAttempts; round++) {
-        signal?.throwIfAborted();
-        const done = best as Attempt | null;
-        if (done && (bandRank(done.quality?.damage.band ?? 'none') <= goodEnough || extra++ >= maxAfterFirstFit)) break;
-        const candidate = planner.propose(budgetBytes / correction, allPins, excluded);
-        if (!candidate) break;
-        await run(candidate);
-      }
-      const untried = view.smallest;
-      if (!best && !excluded.has(untried.id)) await run(untried);
-      const uniform = best as Attempt | null;
-      const advice = uniform && split ? adviseMeasuring(uniform) : 'needless';
-      if (uniform && advice === 'worthwhile') {
-        signal?.throwIfAborted();
-        await run({ ...uniform.candidate, id: `${uniform.candidate.id}+measured` }, 'measured');
-      } else if (typeof advice !== 'string') reasons.push({ kind: 'note', text: advice.tooLong });
-      const pruned = best as Attempt | null;
-      const { recovery } = request;
-      const recovers = pruned !== null && recovery !== undefined && worthRecovering(pruned, recovery);
-      const shares = shareForRecovery(context.calibration) !== null;
-      if (recovers && !shares && recovery.mode === 'always') reasons.push({ kind: 'note', text: notShared });
-      if (recovers && shares) {
-        signal?.throwIfAborted();
-        const allocation = pruned === uniform ? 'uniform' : 'measured';
-        await run({ ...pruned.candidate, id: `${pruned.candidate.id}+recovered` }, allocation, recovery);
-        if (best === pruned) {
-          reasons.push({
-            kind: 'note',
-            text: 'Training what pruning left was tried; answers did not get closer for it.',
-          });
-        }
-      }
+      await search.propose();
+      if (!search.best && !search.hasTried(view.smallest)) await search.run(view.smallest);
+      await improve(search, request, split !== null, context.calibration, reasons);
     } catch (error) {
       const failure = signal?.aborted ? cancelled() : SnugError.from(error);
-      if (!best) throw failure;
+      if (!search.best) throw failure;
       reasons.push({ kind: 'note', text: `${failure.message} The best so far was kept.` });
     }
 
-    const winner = best as Attempt | null;
+    const winner = search.best;
     const quality = winner && (await withLayers(request, winner, dims, split?.heldOut ?? null));
     const common = {
       model: analysis.summary,
       budgetBytes,
-      tried,
+      tried: search.tried,
       before: {
         measured: before,
         estimate: planner.baselineAt((winner?.plan ?? planned.plan).batch, dims),
@@ -277,10 +157,10 @@ export async function fitModel(request: FitRequest): Promise<FitReport> {
         parameters: analysis.summary.parameters,
       },
     };
-    if (!winner) return nothingFits(common, view.smallest, smallestMeasured, reasons, started);
+    if (!winner) return nothingFits(common, view.smallest, search.smallestMeasured, reasons, started);
     workspace.publish(winner.files, winner.folder, outputPath, request.overwrite ?? false);
     for (const text of winner.notes) reasons.push({ kind: 'note', text });
-    const short = shortOf.get(winner.candidate.id);
+    const short = search.shortOf.get(winner.candidate.id);
     if (short) reasons.push({ kind: 'less-free', ...short });
     for (const f of winner.measured.fallbacks) {
       reasons.push({ kind: 'fell-back', node: f.node, operator: f.operator, provider: f.provider });
@@ -306,12 +186,36 @@ export async function fitModel(request: FitRequest): Promise<FitReport> {
   }
 }
 
-function cancelled(): SnugError {
-  return new SnugError('E_CANCELLED', 'Stopped. Nothing was changed.', { action: 'Start again whenever you like.' });
+/** Takes the best plan further where that pays: widths by measured loss, then training of what pruning left. */
+async function improve(
+  search: Search,
+  { recovery, signal }: FitRequest,
+  hasSamples: boolean,
+  calibration: Dataset | null,
+  reasons: Reason[],
+): Promise<void> {
+  const note = (text: string): void => void reasons.push({ kind: 'note', text });
+  const uniform = search.best;
+  if (!uniform) return;
+  const advice = hasSamples ? adviseMeasuring(uniform) : 'needless';
+  if (advice === 'worthwhile') {
+    signal?.throwIfAborted();
+    await search.run({ ...uniform.candidate, id: `${uniform.candidate.id}+measured` }, 'measured');
+  } else if (typeof advice !== 'string') note(advice.tooLong);
+  const pruned = search.best ?? uniform;
+  if (recovery === undefined || !worthRecovering(pruned, recovery)) return;
+  if (shareForRecovery(calibration) === null) {
+    if (recovery.mode === 'always') note(notShared);
+    return;
+  }
+  signal?.throwIfAborted();
+  const allocation = pruned === uniform ? 'uniform' : 'measured';
+  await search.run({ ...pruned.candidate, id: `${pruned.candidate.id}+recovered` }, allocation, recovery);
+  if (search.best === pruned) note('Training what pruning left was tried; answers did not get closer for it.');
 }
 
-function clamp(value: number, low: number, high: number): number {
-  return Math.min(high, Math.max(low, value));
+function cancelled(): SnugError {
+  return new SnugError('E_CANCELLED', 'Stopped. Nothing was changed.', { action: 'Start again whenever you like.' });
 }
 
 /** All dimension values a run needs, the assumed ones and the batch included. */

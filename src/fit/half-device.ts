@@ -4,6 +4,7 @@ import { SnugError } from '../contract/errors.js';
 import type { Provider } from '../contract/types.js';
 import { intAttribute, makeNode } from '../onnx/graph.js';
 import { DataType, type Model } from '../onnx/model.js';
+import { newModel } from '../onnx/new-model.js';
 import { writeModel } from '../onnx/write.js';
 import type { Runtime } from '../runtime/types.js';
 import type { Analysis } from './analysis.js';
@@ -15,20 +16,17 @@ function halfModel(): Model {
   const value = (name: string): Model['graph']['inputs'][0] => ({ name, dataType: DataType.FLOAT, dims: [4] });
   const cast = (from: string, to: string, type: number): ReturnType<typeof makeNode> =>
     makeNode('Cast', [from], [to], { to: intAttribute(type) }, { name: to });
-  return {
-    ...{ irVersion: 8, producerName: 'snug', producerVersion: '', domain: '', modelVersion: 0, docString: '' },
-    ...{ opsets: new Map([['', 13]]), metadata: new Map(), functions: [], unknown: [], source: null },
-    graph: {
-      name: 'half',
-      nodes: [
-        cast('x', 'half', DataType.FLOAT16),
-        makeNode('Add', ['half', 'half'], ['sum'], {}, { name: 'sum' }),
-        cast('sum', 'y', DataType.FLOAT),
-      ],
-      ...{ initializers: new Map(), sparseInitializers: [], valueInfo: new Map() },
-      ...{ inputs: [value('x')], outputs: [value('y')] },
-    },
-  };
+  return newModel({
+    name: 'half',
+    opset: 13,
+    nodes: [
+      cast('x', 'half', DataType.FLOAT16),
+      makeNode('Add', ['half', 'half'], ['sum'], {}, { name: 'sum' }),
+      cast('sum', 'y', DataType.FLOAT),
+    ],
+    inputs: [value('x')],
+    outputs: [value('y')],
+  });
 }
 
 /** Whether the device behind a provider computes in float16; true where it is not on this computer to be asked. */

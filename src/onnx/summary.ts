@@ -11,6 +11,7 @@ const summarizeValue = (value: ValueInfo): ValueSummary => ({
   name: value.name,
   dtype: value.dataType === 0 ? 'other' : dataTypeName(value.dataType),
   dims: value.dims ?? [],
+  ...(value.dims === null ? { anyShape: true } : {}),
 });
 
 /** 64-bit and 32-bit integers, booleans and strings are shapes, axes and ids, not weights. */

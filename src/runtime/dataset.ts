@@ -161,6 +161,7 @@ class ArrayDataset implements Dataset {
   #bind(input: RuntimeValue, rows: Rows): void {
     const [first, ...rest] = input.dims;
     const bound = { ...this.dims };
+    if (input.anyShape) return;
     const fits =
       input.dims.length === rows.rowDims.length + 1 &&
       rest.every((dim, axis) => {

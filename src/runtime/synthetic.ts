@@ -46,9 +46,15 @@ function pastOf(dims: Dims): number | undefined {
  * The concrete shape of an input. Symbols take their size from `dims`, else from their usual meaning (batch
  * 1, sequence 128, past 0, total = past + sequence); an unnamed first axis is the batch.
  *
- * @throws SnugError E_DIMENSION when an axis has no value
+ * @throws SnugError E_DIMENSION when an axis has no value, or the model does not say how many axes there are
  */
 export function concreteDims(input: RuntimeValue, dims: Dims): number[] {
+  if (input.anyShape) {
+    throw new SnugError('E_DIMENSION', `The model does not say what shape the input "${input.name}" has.`, {
+      action: 'Give inputs of your own, whose shape then counts (--data, or --calibrate for a fit).',
+      params: { input: input.name },
+    });
+  }
   return input.dims.map((dim, axis) => {
     if (typeof dim === 'number') return dim;
     const size = dims[dim] ?? usualSize(dim, dims) ?? (axis === 0 ? (dims.batch ?? 1) : null);

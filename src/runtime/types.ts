@@ -51,6 +51,8 @@ export interface RuntimeValue {
   name: string;
   dtype: string;
   dims: (number | string)[];
+  /** The model does not say how many axes it has; `dims` is empty then. */
+  anyShape?: boolean;
 }
 
 export interface RuntimeSession {

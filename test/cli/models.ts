@@ -1,6 +1,7 @@
 import { makeNode } from '../../src/onnx/graph.js';
 import type { Model } from '../../src/onnx/model.js';
 import { DataType } from '../../src/onnx/model.js';
+import { newModel } from '../../src/onnx/new-model.js';
 import { float32Tensor } from '../../src/onnx/tensor.js';
 
 /** `layers` square MatMuls with Relu between them on a `[batch, width]` input. */
@@ -15,26 +16,13 @@ export function matMulChain(layers: number, width: number): Model {
     }),
     makeNode('Relu', [`m${layer}`], [layer === layers - 1 ? 'y' : `r${layer}`], undefined, { name: `relu${layer}` }),
   ]);
-  return {
-    irVersion: 8,
+  return newModel({
+    name: 'chain',
+    opset: 17,
+    nodes,
+    weights,
+    inputs: [{ name: 'x', dataType: DataType.FLOAT, dims: ['batch', width] }],
+    outputs: [{ name: 'y', dataType: DataType.FLOAT, dims: ['batch', width] }],
     producerName: 'snug-test',
-    producerVersion: '',
-    domain: '',
-    modelVersion: 0,
-    docString: '',
-    opsets: new Map([['', 17]]),
-    graph: {
-      name: 'chain',
-      nodes,
-      initializers: new Map(weights.map((w) => [w.name, w])),
-      sparseInitializers: [],
-      inputs: [{ name: 'x', dataType: DataType.FLOAT, dims: ['batch', width] }],
-      outputs: [{ name: 'y', dataType: DataType.FLOAT, dims: ['batch', width] }],
-      valueInfo: new Map(),
-    },
-    metadata: new Map(),
-    functions: [],
-    unknown: [],
-    source: null,
-  };
+  });
 }

@@ -1,6 +1,7 @@
 import { makeNode } from '../../onnx/graph.js';
 import type { Model, Node, Tensor } from '../../onnx/model.js';
 import { DataType } from '../../onnx/model.js';
+import { newModel } from '../../onnx/new-model.js';
 import { float32Tensor } from '../../onnx/tensor.js';
 
 /** A graph that calibration runs. The input is named `x`, the output `y`. */
@@ -21,28 +22,7 @@ function weight(name: string, dims: readonly number[], layer: number): Tensor {
 
 function modelOf(name: string, dims: number[], nodes: Node[], weights: Tensor[]): Model {
   const value = (each: string, shape: number[] | null) => ({ name: each, dataType: DataType.FLOAT, dims: shape });
-  return {
-    irVersion: 8,
-    producerName: 'snug',
-    producerVersion: '',
-    domain: '',
-    modelVersion: 0,
-    docString: '',
-    opsets: new Map([['', 17]]),
-    graph: {
-      name,
-      nodes,
-      initializers: new Map(weights.map((tensor) => [tensor.name, tensor])),
-      sparseInitializers: [],
-      inputs: [value('x', dims)],
-      outputs: [value('y', null)],
-      valueInfo: new Map(),
-    },
-    metadata: new Map(),
-    functions: [],
-    unknown: [],
-    source: null,
-  };
+  return newModel({ name, opset: 17, nodes, weights, inputs: [value('x', dims)], outputs: [value('y', null)] });
 }
 
 /** One node on four numbers: what a session costs before any model. */

@@ -5,7 +5,9 @@ import { withContext } from '../context.js';
 import { formatBytes, table } from '../format.js';
 
 function values(list: ValueSummary[]): string[][] {
-  const shown = list.slice(0, 12).map((v) => [v.name, v.dtype, v.dims.map((d) => d ?? '?').join(' × ')]);
+  const shape = ({ dims, anyShape }: ValueSummary): string =>
+    anyShape ? 'not known' : dims.map((dim) => dim ?? '?').join(' × ');
+  const shown = list.slice(0, 12).map((v) => [v.name, v.dtype, shape(v)]);
   return list.length > 12 ? [...shown, [`… ${list.length - 12} more`, '', '']] : shown;
 }
 
@@ -27,7 +29,9 @@ export function addInspect(program: Command): void {
               .join(', ')}, IR ${summary.irVersion}, made by ${summary.producer || 'unknown'}`,
             summary.dimensions.length > 0
               ? `open dimensions: ${summary.dimensions.join(', ')} (batch: ${summary.batchDimension ?? 'fixed'})`
-              : 'all dimensions are fixed',
+              : summary.inputs.some(({ anyShape }) => anyShape)
+                ? 'the shape of an input is not known'
+                : 'all dimensions are fixed',
             '',
             table(['input', 'type', 'shape'], values(summary.inputs)),
             '',

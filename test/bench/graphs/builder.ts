@@ -7,6 +7,7 @@ import {
   tensorAttribute,
 } from '../../../src/onnx/graph.js';
 import { DataType, type Attribute, type Dim, type Model, type Node, type Tensor } from '../../../src/onnx/model.js';
+import { newModel } from '../../../src/onnx/new-model.js';
 import { computedData, float32Tensor, int64Tensor, rawTensor } from '../../../src/onnx/tensor.js';
 
 /** Attribute values as plain numbers, lists or words; a float is marked because 1 and 1.0 look alike. */
@@ -168,27 +169,10 @@ export class GraphBuilder {
   }
 
   finish(opset: number): Model {
-    return {
-      irVersion: 8,
+    const { name, nodes, initializers, inputs, outputs } = this;
+    return newModel({
+      ...{ name, opset, nodes, inputs, outputs, weights: initializers.values() },
       producerName: 'snug-bench',
-      producerVersion: '',
-      domain: '',
-      modelVersion: 0,
-      docString: '',
-      opsets: new Map([['', opset]]),
-      graph: {
-        name: this.name,
-        nodes: this.nodes,
-        initializers: this.initializers,
-        sparseInitializers: [],
-        inputs: this.inputs,
-        outputs: this.outputs,
-        valueInfo: new Map(),
-      },
-      metadata: new Map(),
-      functions: [],
-      unknown: [],
-      source: null,
-    };
+    });
   }
 }

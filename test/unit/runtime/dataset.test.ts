@@ -234,3 +234,18 @@ it('writes headers numpy can align', () => {
   expect(header.length % 64).toBe(0);
   expect(header.at(-1)).toBe(0x0a);
 });
+
+describe('an input whose shape the model does not say', () => {
+  const any: RuntimeValue = { name: 'x', dtype: 'float32', dims: [], anyShape: true };
+
+  it('takes the shape of the data', async () => {
+    await writeNpy(file('any.npy'), 'float32', [3, 8], new Float32Array(24));
+    const dataset = await openDataset(file('any.npy'), [any]);
+    expect((await dataset.feeds(1, 2)).x?.dims).toEqual([2, 8]);
+    await dataset.close();
+  });
+
+  it('is not made up: data of their own are asked for', () => {
+    expect(() => syntheticFeeds([any], {}, 1)).toThrow(failing('E_DIMENSION', 'what shape the input "x" has') as Error);
+  });
+});
