@@ -16,6 +16,12 @@ const add: GradientRule = (context) => {
   context.node.inputs.forEach((_, index) => contributeSummed(context, index, () => context.gradient));
 };
 
+const mean: GradientRule = (context) => {
+  const { builder, gradient, node } = context;
+  const share = builder.scale(gradient, 1 / node.inputs.length, gradient);
+  node.inputs.forEach((_, index) => contributeSummed(context, index, () => share));
+};
+
 const sub: GradientRule = (context) => {
   const { builder, gradient } = context;
   contributeSummed(context, 0, () => gradient);
@@ -194,6 +200,7 @@ const cumSum: GradientRule = (context) => {
 export const elementwiseGradients: GradientRules = {
   Add: add,
   Sum: add,
+  Mean: mean,
   Sub: sub,
   Mul: mul,
   Div: div,

@@ -60,10 +60,12 @@ const split: GradientRule = (context) => {
   context.contribute(0, builder.emit('Concat', parts, { axis: intAttribute(axis) }));
 };
 
-/** A matrix of zeros and ones, `rows × columns`, that places element `i` of a slice at `places[i]`. */
+/** A matrix of zeros and ones, `rows × columns`, that places element `i` of a slice at `places[i]`; -1 = nowhere. */
 function placement(context: GradientContext, rows: number, places: readonly number[]): string {
   const values = new Array<number>(rows * places.length).fill(0);
-  places.forEach((row, column) => (values[row * places.length + column] = 1));
+  places.forEach((row, column) => {
+    if (row >= 0) values[row * places.length + column] = 1;
+  });
   return context.builder.floats(values, [rows, places.length], context.output(0));
 }
 
@@ -124,9 +126,23 @@ function slicePlaces(size: number, start: number, end: number, step: number): nu
   return places;
 }
 
+/** Which place of an axis Pad repeats at `at`, which may lie outside; -1 for a constant. */
+function paddedFrom(mode: string, at: number, size: number): number {
+  if (at >= 0 && at < size) return at;
+  switch (mode) {
+    case 'edge':
+      return at < 0 ? 0 : size - 1;
+    case 'reflect':
+      return at < 0 ? -at : 2 * (size - 1) - at;
+    case 'wrap':
+      return ((at % size) + size) % size;
+    default:
+      return -1;
+  }
+}
+
 const pad: GradientRule = (context) => {
   const { builder, node } = context;
-  if (getString(node, 'mode', 'constant') !== 'constant') throw noRule(node, 'it repeats values at the border');
   const x = context.input(0);
   const rank = builder.rank(x);
   const pads = builder.requireNumbers(context.input(1), node);
@@ -134,7 +150,19 @@ const pad: GradientRule = (context) => {
     context.input(3) === ''
       ? Array.from({ length: rank }, (_, axis) => axis)
       : builder.requireNumbers(context.input(3), node).map((axis) => positive(axis, rank));
-  if (pads.some((count) => count < 0)) throw noRule(node, 'it cuts values off');
+  const mode = getString(node, 'mode', 'constant');
+  if (mode !== 'constant' || pads.some((count) => count < 0)) {
+    let { gradient } = context;
+    axes.forEach((axis, index) => {
+      const [before, behind] = [pads[index] ?? 0, pads[index + axes.length] ?? 0];
+      if (before === 0 && behind === 0) return;
+      const size = builder.fixedSize(x, axis);
+      const places = Array.from({ length: before + size + behind }, (_, at) => paddedFrom(mode, at - before, size));
+      gradient = multiplyAxis(context, placement(context, size, places), gradient, axis, rank);
+    });
+    context.contribute(0, gradient);
+    return;
+  }
   const after = pads.slice(axes.length);
   const ends = after.map((count) => (count === 0 ? 2 ** 31 - 1 : -count));
   context.contribute(

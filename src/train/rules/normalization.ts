@@ -1,4 +1,4 @@
-import { getFloat, getInt } from '../../onnx/attribute.js';
+import { getFloat, getInt, getInts, intAttribute, intsAttribute } from '../../onnx/attribute.js';
 import type { GradientContext, GradientRule, GradientRules } from '../differentiate.js';
 import { noRule } from '../differentiate.js';
 import type { GraphBuilder } from '../graph-builder.js';
@@ -128,6 +128,57 @@ const groupNormalization: GradientRule = (context) => {
   if (context.needs(2)) context.contribute(2, sumChannels(builder, gradient, rank));
 };
 
+/** (x − mean) / deviation over axes, without anything trained (ONNX MeanVarianceNormalization). */
+const meanVarianceNormalization: GradientRule = (context) => {
+  const { builder, node, gradient } = context;
+  const x = context.input(0);
+  const axes = getInts(node, 'axes', [0, 2, 3]);
+  const shifted = builder.sub(x, builder.reduceMean(x, axes));
+  const inverse = inverseRoot(builder, shifted, axes, 1e-9, x);
+  const normalized = builder.mul(shifted, inverse);
+  context.contribute(0, throughNormalization(builder, gradient, normalized, inverse, axes, true));
+};
+
+/** x / |x| over one axis: (dY − d|x|·Σ dY·y) / |x|. */
+const lpNormalization: GradientRule = (context) => {
+  const { builder, node, gradient } = context;
+  const [x, y] = [context.input(0), context.output(0)];
+  const axis = [getInt(node, 'axis', -1)];
+  const isFirst = getInt(node, 'p', 2) === 1;
+  const length = isFirst
+    ? builder.reduceSum(builder.emit('Abs', [x]), axis, true)
+    : builder.emit('Sqrt', [builder.reduceSum(builder.mul(x, x), axis, true)]);
+  const share = builder.reduceSum(builder.mul(gradient, y), axis, true);
+  const slope = isFirst ? builder.emit('Sign', [x]) : y;
+  context.contribute(0, builder.div(builder.sub(gradient, builder.mul(slope, share)), length));
+};
+
+/** x / s^β with s = bias + α/size · Σ x² over neighbouring channels (Krizhevsky et al. 2012, section 3.3). */
+const localResponse: GradientRule = (context) => {
+  const { builder, node, gradient } = context;
+  const x = context.input(0);
+  const size = getInt(node, 'size', 1);
+  const [alpha, beta, bias] = [getFloat(node, 'alpha', 1e-4), getFloat(node, 'beta', 0.75), getFloat(node, 'bias', 1)];
+  const [before, after] = [Math.floor((size - 1) / 2), Math.ceil((size - 1) / 2)];
+  const channels = builder.fixedSize(x, 1);
+  /** Mean over a window of channels, nothing being outside. */
+  const around = (value: string, pads: readonly number[]): string => {
+    const rows = builder.reshape(value, [0, 1, channels, -1]);
+    const mean = builder.emit('AveragePool', [rows], {
+      kernel_shape: intsAttribute([size, 1]),
+      pads: intsAttribute([pads[0] ?? 0, 0, pads[1] ?? 0, 0]),
+      count_include_pad: intAttribute(1),
+    });
+    return builder.reshapeLike(mean, x);
+  };
+  const mean = around(builder.mul(x, x), [before, after]);
+  const s = builder.add(builder.scale(mean, alpha, x), builder.scalar(bias, x));
+  const direct = builder.mul(gradient, builder.binary('Pow', s, builder.scalar(-beta, x)));
+  const shared = builder.div(builder.mul(gradient, context.output(0)), s);
+  const through = builder.mul(x, around(shared, [after, before]));
+  context.contribute(0, builder.sub(direct, builder.scale(through, 2 * alpha * beta, x)));
+};
+
 const refuseExtraOutputs =
   (rule: GradientRule): GradientRule =>
   (context: GradientContext) => {
@@ -146,4 +197,7 @@ export const normalizationGradients: GradientRules = {
   BatchNormalization: batchNormalization,
   InstanceNormalization: instanceNormalization,
   GroupNormalization: groupNormalization,
+  MeanVarianceNormalization: meanVarianceNormalization,
+  LpNormalization: lpNormalization,
+  LRN: localResponse,
 };

@@ -70,6 +70,14 @@ const mean: GradientRule = (context) => {
   context.contribute(0, expandTo(builder, share, axes, x));
 };
 
+/** dY / Σx, with Σx = eʸ */
+const logSum: GradientRule = (context) => {
+  const { builder } = context;
+  const axes = reducedAxes(context);
+  const share = builder.div(context.gradient, builder.emit('Exp', [context.output(0)]));
+  context.contribute(0, expandTo(builder, kept(context, share, axes), axes, context.input(0)));
+};
+
 /** Ties share the gradient equally. */
 const extremum = reduction(({ builder }, axes, x, y) => {
   const mask = builder.cast(builder.emit('Equal', [x, y]), builder.dataType(x));
@@ -130,6 +138,7 @@ export const reductionGradients: GradientRules = {
   ReduceL2: reduction(({ builder }, _axes, x, y) => builder.div(x, y)),
   ReduceL1: reduction(({ builder }, _axes, x) => builder.emit('Sign', [x])),
   ReduceLogSumExp: reduction(({ builder }, _axes, x, y) => builder.emit('Exp', [builder.sub(x, y)])),
+  ReduceLogSum: logSum,
   GlobalAveragePool: globalAverage,
   GlobalMaxPool: globalMax,
   Softmax: softmax,
