@@ -123,9 +123,9 @@ const sentences: [RegExp, Words][] = [
     () => '训练剪枝后剩下的部分没有让答案更接近原模型，因此没有采用。',
   ],
   [
-    /^After pruning, (?:(\d+) blocks)?(, then )?(all weights together)? were trained on unlabelled samples for (\d+) s: (\S+) → (\S+) (dB|nats) (?:signal to noise|from the original) on samples kept out\.$/u,
-    ([, blocks, , all, seconds, from, to, unit]) => {
-      const what = [...(blocks ? [`${blocks} 个块`] : []), ...(all ? ['全部权重'] : [])].join('，再训练');
+    /^After pruning, (?:(\d+) blocks|all weights together) were trained on unlabelled samples for (\d+) s: (\S+) → (\S+) (dB|nats) (?:signal to noise|from the original) on samples kept out\.$/u,
+    ([, blocks, seconds, from, to, unit]) => {
+      const what = blocks ? `${blocks} 个块` : '全部权重';
       const measure = unit === 'dB' ? `信噪比 ${from} → ${to} 分贝` : `与原模型的差异 ${from} → ${to} 奈特`;
       return `剪枝后用无标签样本训练了${what}，用时 ${seconds} 秒：在留出的样本上，${measure}。`;
     },

@@ -7,6 +7,7 @@ export const phases: readonly JobPhase[] = [
   'reading',
   'planning',
   'pruning',
+  'recovering',
   'quantizing',
   'writing',
   'checking',

@@ -29,6 +29,7 @@ const phaseWords: Record<CommandPhase, string> = {
   reading: 'Reading',
   planning: 'Planning',
   pruning: 'Pruning',
+  recovering: 'Training what is left',
   quantizing: 'Quantizing',
   writing: 'Writing',
   checking: 'Checking it runs',

@@ -7,7 +7,8 @@ import type { TrainingProgress, TrainingReport } from './training.js';
 
 /** What a job tells while it runs. */
 
-export type JobPhase = 'reading' | 'planning' | 'pruning' | 'quantizing' | 'writing' | 'checking' | 'comparing';
+export type JobPhase =
+  'reading' | 'planning' | 'pruning' | 'recovering' | 'quantizing' | 'writing' | 'checking' | 'comparing';
 
 export interface JobProgress {
   phase: JobPhase;

@@ -18,7 +18,7 @@ import { assignDtypes, formatsOf } from './levels.js';
 import { madeUpDataset } from './made-up.js';
 import { withFewestLiveBytes } from './node-order.js';
 import { type Allocation, pruneCandidate, type PruneContext } from './prune-candidate.js';
-import { recoverPruned, shareForRecovery, type RecoveryOptions } from './recover-candidate.js';
+import { recoverPruned, shareForRecovery, type TimedRecovery } from './recover-candidate.js';
 import { relaxDims } from './relax.js';
 import { sessionMetadataKey } from './session-levers.js';
 import type { Workspace } from './workspace.js';
@@ -49,7 +49,7 @@ export interface BuildContext extends PruneContext {
   /** Default uniform. */
   allocation?: Allocation;
   /** Trains what pruning leaves; absent: not. */
-  recovery?: RecoveryOptions;
+  recovery?: TimedRecovery;
 }
 
 /**
@@ -82,7 +82,7 @@ export async function buildCandidate(
     onProgress({ phase: 'pruning', done: 0, total: analysis.classes.length, unit: 'weights' });
     const started = performance.now();
     const { recovery } = context;
-    const parts = recovery ? shareForRecovery(calibration) : null;
+    const parts = recovery ? await shareForRecovery(calibration) : null;
     const pruning = parts ? { ...context, calibration: parts.calibration } : context;
     const pruned = await pruneCandidate(pruning, model, plan, context.allocation ?? 'uniform', folder);
     pruneSeconds = (performance.now() - started) / 1000;

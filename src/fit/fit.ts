@@ -10,7 +10,7 @@ import type { Attempt, OnProgress } from './attempt.js';
 import type { Candidate } from '../contract/types.js';
 import { withholdHalf } from './half-device.js';
 import { adviseMeasuring } from './measured-widths.js';
-import { notShared, shareForRecovery, worthRecovering, type RecoveryOptions } from './recover-candidate.js';
+import { canShare, notShared, recoverySeconds, worthRecovering, type RecoveryOptions } from './recover-candidate.js';
 import { feedsForBatch, Reference, splitDataset } from './reference.js';
 import { Sensitivity } from './sensitivity.js';
 import { Search } from './search.js';
@@ -137,7 +137,7 @@ export async function fitModel(request: FitRequest): Promise<FitReport> {
     try {
       await search.propose();
       if (!search.best && !search.hasTried(view.smallest)) await search.run(view.smallest);
-      await improve(search, request, split !== null, context.calibration, reasons);
+      await improve(search, started, request, split !== null, context.calibration, reasons);
     } catch (error) {
       const failure = signal?.aborted ? cancelled() : SnugError.from(error);
       if (!search.best) throw failure;
@@ -189,6 +189,7 @@ export async function fitModel(request: FitRequest): Promise<FitReport> {
 /** Takes the best plan further where that pays: widths by measured loss, then training of what pruning left. */
 async function improve(
   search: Search,
+  started: number,
   { recovery, signal }: FitRequest,
   hasSamples: boolean,
   calibration: Dataset | null,
@@ -204,13 +205,16 @@ async function improve(
   } else if (typeof advice !== 'string') note(advice.tooLong);
   const pruned = search.best ?? uniform;
   if (recovery === undefined || !worthRecovering(pruned, recovery)) return;
-  if (shareForRecovery(calibration) === null) {
+  if (!canShare(calibration)) {
     if (recovery.mode === 'always') note(notShared);
     return;
   }
   signal?.throwIfAborted();
   const allocation = pruned === uniform ? 'uniform' : 'measured';
-  await search.run({ ...pruned.candidate, id: `${pruned.candidate.id}+recovered` }, allocation, recovery);
+  await search.run({ ...pruned.candidate, id: `${pruned.candidate.id}+recovered` }, allocation, {
+    ...recovery,
+    seconds: recoverySeconds(recovery.mode, (performance.now() - started) / 1000),
+  });
   if (search.best === pruned) note('Training what pruning left was tried; answers did not get closer for it.');
 }
 

@@ -6,8 +6,9 @@ import type { Dataset } from '../runtime/dataset-types.js';
 import { NpyArray, openSource } from '../runtime/npy.js';
 import { NpyWriter } from '../runtime/npy-writer.js';
 import type { Feeds, Runtime } from '../runtime/types.js';
+import { joinSamples, SampleSource } from '../train/samples.js';
 import { trainingLevers } from '../train/train.js';
-import { datasetWindow, maxSamples } from './reference.js';
+import { maxSamples } from './reference.js';
 
 /** Values of one place in a network for every sample, kept on disk. */
 export interface KeptValues {
@@ -20,7 +21,10 @@ export interface KeptValues {
 /** Samples trained on, at most: they are held in memory with their changed copies, and each is seen many times. */
 const mostTrained = { samples: 1024, bytes: 256e6 };
 
-/** The first samples of each part, as many as training has memory and use for; the rest of a large data set stays on disk. */
+/**
+ * As many samples of each part as training has memory and use for, spread evenly: data sets are often sorted by class.
+ * The rest of a large data set stays on disk.
+ */
 export async function windowForTraining({
   dataset,
   heldOut,
@@ -29,10 +33,53 @@ export async function windowForTraining({
   heldOut: Dataset;
 }): Promise<{ dataset: Dataset; heldOut: Dataset }> {
   const bytes = bytesOf(await dataset.feeds(0, 1));
-  const samples = Math.min(dataset.samples, mostTrained.samples, Math.max(1, Math.floor(mostTrained.bytes / bytes)));
+  const samples = Math.min(mostTrained.samples, Math.max(1, Math.floor(mostTrained.bytes / bytes)));
+  return { dataset: await spread(dataset, samples), heldOut: await spread(heldOut, maxSamples) };
+}
+
+/** At most so many samples, at equal distances. */
+const spread = async (dataset: Dataset, most: number): Promise<Dataset> =>
+  dataset.samples <= most
+    ? dataset
+    : pickSamples(
+        dataset,
+        Array.from({ length: most }, (_, i) => Math.floor(((i + 0.5) * dataset.samples) / most)),
+      );
+
+/** Some samples of a data set in the order given, read when asked for. */
+export async function pickSamples(dataset: Dataset, samples: readonly number[]): Promise<Dataset> {
+  const source = await SampleSource.open(dataset, 0);
   return {
-    dataset: datasetWindow(dataset, 0, samples),
-    heldOut: datasetWindow(heldOut, 0, Math.min(heldOut.samples, maxSamples)),
+    name: dataset.name,
+    samples: samples.length,
+    dims: dataset.dims,
+    fixedBatch: dataset.fixedBatch ?? null,
+    feeds: (start, count) => source.take(samples.slice(start, start + count)),
+    close: () => dataset.close(),
+  };
+}
+
+/** Data sets one behind the other. @param parts what they are fed into has open batch dimensions */
+export async function joinDatasets(parts: readonly [Dataset, ...Dataset[]]): Promise<Dataset> {
+  const [first] = parts;
+  const { inputDims } = await SampleSource.open(first, 0);
+  return {
+    name: first.name,
+    samples: parts.reduce((sum, { samples }) => sum + samples, 0),
+    dims: first.dims,
+    fixedBatch: null,
+    feeds: async (start, count) => {
+      const found: Feeds[] = [];
+      let from = 0;
+      for (const part of parts) {
+        const begin = Math.max(start, from);
+        const end = Math.min(start + count, from + part.samples);
+        if (begin < end) found.push(await part.feeds(begin - from, end - begin));
+        from += part.samples;
+      }
+      return joinSamples(found, inputDims);
+    },
+    close: () => Promise.resolve(),
   };
 }
 

@@ -7,7 +7,7 @@ import { attempt } from './attempt.js';
 import { measuredWidths } from './measured-widths.js';
 import { nearlySame } from './nearly-same.js';
 import type { Allocation } from './prune-candidate.js';
-import { recoveredLabel, type RecoveryOptions } from './recover-candidate.js';
+import { recoveredLabel, type TimedRecovery } from './recover-candidate.js';
 import type { Sensitivity } from './sensitivity.js';
 import { anyMix, type Planner } from './solve.js';
 import { correctMixes } from './weigh.js';
@@ -101,7 +101,7 @@ export class Search {
   }
 
   /** Builds and runs one candidate. @throws SnugError of what ends the whole search */
-  async run(candidate: Candidate, allocation: Allocation = 'uniform', recovery?: RecoveryOptions): Promise<void> {
+  async run(candidate: Candidate, allocation: Allocation = 'uniform', recovery?: TimedRecovery): Promise<void> {
     const { planner, budgetBytes, context, feedsAt, freeBytes, sensitivity, reasons } = this.#options;
     this.#excluded.add(candidate.id);
     const how = [...(allocation === 'measured' ? [measuredWidths] : []), ...(recovery ? [recoveredLabel] : [])];

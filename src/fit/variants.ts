@@ -1,73 +1,68 @@
 import type { Dataset } from '../runtime/dataset-types.js';
-import type { Feeds, Runtime, RuntimeTensor } from '../runtime/types.js';
-import type { InputDims } from '../train/forward.js';
-import { trainingLevers } from '../train/train.js';
+import type { Feeds, Runtime } from '../runtime/types.js';
 import { mixSeed, randomNumbers } from '../train/random.js';
-import { isPerSample } from '../train/samples.js';
+import { joinSamples, SampleSource } from '../train/samples.js';
+import { trainingLevers } from '../train/train.js';
 import { bytesOf } from './recover-data.js';
 
 export interface VariantRequest {
+  /** Samples to vary; they are read into memory. */
   dataset: Dataset;
-  /** Samples to add behind the copies as they are. */
-  last: Dataset;
-  /** Tells inputs that count samples from those all samples share. */
-  inputDims: InputDims;
-  copies: number;
+  /** How many are wanted. Tokens are costly to draw: there are fewer of them, and each is seen more than once. */
+  count: number;
   /** The model that will answer them, and its output. */
   modelPath: string;
   output: string;
   runtime: Runtime;
   seed: number;
+  /** Time (of `performance.now`) at which no more tokens are drawn. */
+  until: number;
   signal?: AbortSignal;
 }
 
 /** Samples in one run. */
 const runBatch = 16;
 
-/** Copies are kept in memory up to so many bytes; beyond it there are fewer. */
-const mostCopiedBytes = 256e6;
+/** How often a drawn sample is seen. */
+const timesSeen = 4;
 
-/** Largest share of the tokens of a sample that one copy changes. */
+/** Drawn tokens are kept in memory up to so many bytes. */
+const mostDrawnBytes = 256e6;
+
+/** Largest share of the tokens of a sample that one pass changes. */
 const mostReplaced = 0.3;
 
 /**
- * A data set with changed copies behind its samples: a teacher can answer any input, and few samples are learned by
- * heart. Numbers are mixed, two samples each by a random share; token ids are drawn anew, some in each copy, from what
- * the model itself expects at that place. The samples of `dataset` are read into memory.
+ * Changed copies of samples: a teacher can answer any input, and few samples are learned by heart. Numbers are mixed
+ * whenever they are read, two samples by a random share (Zhang et al. 2018, mixup; the answer is the teacher's own:
+ * Beyer et al. 2022). Token ids are drawn anew, some in each pass, from what the model itself expects at that place.
  */
-export async function withVariants(request: VariantRequest): Promise<Dataset> {
-  const { dataset, last, inputDims, copies, seed } = request;
-  const random = randomNumbers(mixSeed(seed, 17));
-  const added: Feeds[] = [];
-  let latest: Feeds[] = [];
-  for (let sample = 0; sample < dataset.samples; sample++) latest.push(await dataset.feeds(sample, 1));
-  const originals = latest;
-  const bytes = originals.reduce((sum, feeds) => sum + bytesOf(feeds), 0);
-  for (let copy = 0; copy < Math.min(copies, Math.floor(mostCopiedBytes / bytes)); copy++) {
-    const mixed = latest.map((_, at) => {
-      const other = originals[Math.floor(random() * originals.length)]!;
-      return mixNumbers(originals[at]!, other, random());
-    });
-    const ids = tokenInput(latest[0]!);
-    latest = ids === null ? mixed : await redraw(request, latest, ids, random);
-    added.push(...latest);
-  }
-  const behind = dataset.samples + added.length;
+export async function variantsOf(request: VariantRequest): Promise<Dataset> {
+  const { dataset, count, seed } = request;
+  const originals: Feeds[] = [];
+  for (let sample = 0; sample < dataset.samples; sample++) originals.push(await dataset.feeds(sample, 1));
+  const { inputDims } = await SampleSource.open(dataset, 0);
+  const ids = tokenInput(originals[0]!);
+  const drawn = ids === null ? null : await drawAll(request, originals, ids);
+  const variant = (at: number): Feeds => {
+    if (drawn) return drawn[at]!;
+    const random = randomNumbers(mixSeed(seed, 17 + at));
+    const other = originals[Math.floor(random() * originals.length)]!;
+    return mixNumbers(originals[at % originals.length]!, other, random());
+  };
   return {
     name: dataset.name,
-    samples: behind + last.samples,
+    samples: drawn?.length ?? count,
     dims: dataset.dims,
     fixedBatch: null,
-    feeds: async (start, count) => {
-      const end = start + count;
-      const first = Math.max(0, Math.min(end, dataset.samples) - start);
-      const final = Math.max(0, end - Math.max(start, behind));
-      const parts = first > 0 ? [await dataset.feeds(start, first)] : [];
-      for (let at = start + first; at < end - final; at++) parts.push(added[at - dataset.samples]!);
-      if (final > 0) parts.push(await last.feeds(end - final - behind, final));
-      return join(parts, count, inputDims);
-    },
-    close: () => dataset.close(),
+    feeds: (start, length) =>
+      Promise.resolve(
+        joinSamples(
+          Array.from({ length }, (_, i) => variant(start + i)),
+          inputDims,
+        ),
+      ),
+    close: () => Promise.resolve(),
   };
 }
 
@@ -87,20 +82,26 @@ function tokenInput(feeds: Feeds): string | null {
   return name !== undefined && feeds[name]!.data instanceof BigInt64Array ? name : null;
 }
 
-/** Puts, at random places, a token that the model draws from what comes before. */
-async function redraw(
-  { runtime, modelPath, output, inputDims, signal }: VariantRequest,
-  feeds: readonly Feeds[],
+/** Passes over the samples, each from what the one before it left, until there are enough. */
+async function drawAll(
+  { dataset, count, runtime, modelPath, output, seed, until, signal }: VariantRequest,
+  originals: readonly Feeds[],
   ids: string,
-  random: () => number,
 ): Promise<Feeds[]> {
-  const session = await runtime.open({ modelPath, provider: 'cpu', levers: trainingLevers });
+  const random = randomNumbers(mixSeed(seed, 17));
+  const { inputDims } = await SampleSource.open(dataset, 0);
+  const most = Math.min(Math.ceil(count / timesSeen), Math.floor(mostDrawnBytes / bytesOf(originals[0]!)));
   const drawn: Feeds[] = [];
+  const session = await runtime.open({ modelPath, provider: 'cpu', levers: trainingLevers });
   try {
-    for (let start = 0; start < feeds.length; start += runBatch) {
+    while (drawn.length < most && performance.now() < until) {
       signal?.throwIfAborted();
-      const part = feeds.slice(start, start + runBatch);
-      const { data, dims } = (await session.run(join(part, part.length, inputDims), [output]))[output]!;
+      const before = drawn.length;
+      const part = Array.from({ length: Math.min(runBatch, most - before, originals.length) }, (_, i) => {
+        const at = before + i;
+        return at < originals.length ? originals[at]! : drawn[at - originals.length]!;
+      });
+      const { data, dims } = (await session.run(joinSamples(part, inputDims), [output]))[output]!;
       const classes = dims.at(-1) ?? 1;
       part.forEach((one, row) => {
         const tokens = (one[ids]!.data as BigInt64Array).slice();
@@ -130,33 +131,4 @@ function draw(logits: Float32Array, offset: number, classes: number, point: numb
     if (left <= 0) return i;
   }
   return classes - 1;
-}
-
-/** Samples one behind the other; what does not count samples is taken from the first. */
-function join(parts: readonly Feeds[], count: number, inputDims: InputDims): Feeds {
-  const [first] = parts;
-  if (!first || parts.length === 1) return first ?? {};
-  return Object.fromEntries(
-    Object.entries(first).map(([name, tensor]) => [
-      name,
-      isPerSample(inputDims, name)
-        ? joinRows(
-            parts.map((part) => part[name]!),
-            tensor,
-            count,
-          )
-        : tensor,
-    ]),
-  );
-}
-
-function joinRows(parts: readonly RuntimeTensor[], first: RuntimeTensor, count: number): RuntimeTensor {
-  const Kind = first.data.constructor as new (length: number) => RuntimeTensor['data'];
-  const joined = new Kind(parts.reduce((sum, { data }) => sum + data.length, 0));
-  let at = 0;
-  for (const { data } of parts) {
-    joined.set(data as never, at);
-    at += data.length;
-  }
-  return { ...first, dims: [count, ...first.dims.slice(1)], data: joined };
 }

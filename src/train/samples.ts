@@ -15,7 +15,8 @@ export class SampleSource {
   readonly #kept: Feeds | null;
   readonly inputDims: InputDims;
 
-  static async open(dataset: Dataset): Promise<SampleSource> {
+  /** @param mostBytes data sets above it are read sample by sample */
+  static async open(dataset: Dataset, mostBytes = mostKeptBytes): Promise<SampleSource> {
     if (typeof dataset.fixedBatch === 'number' && dataset.fixedBatch > 1) {
       throw new SnugError('E_NOT_SUPPORTED', `The model takes exactly ${dataset.fixedBatch} samples at a time.`, {
         action: 'Export the model with an open batch dimension to train it.',
@@ -29,7 +30,7 @@ export class SampleSource {
       inputDims[name] = dims.map((size, axis) => (two && two[name]?.dims[axis] !== size ? 'batch' : size));
       sampleBytes += data.byteLength;
     }
-    const keep = two !== null && sampleBytes * dataset.samples <= mostKeptBytes;
+    const keep = two !== null && sampleBytes * dataset.samples <= mostBytes;
     return new SampleSource(dataset, keep ? await dataset.feeds(0, dataset.samples) : null, inputDims);
   }
 
@@ -46,12 +47,18 @@ export class SampleSource {
     if (kept) return mapFeeds(kept, (name, whole) => (isPerSample(inputDims, name) ? takeRows(whole, samples) : whole));
     const parts: Feeds[] = [];
     for (const sample of samples) parts.push(await this.#dataset.feeds(sample, 1));
-    const [first] = parts;
-    if (!first) throw new SnugError('E_INTERNAL', 'No sample was asked for.');
-    return mapFeeds(first, (name, one) =>
-      isPerSample(inputDims, name) ? joinRows(parts.map((part) => part[name] ?? one)) : one,
-    );
+    return joinSamples(parts, inputDims);
   }
+}
+
+/** Samples one behind the other; what all of them share is taken from the first. */
+export function joinSamples(parts: readonly Feeds[], inputDims: InputDims): Feeds {
+  const [first] = parts;
+  if (!first) throw new SnugError('E_INTERNAL', 'No sample was asked for.');
+  if (parts.length === 1) return first;
+  return mapFeeds(first, (name, one) =>
+    isPerSample(inputDims, name) ? joinRows(parts.map((part) => part[name] ?? one)) : one,
+  );
 }
 
 function mapFeeds(feeds: Feeds, map: (name: string, tensor: RuntimeTensor) => RuntimeTensor): Feeds {
@@ -77,8 +84,15 @@ export function takeRows({ dtype, dims, data }: RuntimeTensor, samples: readonly
 
 function joinRows(parts: readonly RuntimeTensor[]): RuntimeTensor {
   const [first] = parts as [RuntimeTensor];
-  const size = first.data.length;
-  const joined = emptyLike(first.data, size * parts.length);
-  parts.forEach((part, i) => joined.set(part.data as never, i * size));
-  return { dtype: first.dtype, dims: [parts.length, ...first.dims.slice(1)], data: joined };
+  const joined = emptyLike(
+    first.data,
+    parts.reduce((sum, { data }) => sum + data.length, 0),
+  );
+  let at = 0;
+  for (const { data } of parts) {
+    joined.set(data as never, at);
+    at += data.length;
+  }
+  const rows = parts.reduce((sum, { dims }) => sum + (dims[0] ?? 0), 0);
+  return { dtype: first.dtype, dims: [rows, ...first.dims.slice(1)], data: joined };
 }

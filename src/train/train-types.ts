@@ -67,6 +67,13 @@ export interface TrainRequest {
   checkpoint: string;
   checkpointEveryMs?: number;
   resume: boolean;
+  /** Updates between two evaluations; an epoch when left out. */
+  judgeEvery?: number;
+  /**
+   * Seconds the updates may take: there are fewer of them, and the rate falls sooner, where each takes longer than that
+   * allows. With time enough the result does not depend on it.
+   */
+  seconds?: number;
   onProgress?: (progress: TrainProgress) => void;
   signal?: AbortSignal;
 }

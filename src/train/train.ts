@@ -23,11 +23,15 @@ export async function train(request: TrainRequest): Promise<TrainOutcome> {
   return trainer.run();
 }
 
+/** Updates that tell how long the others will take. */
+const leastTimed = 8;
+
 class Trainer {
   readonly #request: TrainRequest;
   readonly #fingerprint: string;
   readonly #order: SampleOrder;
-  readonly #total: number;
+  #total: number;
+  #startedAt = 0;
   #progress: Progress | null = null;
   #savedAt = performance.now();
 
@@ -83,6 +87,7 @@ class Trainer {
     // Two updates are under way at a time, so that the process never waits for its next batch.
     const running: Promise<boolean>[] = [];
     let next = progress.step;
+    this.#startedAt = performance.now();
     while (next < this.#total) {
       this.#request.signal?.throwIfAborted();
       const update = this.#update(session, next);
@@ -90,14 +95,15 @@ class Trainer {
       update.catch(() => undefined);
       running.push(update);
       next += 1;
-      const epochEnds = next % this.#order.stepsPerEpoch === 0 || next === this.#total;
-      while (running.length > (epochEnds ? 0 : 1)) {
+      this.#fitIntoTime(next);
+      const isJudged = next % (this.#request.judgeEvery ?? this.#order.stepsPerEpoch) === 0 || next === this.#total;
+      while (running.length > (isJudged ? 0 : 1)) {
         if (!(await running.shift())) {
           await Promise.allSettled(running);
           return 'diverged';
         }
       }
-      if (epochEnds) {
+      if (isJudged) {
         await this.#judge(session);
         if (settings.patience !== null && progress.epochsWithoutBetter >= settings.patience) return 'no longer better';
         if (!Number.isFinite(progress.quality.loss)) return 'diverged';
@@ -107,6 +113,16 @@ class Trainer {
       }
     }
     return 'finished';
+  }
+
+  /** Leaves out the updates that there is no time for, never one of the first `begun`. */
+  #fitIntoTime(begun: number): void {
+    const { seconds } = this.#request;
+    if (seconds === undefined) return;
+    const gone = (performance.now() - this.#startedAt) / 1000;
+    const done = this.#known().steps.length;
+    const possible = gone >= seconds ? begun : done < leastTimed ? this.#total : Math.floor((done * seconds) / gone);
+    this.#total = Math.min(this.#total, Math.max(begun, possible));
   }
 
   /** Evaluates the weights it starts with: whatever comes has to be better than they are. */

@@ -1,7 +1,8 @@
 /**
  * `npm run bench:recover`: models at half their inner width, pruned by magnitude and with repair, before and after
  * training on unlabelled samples (100 images, 20 kB of text), judged on test data that nothing has seen.
- * SNUG_RECOVER_MODELS and SNUG_RECOVER_METHODS (comma-separated) pick fewer.
+ * SNUG_RECOVER_MODELS and SNUG_RECOVER_METHODS (comma-separated) pick fewer, SNUG_RECOVER_UPDATES and
+ * SNUG_RECOVER_SECONDS train for less long.
  */
 import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -40,7 +41,7 @@ describe.skipIf(!existsSync(models))('recovery (needs the sample models)', () =>
         const dims: Record<string, number> = text ? { sequence: 128 } : {};
         const open = (file: string) => openData(path.join(models, file), opened, dims);
         const calibration = await open(text ? 'kjv-calibration.txt' : 'digits-calibration.npy');
-        const parts = shareForRecovery(calibration)!;
+        const parts = (await shareForRecovery(calibration))!;
         const testFile = text ? 'kjv-test.txt' : 'digits-test.npy';
         const spec = { modelPath: opened.path, provider: 'cpu' } as const;
         const test = await open(testFile);
@@ -66,7 +67,8 @@ describe.skipIf(!existsSync(models))('recovery (needs the sample models)', () =>
           runtime,
           folder,
           memoryBytes: 4e9,
-          seconds: 600,
+          updates: Number(process.env.SNUG_RECOVER_UPDATES ?? 400),
+          seconds: Number(process.env.SNUG_RECOVER_SECONDS ?? 600),
         });
         await calibration.close();
         writeModel(model, file, { overwrite: true });

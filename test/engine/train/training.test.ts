@@ -10,6 +10,9 @@ import { float32Tensor } from '../../../src/onnx/tensor.js';
 import { serializeModel, writeModel } from '../../../src/onnx/write.js';
 import { createRuntime } from '../../../src/runtime/client.js';
 import type { TrainingRuntime } from '../../../src/runtime/training-types.js';
+import { cutValues } from '../../../src/train/blocks.js';
+import { withFeatures } from '../../../src/train/features.js';
+import { forwardGraph } from '../../../src/train/forward.js';
 import { SampleSource } from '../../../src/train/samples.js';
 import { bestFile } from '../../../src/train/checkpoint.js';
 import type { Targets } from '../../../src/train/train.js';
@@ -42,6 +45,35 @@ describe('training', () => {
     expect(after.loss).toBeLessThan(before.loss * 0.6);
     expect(after.accuracy).toBeGreaterThan(0.7);
     expect(weightValues(model, 'w1')).toEqual(first);
+  });
+
+  it('is judged as often as asked for, and its last weights too when time is over', async () => {
+    const often = await run(smallModel(), dataset, rows, { epochs: 2 }, { judgeEvery: 3 });
+    expect(often.evaluations.map(({ step }) => step)).toEqual([0, 3, 6, 9, 10]);
+    const over = await run(smallModel(), dataset, rows, { epochs: 50 }, { seconds: 0 });
+    expect(over.steps).toHaveLength(1);
+    expect(over.evaluations.map(({ step }) => step)).toEqual([0, 1]);
+    const enough = await run(smallModel(), dataset, rows, { epochs: 2 }, { seconds: 1e6 });
+    const free = await run(smallModel(), dataset, rows, { epochs: 2 });
+    expect(enough.after).toEqual(free.after);
+  });
+
+  it('draws several values inside a network to those of another one', async () => {
+    const { inputDims } = await SampleSource.open(dataset);
+    const forward = forwardGraph(smallModel(), { inputDims });
+    const values = cutValues(forward);
+    expect(values.length).toBeGreaterThan(1);
+    const featured = withFeatures(
+      forward,
+      values.map((value) => ({ value, scale: 1 })),
+    );
+    const modelPath = path.join(folder, 'featured.onnx');
+    writeModel(featured, modelPath, { overwrite: true });
+    const teacher: Targets = { kind: 'teacher', modelPath, output: featured.graph.outputs[0]!.name };
+    const moved = await run(featured, dataset, teacher, { loss: { kind: 'mse' }, fromScratch: true, epochs: 6 });
+    expect(moved.after.loss).toBeLessThan(moved.before.loss * 0.7);
+    const still = await run(featured, dataset, teacher, { loss: { kind: 'mse' }, epochs: 1 });
+    expect(still.before.loss).toBe(0);
   });
 
   it('gives the same weights with micro-batches of 8 as with a batch of 64', async () => {

@@ -66,7 +66,7 @@ describe('what the engine says has words in Chinese', () => {
     'Every group was cut by the same share: measuring which ones cost least would take about 7 minutes.',
     'Training what pruning left was tried; answers did not get closer for it.',
     'Training what pruning left did not bring the answers closer, so it was left out.',
-    'After pruning, 4 blocks, then all weights together were trained on unlabelled samples for 9 s: 8.1 → 13.4 dB signal to noise on samples kept out.',
+    'After pruning, all weights together were trained on unlabelled samples for 9 s: 8.1 → 13.4 dB signal to noise on samples kept out.',
     'After pruning, all weights together were trained on unlabelled samples for 9 s: 0.31 → 0.012 nats from the original on samples kept out.',
     'The file fixes the batch at 1; 8 is not possible.',
     '3 % of the weights keep another format (values there reach 7e+4, too close to the end of float16 (65504))',

@@ -1,0 +1,114 @@
+import path from 'node:path';
+import type { Model, ValueInfo } from '../onnx/model.js';
+import { writeModel } from '../onnx/write.js';
+import { withFeatures, type Feature } from '../train/features.js';
+import { prepareTraining, type PreparedTraining } from '../train/prepare.js';
+import { SampleSource } from '../train/samples.js';
+import { trainableWeights } from '../train/trainable.js';
+import { trainingLevers } from '../train/train.js';
+import { blocksOf, changeable } from './recover-blocks.js';
+import { recoverySettings, secondsLeft, trainStudent, type RecoveryRun, type Student } from './recover-train.js';
+import { trainingMemory } from './training-memory.js';
+
+/** Learning rates at their highest: the next is tried where one was too high for weights that were fitted already. */
+const rates = [5e-4, 1e-4];
+
+/** Samples in one update, where one answer or many of each count. */
+const batches = { one: 8, many: 8 };
+
+/** A training of all weights, ready to start. */
+export interface WholeTraining {
+  prepared: PreparedTraining;
+  /** What gives the targets. */
+  teacher: { modelPath: string; output: string };
+}
+
+/**
+ * A training of all weights of a student, in micro-batches that memory allows: on the original's answers where each
+ * sample has many (tokens), else, as a single answer tells little, on what the original has between its blocks as well.
+ *
+ * @param given.classes whether the answers are logits of classes
+ * @returns null where not even one sample at a time fits
+ * @throws SnugError E_NOT_SUPPORTED where no gradient leads; whatever stops a run
+ */
+export async function prepareWhole(
+  run: RecoveryRun,
+  original: Model,
+  student: Student,
+  { classes, memoryBytes }: { classes: boolean; memoryBytes: number | null },
+): Promise<WholeTraining | null> {
+  const { inputDims } = await SampleSource.open(run.data, 0);
+  const trainable = changeable(trainableWeights(student.forward), student.result).map(({ name }) => name);
+  const prepare = (forward: Model, kind: 'distill' | 'mse', batch: number): PreparedTraining =>
+    prepareTraining(
+      forward,
+      inputDims,
+      recoverySettings({ loss: { kind }, trainable, rate: rates[0]!, batch, updates: run.updates }),
+    );
+  let teacher = original;
+  let prepared = prepare(student.forward, classes ? 'distill' : 'mse', batches.many);
+  if (prepared.graphs.itemsPerSample === 1) {
+    const features = await measured(
+      run,
+      original,
+      blocksOf(original, student).map(({ to }) => to),
+    );
+    teacher = withFeatures(original, features);
+    prepared = prepare(withFeatures(student.forward, features), 'mse', batches.one);
+  }
+  while (memoryBytes !== null && trainingMemory(prepared, 'cpu', { teacher }).peakBytes > memoryBytes) {
+    const { microBatch } = prepared.settings;
+    if (microBatch === 1) return null;
+    prepared = { ...prepared, settings: { ...prepared.settings, microBatch: microBatch >> 1 } };
+  }
+  const modelPath = path.join(run.folder, 'teacher.onnx');
+  writeModel(teacher, modelPath, { overwrite: true });
+  return { prepared, teacher: { modelPath, output: teacher.graph.outputs[0]?.name ?? '' } };
+}
+
+/** Values by which all count alike: the mean square of each is brought to 1, whatever its size. */
+async function measured(run: RecoveryRun, original: Model, values: readonly ValueInfo[]): Promise<Feature[]> {
+  const modelPath = path.join(run.folder, 'teacher.onnx');
+  const plain = withFeatures(
+    original,
+    values.map((value) => ({ value, scale: 1 })),
+  );
+  writeModel(plain, modelPath, { overwrite: true });
+  const output = plain.graph.outputs[0]?.name ?? '';
+  const session = await run.runtime.open({ modelPath, provider: 'cpu', levers: trainingLevers });
+  try {
+    const count = Math.min(batches.one, run.data.samples);
+    const answer = (await session.run(await run.data.feeds(0, count), [output]))[output]!;
+    const data = answer.data as Float32Array;
+    const row = data.length / count;
+    let from = 0;
+    return values.map((value) => {
+      const size = (value.dims ?? []).slice(1).reduce<number>((product, dim) => product * Number(dim), 1);
+      let sum = 0;
+      for (let sample = 0; sample < count; sample++) {
+        for (let i = from; i < from + size; i++) sum += (data[sample * row + i] as number) ** 2;
+      }
+      from += size;
+      return { value, scale: Math.sqrt(row / (values.length * Math.max(sum / count, Number.MIN_VALUE))) };
+    });
+  } finally {
+    await session.close();
+  }
+}
+
+/** @returns the student with trained weights, null when nothing got better */
+export async function trainWhole(
+  run: RecoveryRun,
+  { prepared, teacher }: WholeTraining,
+  student: Student,
+): Promise<Student | null> {
+  for (const rate of rates) {
+    const seconds = secondsLeft(run);
+    if (seconds === 0) return null;
+    const settings = { ...prepared.settings, rate };
+    const targets = { kind: 'teacher', ...teacher } as const;
+    const trained = await trainStudent(run, student, { ...prepared, settings }, run.data, targets, { seconds });
+    if (trained) return trained;
+  }
+  return null;
+}
