@@ -8,7 +8,8 @@ import {
   removeDeadNodesAndInitializers,
 } from '../onnx/graph.js';
 import type { Dim, Model } from '../onnx/model.js';
-import type { batchSymbol } from './graph-builder.js';
+import { raiseToOpset13 } from '../onnx/opset-legacy.js';
+import { batchSymbol } from './graph-builder.js';
 
 /** Sizes of every input that is fed; `'batch'` where the number of samples stands. */
 export type InputDims = Readonly<Record<string, readonly (number | typeof batchSymbol)[]>>;
@@ -16,7 +17,8 @@ export type InputDims = Readonly<Record<string, readonly (number | typeof batchS
 /**
  * A copy with one output, open sizes only where the batch is, and constants as initializers.
  * @param output the first one when left out
- * @throws SnugError E_USAGE for an output that does not exist, E_DATA_SHAPE for an input without data
+ * @throws SnugError E_USAGE for an output that does not exist, E_DATA_SHAPE for an input without data,
+ *   E_NOT_SUPPORTED for an old opset that cannot be raised
  */
 export function forwardGraph(
   model: Model,
@@ -46,6 +48,7 @@ export function forwardGraph(
     .filter(({ name }) => used.has(name) || inputDims[name] !== undefined)
     .filter(({ name }) => used.has(name))
     .map(({ name, dataType }) => ({ name, dataType, dims: dimsOf(inputDims, name) }));
+  raiseToOpset13(copy, { [batchSymbol]: 3 });
   return copy;
 }
 

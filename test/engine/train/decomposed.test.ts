@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
-import { intAttribute as i, intsAttribute as is } from '../../../src/onnx/attribute.js';
+import { floatAttribute as f, intAttribute as i, intsAttribute as is } from '../../../src/onnx/attribute.js';
 import { DataType, type Model } from '../../../src/onnx/model.js';
 import { rawTensor } from '../../../src/onnx/tensor.js';
 import { createRuntime } from '../../../src/runtime/client.js';
@@ -115,6 +115,28 @@ describe('training models with operators that are written out', () => {
     expect(operators(tuned.model)).toEqual(operators(model));
     const again = await run(tuned.model, dataset, rows, { adapterRank: 2, trainable: ['k'], steps: 1, rate: 1e-12 });
     expect(again.before.loss).toBeCloseTo(tuned.after.loss, 4);
+  });
+
+  it('trains a model of an old opset, in whose words it is given back', async () => {
+    const model = modelOf({
+      opset: 9,
+      wanted: { x: ['batch', 6] },
+      floats: { w: random([6, 8], 1, 0.5), b: random([8], 2, 0.1), o: random([8, 3], 3, 0.4) },
+      nodes: [
+        { op: 'Gemm', in: ['x', 'w', 'b'], out: ['h'] },
+        { op: 'Clip', in: ['h'], out: ['c'], attributes: { min: f(0), max: f(6) } },
+        { op: 'Unsqueeze', in: ['c'], out: ['u'], attributes: { axes: is([1]) } },
+        { op: 'Dropout', in: ['u'], out: ['d'], attributes: { ratio: f(0.1) } },
+        { op: 'Squeeze', in: ['d'], out: ['q'], attributes: { axes: is([1]) } },
+        { op: 'MatMul', in: ['q', 'o'], out: ['y'] },
+      ],
+    });
+    const trained = await run(model, dataset, rows, { epochs: 6, rate: 0.02 });
+    expect(trained.after.loss).toBeLessThan(trained.before.loss * 0.8);
+    expect(trained.model.opsets.get('')).toBe(9);
+    expect(trained.model.graph.nodes).toEqual(model.graph.nodes);
+    const again = await run(trained.model, dataset, rows, { steps: 1, rate: 1e-12 });
+    expect(again.before.loss).toBeCloseTo(trained.after.loss, 4);
   });
 
   it('trains a model with a half-precision output', async () => {
