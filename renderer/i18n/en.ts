@@ -18,6 +18,8 @@ const dtype: Record<Dtype, string> = {
   'int8-dynamic': '8-bit dynamic',
   'int8-static': '8-bit calibrated',
   int4: '4-bit weights',
+  nf4: '4-bit weights from a table',
+  int2: '2-bit weights',
 };
 const damage: Record<DamageBand, string> = {
   none: 'none',

@@ -7,6 +7,17 @@ const reasons: Record<string, string> = {
   'its operator has no quantized form; it computes with the full-precision weight':
     '它的算子没有量化形式，只能用全精度权重计算',
   'its operator has no 4-bit form': '它的算子没有 4 位形式',
+  'its operator has no 2-bit form': '它的算子没有 2 位形式',
+  'only matrix products look codes up in a table': '只有矩阵乘法能查表取值',
+  'codes of a table are looked up on the CPU under this provider, with copies both ways':
+    '在此执行提供程序下查表在 CPU 上进行，数据要来回复制',
+  'stored small, unpacked for the moment its operator runs, which takes several times as long':
+    '以小尺寸存放，只在算子运行时展开，运行时间要长几倍',
+  'what it multiplies and the result are transposed': '与它相乘的数据和结果都要转置',
+  'integer products take the weight as one matrix on the right': '整数乘法只接受右侧的单个矩阵作权重',
+  'the dimensions of what it multiplies are not known': '与它相乘的数据的维度未知',
+  'it multiplies a vector': '它乘的是向量',
+  'its rows do not divide into bytes of four codes': '它的行不能按每字节四个码划分',
   'stored small, unpacked for the moment its operator runs': '以小尺寸存放，只在算子运行时展开',
   'the CPU computes float16 in float32, so the weight would be held at full size':
     'CPU 用 float32 计算 float16，权重仍会占用全部大小',
@@ -17,8 +28,8 @@ const reasons: Record<string, string> = {
     'onnxruntime 没有整数的 ConvTranspose，加上量化节点只会更慢',
   'integer arithmetic runs on the CPU under this provider, with copies both ways':
     '在这个运行设备上，整数运算会退回 CPU，并来回复制数据',
-  'needs a device with shader-f16; without it the model fails when it first runs':
-    '需要支持 shader-f16 的设备，否则模型首次运行就会失败',
+  'needs a device with shader-f16': '需要支持 shader-f16 的设备',
+  'the weight is no matrix': '权重不是矩阵',
   'recurrent operators run on the CPU under this provider': '在这个运行设备上，循环层算子在 CPU 上运行',
   'not confirmed on this provider': '在这个运行设备上尚未确认可行',
   'activations are quantized on the CPU under this provider, with copies both ways':

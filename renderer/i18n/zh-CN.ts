@@ -20,6 +20,8 @@ const dtype: Record<Dtype, string> = {
   'int8-dynamic': '8 位动态',
   'int8-static': '8 位校准',
   int4: '4 位权重',
+  nf4: '4 位查表权重',
+  int2: '2 位权重',
 };
 const damage: Record<DamageBand, string> = {
   none: '无',

@@ -9,6 +9,8 @@ const formats: Record<string, Dtype> = {
   '8-bit with 8-bit activations': 'int8-static',
   '8-bit, activations quantized while running': 'int8-dynamic',
   '4-bit': 'int4',
+  '4-bit from a table': 'nf4',
+  '2-bit': 'int2',
 };
 
 const bands: readonly DamageBand[] = ['none', 'negligible', 'small', 'moderate', 'large', 'severe', 'unknown'];

@@ -4,11 +4,11 @@ export const providers = ['cpu', 'cuda', 'dml', 'webgpu', 'coreml'] as const;
 export type Provider = (typeof providers)[number];
 
 /**
- * Number format a weight gets. `int8` and `int4` are weight-only (blocks or channels, activations stay
- * float); `int8-dynamic` quantizes activations at run time (MatMulInteger); `int8-static` uses calibrated
- * activation ranges (QDQ around Conv, MatMul, Gemm).
+ * Number format a weight gets. `int8`, `int4`, `int2` and `nf4` (4-bit codes of a table for normally distributed
+ * weights) are weight-only (blocks or channels, activations stay float); `int8-dynamic` quantizes activations at run
+ * time (MatMulInteger); `int8-static` uses calibrated activation ranges (QDQ around Conv, MatMul, Gemm).
  */
-export const dtypes = ['fp32', 'fp16', 'int8', 'int8-dynamic', 'int8-static', 'int4'] as const;
+export const dtypes = ['fp32', 'fp16', 'int8', 'int8-dynamic', 'int8-static', 'int4', 'nf4', 'int2'] as const;
 export type Dtype = (typeof dtypes)[number];
 
 /** A number format with what block formats leave open; what is absent is chosen as for the format alone. */
@@ -16,7 +16,7 @@ export interface WeightFormat {
   dtype: Dtype;
   /** Weights that share a scale: 16, 32, 64, 128 or 256. */
   blockSize?: number;
-  /** Whether each block of 4-bit codes has its own zero point, where the provider takes one. */
+  /** Whether each block of 4-bit or 2-bit codes has its own zero point, where the provider takes one. */
   zeroPoints?: boolean;
 }
 

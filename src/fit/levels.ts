@@ -28,12 +28,27 @@ const int8Dynamic: Level = {
   wanted: 'int8-dynamic',
 };
 const int4: Level = { id: 'int4', label: '4-bit', wanted: 'int4' };
+const nf4: Level = { id: 'nf4', label: '4-bit from a table', wanted: 'nf4' };
+const int2: Level = { id: 'int2', label: '2-bit', wanted: 'int2' };
+
+const levels: Readonly<Record<Dtype, Level>> = {
+  fp32,
+  fp16,
+  int8,
+  'int8-static': int8Static,
+  'int8-dynamic': int8Dynamic,
+  int4,
+  nf4,
+  int2,
+};
 
 /**
  * Order in which a dtype that is not allowed is replaced; always ends at fp32. float16 is never a replacement: it
  * is a format of the whole graph, and not every device computes in it.
  */
 const wider: Record<Dtype, Dtype[]> = {
+  int2: ['int4', 'int8', 'fp32'],
+  nf4: ['int4', 'int8', 'fp32'],
   int4: ['int8-static', 'int8', 'fp32'],
   int8: ['fp32'],
   'int8-static': ['int8', 'fp32'],
@@ -42,27 +57,19 @@ const wider: Record<Dtype, Dtype[]> = {
   fp32: [],
 };
 
-/** Levels worth trying with these pins: one when a dtype is pinned, else from no change to 4-bit. */
+/** Levels worth trying with these pins: one when a dtype is pinned, else from no change to 4-bit; what is harsher or slower is tried when asked for. */
 export function levelsFor(analysis: Analysis, pins: Pins): Level[] {
-  const byDtype: Record<Dtype, Level> = {
-    fp32,
-    fp16,
-    int8,
-    'int8-static': int8Static,
-    'int8-dynamic': int8Dynamic,
-    int4,
-  };
-  if (pins.dtype) return [byDtype[pins.dtype]];
-  const levels = [fp32];
-  if (analysis.allows('fp16')) levels.push(fp16);
-  levels.push(int8);
-  if (analysis.hasSamples && analysis.allows('int8-static')) levels.push(int8Static);
-  if (analysis.allows('int4')) levels.push(int4);
-  return levels;
+  if (pins.dtype) return [levels[pins.dtype]];
+  const tried = [fp32];
+  if (analysis.allows('fp16')) tried.push(fp16);
+  tried.push(int8);
+  if (analysis.hasSamples && analysis.allows('int8-static')) tried.push(int8Static);
+  if (analysis.allows('int4')) tried.push(int4);
+  return tried;
 }
 
 export function levelOf(dtype: Dtype): Level {
-  return { fp32, fp16, int8, 'int8-static': int8Static, 'int8-dynamic': int8Dynamic, int4 }[dtype];
+  return levels[dtype];
 }
 
 /** What a level asks of one weight. */

@@ -42,18 +42,24 @@ function isInteger(tensor: Tensor): boolean {
   return tensor.dataType === DataType.INT8 || tensor.dataType === DataType.UINT8;
 }
 
-/** Whether the CPU kernel computes in int8 per block (accuracy level 4), which it packs for. */
+/** Whether the CPU has a kernel for the codes, which it packs for; without one it unpacks the whole matrix on each run. */
 export function packsNBits(node: Node): boolean {
-  return getInt(node, 'accuracy_level', 0) === 4 || getInt(node, 'bits', 4) === 4;
+  const [bits, block] = [getInt(node, 'bits', 4), getInt(node, 'block_size', 32)];
+  if (getInt(node, 'accuracy_level', 0) !== 4) return bits === 4;
+  return bits !== 2 || (block >= 32 && block <= 128);
 }
 
-/** Codes as they are; level 4 adds the scales and one sum for each block, columns padded to 16, parts aligned to 64. */
+/**
+ * Codes as they are; level 4 adds the scales and one sum for each block, columns padded to 16, parts aligned to 64. 2-bit
+ * codes are packed in groups of four blocks.
+ */
 function packedNBits(node: Node, tensor: Tensor): number | null {
   if (!packsNBits(node)) return null;
   if (getInt(node, 'accuracy_level', 0) !== 4) return tensor.data.byteLength;
   const columns = getInt(node, 'N', 1);
   const blocks = Math.ceil(getInt(node, 'K', 1) / getInt(node, 'block_size', 32));
-  return tensor.data.byteLength + (columns + pad16(columns)) * blocks * 4 + 2 * 63;
+  const packed = getInt(node, 'bits', 4) === 2 ? Math.ceil(blocks / 4) * 4 : blocks;
+  return (tensor.data.byteLength / blocks) * packed + (columns + pad16(columns)) * packed * 4 + 2 * 63;
 }
 
 /**

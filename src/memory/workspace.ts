@@ -54,15 +54,19 @@ function transposedConvolutionScratch(node: Node, shapes: Shapes): number[] {
   return [perGroup * elementCount(kernel) * pixels * 4];
 }
 
+/** A whole weight as floats, for kernels that compute in full precision only. */
+function unpackedMatrix(node: Node): number[] {
+  return [getInt(node, 'K', 1) * getInt(node, 'N', 0) * 4];
+}
+
 /**
  * Level 4 quantizes the activations in blocks (codes, a scale and a sum each); kernels without a packed form
  * unpack the whole matrix.
  */
 function nBitsScratch(node: Node, shapes: Shapes): Scratch {
   const inner = getInt(node, 'K', 1);
-  if (getInt(node, 'accuracy_level', 0) !== 4) {
-    return packsNBits(node) ? noScratch : { ...noScratch, after: [inner * getInt(node, 'N', 0) * 4] };
-  }
+  if (!packsNBits(node)) return { ...noScratch, after: unpackedMatrix(node) };
+  if (getInt(node, 'accuracy_level', 0) !== 4) return noScratch;
   const block = getInt(node, 'block_size', 32);
   const rows = elementCount(dimsOf(shapes, node.inputs[0]).slice(0, -1));
   return { ...noScratch, past: rows * Math.ceil(inner / block) * (block + 8) + 63 };
@@ -160,6 +164,8 @@ function scratchAfterOutputs(node: Node, shapes: Shapes, threads: number): numbe
     case 'QLinearConv':
     case 'com.microsoft:QLinearConv':
       return quantizedConvolutionScratch(node, shapes);
+    case 'com.microsoft:MatMulBnb4':
+      return unpackedMatrix(node);
     case 'LSTM':
       return recurrentScratch(node, shapes, 4, 4);
     case 'GRU':

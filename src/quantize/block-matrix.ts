@@ -118,7 +118,13 @@ export function packBlock({ format, codes }: BlockMatrix, index: number, unsigne
     codes.set(unsigned, start);
     return;
   }
-  for (let i = 0, byte = start; i < blockSize; i += 2, byte++) codes[byte] = unsigned[i]! | (unsigned[i + 1]! << 4);
+  if (bits === 4) {
+    for (let i = 0, byte = start; i < blockSize; i += 2, byte++) codes[byte] = unsigned[i]! | (unsigned[i + 1]! << 4);
+    return;
+  }
+  for (let i = 0, byte = start; i < blockSize; i += 4, byte++) {
+    codes[byte] = unsigned[i]! | (unsigned[i + 1]! << 2) | (unsigned[i + 2]! << 4) | (unsigned[i + 3]! << 6);
+  }
 }
 
 /** Writes the zero point of one block, where the format has them; blocks of a row come in order. */
@@ -135,9 +141,12 @@ export function packZeroPoint(
     zeroPoints[row * blocks + block] = value;
     return;
   }
-  const byte = row * Math.ceil(blocks / 2) + (block >> 1);
-  // The trailing nibble of an odd row is the neutral zero point, as onnxruntime's own tools write it.
-  zeroPoints[byte] = block % 2 === 0 ? value | 0x80 : (zeroPoints[byte]! & 0x0f) | (value << 4);
+  const perByte = 8 / bits;
+  const byte = row * Math.ceil(blocks / perByte) + Math.floor(block / perByte);
+  const [at, mask] = [bits * (block % perByte), 2 ** bits - 1];
+  // What is left of a row's last byte is the neutral zero point, as onnxruntime's own tools write it.
+  const before = at === 0 ? (bits === 4 ? 0x88 : 0xaa) : zeroPoints[byte]!;
+  zeroPoints[byte] = (before & ~(mask << at)) | (value << at);
 }
 
 /** The values a runtime sees, `[rows, columns]` row-major: `(code − zero point) · scale`. */

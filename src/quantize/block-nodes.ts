@@ -1,22 +1,23 @@
+import type { Provider } from '../contract/types.js';
 import { getFloat, intAttribute, makeNode } from '../onnx/graph.js';
 import { DataType, type Graph, type Node } from '../onnx/model.js';
-import { blockMatrixSize, blocksPerRow, quantizeMatrix, type BlockFormat } from './block-matrix.js';
+import { blockMatrixSize, blocksPerRow, quantizeMatrix } from './block-matrix.js';
 import type { CodeBits } from './block-search.js';
 import { scaleBytes, type Editor } from './editor.js';
 import type { WeightMatrix } from './matrix.js';
+import { normalBlock, normalFloatSize, quantizeNormalFloat } from './normal-float.js';
 import { accuracyLevel, blockDtype, blockFormatOf, matrixOf } from './plan.js';
 import type { RefinedWeight } from './refine.js';
 import { storedScaleType } from './sample.js';
 import type { WeightSite, WeightUse } from './sites.js';
 
-/** A weight in the graph as com.microsoft.MatMulNBits reads it. */
-export interface BlockTensors {
-  codes: string;
-  scales: string;
-  zeroPoints: string;
-  format: BlockFormat;
+/** A weight in the graph, and the operator that multiplies by it. */
+export interface WeightProduct {
   rows: number;
-  columns: number;
+  /** Whether the operator adds a bias. */
+  takesBias: boolean;
+  /** The operator: `y = a · weight + bias`, no bias where it is ''. */
+  node(label: string, a: string, bias: string, y: string): Node;
 }
 
 /** Codes chosen on samples for a weight that is read in this order. */
@@ -26,17 +27,18 @@ export function refinedFor(editor: Editor, site: WeightSite, order: WeightMatrix
 }
 
 /**
- * Adds codes, scales and zero points of a weight times `alpha` to the graph that holds it.
+ * Adds codes, scales and zero points of a weight times `alpha` to the graph that holds it, for
+ * com.microsoft.MatMulNBits.
  * @param share of what it multiplies ({@link meanShares})
  */
-export function addBlockTensors(
+export function addBlocks(
   editor: Editor,
   site: WeightSite,
   use: WeightUse,
   bits: CodeBits,
   alpha: number,
   share: number,
-): BlockTensors {
+): WeightProduct {
   const { tensor, owner } = site;
   const matrix = matrixOf(site, use);
   const refined = refinedFor(editor, site, matrix.order);
@@ -62,7 +64,7 @@ export function addBlockTensors(
   const blob = (format.blockSize * bits) / 8;
   const base = `${tensor.name}_q${bits}`;
   const scaleSize = size.scales * stored.bytes;
-  return {
+  const tensors = {
     codes: editor.add(owner, base, DataType.UINT8, [rows, blocks, blob], parts.data('codes', size.codes)),
     scales: editor.addScales(
       owner,
@@ -81,38 +83,63 @@ export function addBlockTensors(
           parts.data('zeroPoints', size.zeroPoints),
         )
       : '',
-    format,
+  };
+  return {
     rows,
-    columns,
+    takesBias: takesBias(editor.provider),
+    node: (label, a, bias, y) => {
+      const inputs = [a, tensors.codes, tensors.scales, tensors.zeroPoints, '', bias];
+      while (inputs[inputs.length - 1] === '') inputs.pop();
+      const level = accuracyLevel(editor.provider, bits);
+      const attributes = {
+        K: intAttribute(columns),
+        N: intAttribute(rows),
+        bits: intAttribute(bits),
+        block_size: intAttribute(format.blockSize),
+        ...(level === 0 ? {} : { accuracy_level: intAttribute(level) }),
+      };
+      return makeNode('MatMulNBits', inputs, [y], attributes, {
+        name: editor.name(`${label}_q${bits}`),
+        domain: 'com.microsoft',
+      });
+    },
   };
 }
 
-/** The MatMulNBits of `a` by a weight. */
-export function blockNode(
-  editor: Editor,
-  label: string,
-  a: string,
-  tensors: BlockTensors,
-  bias: string,
-  y: string,
-): Node {
-  const { format } = tensors;
-  const level = accuracyLevel(editor.provider, format.bits);
-  const inputs = [a, tensors.codes, tensors.scales, tensors.zeroPoints, '', bias];
-  while (inputs[inputs.length - 1] === '') inputs.pop();
-  return makeNode(
-    'MatMulNBits',
-    inputs,
-    [y],
-    {
-      K: intAttribute(tensors.columns),
-      N: intAttribute(tensors.rows),
-      bits: intAttribute(format.bits),
-      block_size: intAttribute(format.blockSize),
-      ...(level === 0 ? {} : { accuracy_level: intAttribute(level) }),
-    },
-    { name: editor.name(`${label}_q${format.bits}`), domain: 'com.microsoft' },
-  );
+/** Whether the provider's MatMulNBits adds a bias. */
+export const takesBias = (provider: Provider): boolean => provider === 'cpu' || provider === 'webgpu';
+
+/** Adds codes and scales of a weight times `alpha` in NF4, for com.microsoft.MatMulBnb4. */
+export function addNormalFloat(editor: Editor, site: WeightSite, use: WeightUse, alpha: number): WeightProduct {
+  const { tensor, owner } = site;
+  const matrix = matrixOf(site, use);
+  const { rows, columns } = matrix;
+  const stored = storedScaleType(tensor);
+  const size = normalFloatSize(rows * columns);
+  const parts = editor.lazyParts<'codes' | 'scales'>(() => {
+    const { codes, scales } = quantizeNormalFloat(matrix, stored.half);
+    const scaled = alpha === 1 ? scales : scales.map((scale) => scale * alpha);
+    return { codes, scales: scaleBytes(scaled, stored.dataType) };
+  });
+  const base = `${tensor.name}_nf4`;
+  const codes = editor.add(owner, base, DataType.UINT8, [size.codes], parts.data('codes', size.codes));
+  const scaleData = parts.data('scales', size.scales * stored.bytes);
+  const scales = editor.addScales(owner, `${base}_scales`, tensor, stored.dataType, [size.scales], scaleData);
+  const attributes = {
+    K: intAttribute(columns),
+    N: intAttribute(rows),
+    block_size: intAttribute(normalBlock),
+    quant_type: intAttribute(1),
+  };
+  return {
+    rows,
+    takesBias: false,
+    node: (label, a, _, y) =>
+      makeNode('MatMulBnb4', [a, codes, scales], [y], attributes, {
+        name: editor.name(`${label}_nf4`),
+        domain: 'com.microsoft',
+      }),
+  };
 }
 
 /** `product + beta · c` as the output of a Gemm. */

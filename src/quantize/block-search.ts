@@ -13,12 +13,13 @@ import { BlockKernel } from './block-kernel.js';
 const roundingMagic = 6755399441055744;
 
 /** Clipping ratios per number of bits: what is left of the range after cutting off the largest weights. */
-const clipRatios: Record<4 | 8, { symmetric: readonly number[]; asymmetric: readonly number[] }> = {
+const clipRatios: Record<CodeBits, { symmetric: readonly number[]; asymmetric: readonly number[] }> = {
+  2: { symmetric: [1, 0.8, 0.64, 0.5, 0.4, 0.3], asymmetric: [1, 0.8, 0.64, 0.5] },
   4: { symmetric: [1, 0.93, 0.86, 0.79], asymmetric: [1, 0.93, 0.86, 0.79] },
   8: { symmetric: [1, 0.98], asymmetric: [1] },
 };
 
-export type CodeBits = 4 | 8;
+export type CodeBits = 2 | 4 | 8;
 
 /** Reusable search state: `run` leaves scale, zero point and codes here, without allocating. */
 export class BlockSearch {

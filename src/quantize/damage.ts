@@ -4,7 +4,8 @@ import { float16BitsToFloat32, float32ToFloat16Bits } from '../onnx/half.js';
 import type { Model } from '../onnx/model.js';
 import { elementCount } from '../onnx/tensor.js';
 import type { WeightMatrix } from './matrix.js';
-import { axisBlock, gatherBlock, matrixFormat, matrixOf, summedAxis } from './plan.js';
+import { normalFloatSqnr } from './normal-float.js';
+import { axisBlock, blockBits, gatherBlock, matrixFormat, matrixOf, summedAxis } from './plan.js';
 import { blockSqnr, decibels, remembered, sampleMatrix, zeroPointsPay, type WeightSample } from './sample.js';
 import type { WeightRole, WeightSite } from './sites.js';
 import { prepared } from './weights.js';
@@ -51,9 +52,10 @@ export function weightSqnr(site: WeightSite, { dtype, blockSize, zeroPoints: ask
       return decibels(signal, noise);
     }
     const role = site.uses[0]?.role ?? 'other';
-    const bits = dtype === 'int4' ? 4 : 8;
+    if (dtype === 'nf4') return normalFloatSqnr(sample);
+    const bits = blockBits(dtype);
     if (role === 'gather') {
-      const block = gatherBlock(matrix.columns, bits === 4 ? (blockSize ?? 32) : 128);
+      const block = gatherBlock(matrix.columns, bits, blockSize);
       return blockSqnr(sample, { bits, zeroPoints: false }, block);
     }
     if (integers) return blockSqnr(sample, { bits: 8, zeroPoints: false }, null);

@@ -3,8 +3,8 @@ import { DataType, type Graph, type Model, type Node, type Tensor } from '../onn
 import { elementCount, readFloat32 } from '../onnx/tensor.js';
 import { dequantizeAxisBlocks } from './block-axis.js';
 import { blocksPerRow, dequantizeMatrix } from './block-matrix.js';
-import type { CodeBits } from './block-search.js';
 import { dequantizeChannels } from './channels.js';
+import { dequantizeNormalFloat } from './normal-float.js';
 import { matrixOf } from './plan.js';
 import type { WeightSite, WeightUse } from './sites.js';
 import { prepared } from './weights.js';
@@ -40,7 +40,7 @@ export function decodeWeight(original: Model, quantized: Model, weight: string):
   }
 }
 
-/** The MatMulNBits that stands for a node: its bias may have been taken in, or be added after it. */
+/** The block operator that stands for a node: its bias may have been taken in, or be added after it. */
 function blockNodeOf(original: Graph, node: Node, index: GraphIndex): Node | null {
   const output = node.outputs[0]!;
   // Any other reader (a BatchNormalization, say) may have been folded in: then the weight is not the original's.
@@ -53,7 +53,7 @@ function blockNodeOf(original: Graph, node: Node, index: GraphIndex): Node | nul
     for (const opType of ['Add', 'Transpose']) {
       if (producer?.opType === opType) producer = index.producer.get(producer.inputs[0]!);
     }
-    if (producer?.opType === 'MatMulNBits') return producer;
+    if (producer?.opType === 'MatMulNBits' || producer?.opType === 'MatMulBnb4') return producer;
   }
   return null;
 }
@@ -68,22 +68,12 @@ function decodeMatrix(
   const codes = graph.initializers.get(node?.inputs[1] ?? '');
   const scales = node && floatsOf(graph, index, node.inputs[2] ?? '');
   if (!node || codes === undefined || !scales) return null;
-  const bits = getInt(node, 'bits', 4);
-  if (bits !== 4 && bits !== 8) return null;
-  const zeroPoints = graph.initializers.get(node.inputs[3] ?? '');
   const [rows, columns] = [getInt(node, 'N', 0), getInt(node, 'K', 0)];
-  const values = dequantizeMatrix({
-    format: {
-      bits: bits satisfies CodeBits,
-      blockSize: getInt(node, 'block_size', 32),
-      zeroPoints: zeroPoints !== undefined,
-    },
-    rows,
-    columns,
-    codes: codes.data.read(),
-    scales,
-    zeroPoints: zeroPoints?.data.read() ?? null,
-  });
+  const values =
+    node.opType === 'MatMulBnb4'
+      ? dequantizeNormalFloat({ rows, columns, codes: codes.data.read(), scales })
+      : decodeBlocks(node, codes, scales, graph);
+  if (values === null) return null;
   const alpha = use.node.opType === 'Gemm' ? getFloat(use.node, 'alpha', 1) : 1;
   const rowMajor = matrixOf(site, use).order === 'row-major';
   if (rowMajor && alpha === 1) return values;
@@ -96,21 +86,42 @@ function decodeMatrix(
   return result;
 }
 
+function decodeBlocks(node: Node, codes: Tensor, scales: Float32Array, graph: Graph): Float32Array | null {
+  const bits = getInt(node, 'bits', 4);
+  if (bits !== 2 && bits !== 4 && bits !== 8) return null;
+  const zeroPoints = graph.initializers.get(node.inputs[3] ?? '');
+  return dequantizeMatrix({
+    format: { bits, blockSize: getInt(node, 'block_size', 32), zeroPoints: zeroPoints !== undefined },
+    rows: getInt(node, 'N', 0),
+    columns: getInt(node, 'K', 0),
+    codes: codes.data.read(),
+    scales,
+    zeroPoints: zeroPoints?.data.read() ?? null,
+  });
+}
+
 function decodeRows(node: Node | undefined, graph: Graph, index: GraphIndex): Float32Array | null {
   if (node?.opType !== 'GatherBlockQuantized') return null;
   const codes = graph.initializers.get(node.inputs[0]!);
   const scales = floatsOf(graph, index, node.inputs[2]!);
   const bits = getInt(node, 'bits', 4);
-  if (codes === undefined || scales === null || (bits !== 4 && bits !== 8) || (node.inputs[3] ?? '') !== '')
+  if (
+    codes === undefined ||
+    scales === null ||
+    (bits !== 2 && bits !== 4 && bits !== 8) ||
+    (node.inputs[3] ?? '') !== ''
+  )
     return null;
   const blockSize = getInt(node, 'block_size', 32);
   const signed = codes.dataType === DataType.INT4;
   if (bits === 4 && !signed) return null;
   const bytes = codes.data.read();
-  const [rows, columns] = [codes.dims[0]!, codes.dims[1]!];
+  const [rows, columns] = [codes.dims[0]!, codes.dims[1]! * (bits === 2 ? 4 : 1)];
   const blocks = blocksPerRow(columns, blockSize);
   return Float32Array.from({ length: rows * columns }, (_, i) => {
-    const code = bits === 8 ? bytes[i]! - 128 : (((bytes[i >> 1]! >> (4 * (i & 1))) & 15) ^ 8) - 8;
+    const perByte = 8 / bits;
+    const stored = (bytes[Math.floor(i / perByte)]! >> (bits * (i % perByte))) & (2 ** bits - 1);
+    const code = signed ? (stored ^ 8) - 8 : stored - 2 ** (bits - 1);
     return code * scales[Math.floor(i / columns) * blocks + Math.floor((i % columns) / blockSize)]!;
   });
 }

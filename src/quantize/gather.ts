@@ -1,6 +1,7 @@
 import { intAttribute, makeNode } from '../onnx/graph.js';
 import { DataType } from '../onnx/model.js';
 import { blocksPerRow, quantizeMatrix, type BlockMatrix } from './block-matrix.js';
+import type { CodeBits } from './block-search.js';
 import { scaleBytes, type Editor } from './editor.js';
 import { gatherBlock, matrixOf } from './plan.js';
 import { storedScaleType } from './sample.js';
@@ -8,14 +9,14 @@ import type { WeightSite, WeightUse } from './sites.js';
 
 /**
  * Replaces Gather nodes over a table by com.microsoft.GatherBlockQuantized. Of the encodings the operator
- * knows, these two mean the same on the CPU and on WebGPU of onnxruntime 1.30: INT4 without zero points, and
- * uint8 with bits = 8 (uint8 with 4 bits and no zero points decodes differently).
+ * knows, these mean the same on the CPU and on WebGPU of onnxruntime 1.30: INT4 without zero points, and
+ * uint8 with bits = 8 or 2 (uint8 with 4 bits and no zero points decodes differently).
  */
-export function encodeGather(editor: Editor, site: WeightSite, uses: readonly WeightUse[], bits: 4 | 8): void {
+export function encodeGather(editor: Editor, site: WeightSite, uses: readonly WeightUse[], bits: CodeBits): void {
   const { tensor, owner } = site;
   const matrix = matrixOf(site, uses[0]!);
   const { rows, columns } = matrix;
-  const blockSize = gatherBlock(columns, bits === 4 ? (editor.blockSize ?? 32) : 128);
+  const blockSize = gatherBlock(columns, bits, editor.blockSize);
   const stored = storedScaleType(tensor);
   const parts = editor.lazyParts<'codes' | 'scales'>(() => {
     const result = quantizeMatrix(matrix, { bits, blockSize, zeroPoints: false, halfScales: stored.half });
@@ -28,7 +29,8 @@ export function encodeGather(editor: Editor, site: WeightSite, uses: readonly We
     owner,
     base,
     bits === 4 ? DataType.INT4 : DataType.UINT8,
-    [rows, columns],
+    // uint8 of fewer bits is packed along the row.
+    [rows, bits === 2 ? columns / 4 : columns],
     parts.data('codes', Math.ceil((rows * columns * bits) / 8)),
   );
   const blocks = blocksPerRow(columns, blockSize);

@@ -1,7 +1,7 @@
 import { getFloat, getInt, indexGraph, intsAttribute, makeNode } from '../onnx/graph.js';
 import { DataType, type Graph, type Node } from '../onnx/model.js';
 import { computedData, elementCount } from '../onnx/tensor.js';
-import { addBlockTensors, addScaled, blockNode, refinedFor, type BlockTensors } from './block-nodes.js';
+import { addBlocks, addNormalFloat, addScaled, refinedFor, takesBias, type WeightProduct } from './block-nodes.js';
 import type { Editor } from './editor.js';
 import { readFloatRange } from './floats.js';
 import type { Provider } from '../contract/types.js';
@@ -16,23 +16,35 @@ import type { WeightSite, WeightUse } from './sites.js';
  * A Gemm's alpha goes into the scales, its bias (or a bias added right after a MatMul) into the operator.
  */
 export function encodeMatMulNBits(editor: Editor, site: WeightSite, uses: readonly WeightUse[], bits: CodeBits): void {
-  const made = new Map<string, BlockTensors>();
   const share = editor.meanShare(uses);
+  replaceProducts(editor, site, uses, (use, alpha) => addBlocks(editor, site, use, bits, alpha, share));
+}
+
+/** As {@link encodeMatMulNBits} by com.microsoft.MatMulBnb4, which takes no bias. */
+export function encodeMatMulBnb4(editor: Editor, site: WeightSite, uses: readonly WeightUse[]): void {
+  replaceProducts(editor, site, uses, (use, alpha) => addNormalFloat(editor, site, use, alpha));
+}
+
+function replaceProducts(
+  editor: Editor,
+  site: WeightSite,
+  uses: readonly WeightUse[],
+  add: (use: WeightUse, alpha: number) => WeightProduct,
+): void {
+  const made = new Map<string, WeightProduct>();
   for (const use of uses) {
     const alpha = use.node.opType === 'Gemm' ? getFloat(use.node, 'alpha', 1) : 1;
     const matrix = matrixOf(site, use);
     const key = `${matrix.order} ${alpha}`;
-    let tensors = made.get(key);
-    if (tensors === undefined) made.set(key, (tensors = addBlockTensors(editor, site, use, bits, alpha, share)));
+    let product = made.get(key);
+    if (product === undefined) made.set(key, (product = add(use, alpha)));
     const shift = refinedFor(editor, site, matrix.order)?.biasShift ?? null;
-    if (use.role === 'matmul-left') replaceLeft(editor, use, tensors);
-    else if (use.role === 'gemm') replaceGemm(editor, use, tensors, shift?.map((value) => value * alpha) ?? null);
-    else replaceMatMul(editor, use, tensors, shift);
+    if (use.role === 'matmul-left') replaceLeft(editor, use, product);
+    else if (use.role === 'gemm') replaceGemm(editor, use, product, shift?.map((value) => value * alpha) ?? null);
+    else replaceMatMul(editor, use, product, shift);
   }
   editor.require('com.microsoft', 1);
 }
-
-const takesBias = (provider: Provider): boolean => provider === 'cpu' || provider === 'webgpu';
 
 /**
  * The constant `[N]` that an operator's product is followed by and that the block operator takes in: an Add after a
@@ -45,13 +57,13 @@ export function biasOf(graph: Graph, use: WeightUse, width: number, provider: Pr
   return c !== '' && getFloat(use.node, 'beta', 1) !== 0 && isBiasVector(graph, c, width) ? c : null;
 }
 
-function replaceMatMul(editor: Editor, use: WeightUse, tensors: BlockTensors, shift: Float32Array | null): void {
+function replaceMatMul(editor: Editor, use: WeightUse, weight: WeightProduct, shift: Float32Array | null): void {
   const { graph, node } = use;
   const label = node.name || node.outputs[0]!;
-  const added = takesBias(editor.provider) ? followingBias(graph, node, tensors.rows) : null;
+  const added = weight.takesBias ? followingBias(graph, node, weight.rows) : null;
   const y = added === null ? node.outputs[0]! : added.node.outputs[0]!;
-  const bias = added === null ? '' : biasVector(editor, graph, added.bias, 1, shift, tensors.rows);
-  editor.replace(graph, node, [blockNode(editor, label, node.inputs[0]!, tensors, bias, y)]);
+  const bias = added === null ? '' : biasVector(editor, graph, added.bias, 1, shift, weight.rows);
+  editor.replace(graph, node, [weight.node(label, node.inputs[0]!, bias, y)]);
   if (added === null) return;
   graph.nodes.splice(graph.nodes.indexOf(added.node), 1);
   graph.valueInfo.delete(node.outputs[0]!);
@@ -74,7 +86,7 @@ export function followingBias(graph: Graph, node: Node, width: number): { node: 
   return fits && tensor.dims[0] === width ? { node: only.node, bias } : null;
 }
 
-function replaceGemm(editor: Editor, use: WeightUse, tensors: BlockTensors, shift: Float32Array | null): void {
+function replaceGemm(editor: Editor, use: WeightUse, weight: WeightProduct, shift: Float32Array | null): void {
   const { graph, node } = use;
   const label = node.name || node.outputs[0]!;
   const nodes: Node[] = [];
@@ -88,15 +100,15 @@ function replaceGemm(editor: Editor, use: WeightUse, tensors: BlockTensors, shif
   const c = node.inputs[2] ?? '';
   const beta = getFloat(node, 'beta', 1);
   const none = c === '' || beta === 0;
-  const vector = !none && isBiasVector(graph, c, tensors.rows);
-  if (none || (vector && takesBias(editor.provider))) {
-    const bias = none ? '' : biasVector(editor, graph, c, beta, shift, tensors.rows);
-    nodes.push(blockNode(editor, label, a, tensors, bias, output));
+  const vector = !none && isBiasVector(graph, c, weight.rows);
+  if (none || (vector && weight.takesBias)) {
+    const bias = none ? '' : biasVector(editor, graph, c, beta, shift, weight.rows);
+    nodes.push(weight.node(label, a, bias, output));
   } else {
     const product = editor.name(`${label}_product`);
-    nodes.push(blockNode(editor, label, a, tensors, '', product));
+    nodes.push(weight.node(label, a, '', product));
     if (vector) {
-      const addend = biasVector(editor, graph, c, beta, shift, tensors.rows);
+      const addend = biasVector(editor, graph, c, beta, shift, weight.rows);
       nodes.push(makeNode('Add', [product, addend], [output], {}, { name: editor.name(`${label}_bias`) }));
     } else addScaled(editor, graph, node, product, c, nodes);
   }

@@ -8,6 +8,7 @@ import type { CodeBits } from './block-search.js';
 import { staysFloat32 } from './float16.js';
 import { floatBytes } from './floats.js';
 import type { WeightMatrix } from './matrix.js';
+import { normalFloatSize } from './normal-float.js';
 import { rankOf } from './ranks.js';
 import { storedScaleType, zeroPointsPay } from './sample.js';
 import type { WeightSite, WeightUse } from './sites.js';
@@ -55,7 +56,7 @@ export function planEncoding(model: Model, site: WeightSite, format: WeightForma
   for (const use of site.uses) {
     const row = truth[provider][dtype][use.role];
     if (!row.allowed) return notAllowed(before, `${use.node.opType}: ${row.note ?? 'not possible'}`);
-    const obstacle = obstacleOf(model, site, use, row.encoding);
+    const obstacle = obstacleOf(model, site, use, row.encoding, dtype);
     if (obstacle !== null) return notAllowed(before, `${use.node.opType}: ${obstacle}`);
     if (row.note !== undefined) notes.add(row.note);
     needsSamples ||= row.needsSamples === true;
@@ -75,7 +76,7 @@ export function planEncoding(model: Model, site: WeightSite, format: WeightForma
 }
 
 /** A property of this very weight or model that rules the encoding out. */
-function obstacleOf(model: Model, site: WeightSite, use: WeightUse, encoding: Encoding): string | null {
+function obstacleOf(model: Model, site: WeightSite, use: WeightUse, encoding: Encoding, dtype: Dtype): string | null {
   const { tensor } = site;
   const opset = model.opsets.get('') ?? 0;
   if (encoding === 'float16') {
@@ -102,7 +103,7 @@ function obstacleOf(model: Model, site: WeightSite, use: WeightUse, encoding: En
       if (use.transpose !== null || tensor.dims.length !== 2) return 'only tables of rows have a quantized form';
       const axis = getInt(use.node, 'axis', 0);
       if (axis !== 0 && axis !== -2) return 'only tables of rows have a quantized form';
-      return null;
+      return dtype === 'int2' && tensor.dims[1]! % 4 !== 0 ? 'its rows do not divide into bytes of four codes' : null;
     }
     case 'conv':
     case 'conv-transpose':
@@ -174,18 +175,26 @@ function sizeOf(site: WeightSite, use: WeightUse, encoding: Encoding, asked: Wei
       const format = blockFormatOf(matrix, asked, provider);
       const size = blockMatrixSize(matrix.rows, matrix.columns, format);
       const packed = size.codes + size.zeroPoints;
-      // The CPU packs 8-bit codes with two more float32 copies of the scales (level 4), 4-bit codes alone (level 0).
-      const copies = provider === 'cpu' && format.bits === 8 ? 2 * size.scales * 4 : 0;
+      // At level 4 the CPU packs codes with two more float32 copies of the scales, at level 0 codes alone.
+      const twice = provider === 'cpu' && accuracyLevel(provider, format.bits) === 4;
+      const blocks = twice ? packedBlocks(matrix.columns, format.bits, format.blockSize) : 0;
+      const padding = blocks === 0 ? 1 : blocks / blocksPerRow(matrix.columns, format.blockSize);
       return {
         shares: `nbits ${matrix.order}`,
         stored: packed + size.scales * (format.halfScales === true ? 2 : wideBytes),
-        resident: packed + size.scales * wideBytes + copies,
+        resident: size.codes * padding + size.zeroPoints + size.scales * wideBytes + 2 * matrix.rows * blocks * 4,
         transient: 0,
       };
     }
+    case 'MatMulBnb4': {
+      const { codes, scales } = normalFloatSize(elements);
+      const order = matrixOf(site, use).order;
+      const resident = codes + scales * wideBytes;
+      return { shares: `nf4 ${order}`, stored: codes + scales * scaleBytes, resident, transient: elements * 4 };
+    }
     case 'GatherBlockQuantized': {
-      const bits = dtype === 'int4' ? 4 : 8;
-      const block = gatherBlock(tensor.dims[1]!, bits === 4 ? (blockSize ?? 32) : 128);
+      const bits = blockBits(dtype);
+      const block = gatherBlock(tensor.dims[1]!, bits, blockSize);
       const packed = Math.ceil((elements * bits) / 8);
       const scales = tensor.dims[0]! * blocksPerRow(tensor.dims[1]!, block);
       return {
@@ -256,12 +265,13 @@ export function summedAxis(use: WeightUse, rank: number): number {
 
 /** Bits of a code in blocks. */
 export function blockBits(dtype: Dtype): CodeBits {
+  if (dtype === 'int2') return 2;
   return dtype === 'int4' ? 4 : 8;
 }
 
 /** The number format with such codes. */
 export function blockDtype(bits: CodeBits): Dtype {
-  return bits === 4 ? 'int4' : 'int8';
+  return ({ 2: 'int2', 4: 'int4', 8: 'int8' } as const)[bits];
 }
 
 /** The weight of a MatMul or Gemm (or the table of a Gather) as rows of summed (or looked-up) columns. */
@@ -273,20 +283,29 @@ export function matrixOf(site: WeightSite, use: WeightUse): WeightMatrix {
     : { tensor: site.tensor, rows: second, columns: first, order: 'column-major' };
 }
 
+/** Blocks of a row as the CPU packs them: 2-bit codes in groups of four. */
+function packedBlocks(columns: number, bits: CodeBits, blockSize: number): number {
+  const blocks = blocksPerRow(columns, blockSize);
+  return bits === 2 ? Math.ceil(blocks / 4) * 4 : blocks;
+}
+
 /**
- * Block format of a matrix without zero points. 4-bit: blocks of 32 unless asked otherwise. 8-bit: the block of
- * 32, 64 or 128 that takes the fewest bytes, scales held three times (packed twice, MatMulNBits level 4) and
- * padding of the last block included.
+ * Block format of a matrix without zero points. 4-bit: blocks of 32 unless asked otherwise. 8-bit and 2-bit: the block
+ * of up to 128 that takes the fewest bytes, scales held three times (packed twice, MatMulNBits level 4) and padding
+ * included. The CPU has kernels for 2-bit blocks of 32, 64 and 128 only; others it would unpack on every run.
  */
 export function matrixFormat(matrix: WeightMatrix, bits: CodeBits, blockSize: number | undefined): BlockFormat {
   const { columns } = matrix;
+  if (bits === 2 && blockSize !== undefined) {
+    return { bits, blockSize: Math.min(128, Math.max(32, blockSize)), zeroPoints: false };
+  }
   if (bits === 4 || blockSize !== undefined) {
     return { bits, blockSize: columns < 32 ? 16 : (blockSize ?? 32), zeroPoints: false };
   }
   let best = 16;
   let least = Infinity;
-  for (const candidate of [128, 64, 32, 16]) {
-    const bytes = Math.ceil(columns / candidate) * (candidate + 3 * 4);
+  for (const candidate of bits === 2 ? [128, 64, 32] : [128, 64, 32, 16]) {
+    const bytes = packedBlocks(columns, bits, candidate) * ((candidate * bits) / 8 + 3 * 4);
     if (bytes < least) [best, least] = [candidate, bytes];
   }
   return { bits, blockSize: best, zeroPoints: false };
@@ -294,21 +313,21 @@ export function matrixFormat(matrix: WeightMatrix, bits: CodeBits, blockSize: nu
 
 /** The block format a matrix gets: what was asked for, zero points only where the provider takes them and they pay. */
 export function blockFormatOf(matrix: WeightMatrix, asked: WeightFormat, provider: Provider): BlockFormat {
-  const bits = asked.dtype === 'int4' ? 4 : 8;
+  const bits = blockBits(asked.dtype);
   const plain = matrixFormat(matrix, bits, asked.blockSize);
   const zeroPoints = takesZeroPoints(provider, bits) && (asked.zeroPoints ?? zeroPointsPay(matrix, plain));
   return { ...plain, zeroPoints, halfScales: storedScaleType(matrix.tensor, accuracyLevel(provider, bits) !== 0).half };
 }
 
 /**
- * The CPU needs level 4 (int8 activations) for 8-bit codes: any other level unpacks the whole matrix on every
+ * The CPU needs level 4 (int8 activations) for 8-bit and 2-bit codes: any other level unpacks the whole matrix on every
  * run. For 4-bit codes level 0 computes in float32 and holds no second copy of the scales, about a quarter less
  * memory at half the speed of level 4 for single rows, and still faster than float32. Level 4 packs scales while
  * loading and takes only initializers for them: where the Cast of float16 scales is not done by then (optimizations
  * off) it computes nonsense, so that they stay float32.
  */
 export function accuracyLevel(provider: Provider, bits: CodeBits): number {
-  if (provider === 'cpu') return bits === 8 ? 4 : 0;
+  if (provider === 'cpu') return bits === 4 ? 0 : 4;
   return provider === 'webgpu' ? 4 : 0;
 }
 
@@ -317,8 +336,12 @@ export function takesZeroPoints(provider: Provider, bits: CodeBits): boolean {
   return bits === 4 && (provider === 'cpu' || provider === 'cuda');
 }
 
-/** Block of a table's rows: a power of two from 16 to `most` that fits `most` best, the last block of a row partial. */
-export function gatherBlock(columns: number, most: number): number {
+/** Block of a table's rows where none is asked for: scales of 8-bit and 2-bit codes weigh more. */
+const usualTableBlock: Readonly<Record<CodeBits, number>> = { 2: 64, 4: 32, 8: 128 };
+
+/** Block of a table's rows: the largest power of two up to the usual or asked one that a row fills; the last is partial. */
+export function gatherBlock(columns: number, bits: CodeBits, asked: number | undefined): number {
+  const most = bits === 8 ? usualTableBlock[8] : (asked ?? usualTableBlock[bits]);
   let block = 16;
   while (block * 2 <= Math.min(most, columns)) block *= 2;
   return block;

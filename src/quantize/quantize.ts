@@ -9,9 +9,9 @@ import { Editor } from './editor.js';
 import { convertToFloat16 } from './float16.js';
 import { overflowingNodes, type Magnitudes } from './float16-islands.js';
 import { encodeGather } from './gather.js';
-import { encodeMatMulNBits } from './matmul-nbits.js';
+import { encodeMatMulBnb4, encodeMatMulNBits } from './matmul-nbits.js';
 import { beforeQuantizing, scaleChannels } from './passes.js';
-import { planEncoding, type EncodingPlan } from './plan.js';
+import { blockBits, planEncoding, type EncodingPlan } from './plan.js';
 import type { ActivationRanges } from './ranges.js';
 import type { RefinedWeight } from './refine.js';
 import type { AppliedScales } from './scalable.js';
@@ -200,7 +200,7 @@ function staticObstacle(editor: Editor, site: WeightSite): string | null {
 
 /** Rewrites all uses of a weight, grouped by encoding, and drops the float weight when nothing reads it any more. */
 function applyEncodings(editor: Editor, site: WeightSite, dtype: Dtype, encodings: readonly Encoding[]): void {
-  const bits = dtype === 'int4' ? 4 : 8;
+  const bits = blockBits(dtype);
   const groups = new Map<Encoding, WeightUse[]>();
   site.uses.forEach((use, i) => {
     const encoding = encodings[i]!;
@@ -210,6 +210,9 @@ function applyEncodings(editor: Editor, site: WeightSite, dtype: Dtype, encoding
     switch (encoding) {
       case 'MatMulNBits':
         encodeMatMulNBits(editor, site, uses, bits);
+        break;
+      case 'MatMulBnb4':
+        encodeMatMulBnb4(editor, site, uses);
         break;
       case 'GatherBlockQuantized':
         encodeGather(editor, site, uses, bits);

@@ -53,7 +53,7 @@ interface Task {
 }
 
 /**
- * Chooses codes and scales of 4-bit weights by what their operators compute on samples ({@link descend}), and how
+ * Chooses codes and scales of 4-bit and 2-bit weights by what their operators compute on samples ({@link descend}), and how
  * their biases make up for the mean of the rounding error. Weights it says nothing about (other formats, bodies of If
  * and Loop, inputs wider than 4096, very large ones) are left to the search without samples. Codes are kept in memory; the moments of
  * a few activations at a time.
@@ -102,7 +102,7 @@ function taskFor(
     ...(blockSize === undefined ? {} : { blockSize }),
     ...(typeof asked === 'string' ? { dtype: asked } : asked),
   };
-  if (format.dtype !== 'int4') return [];
+  if (format.dtype !== 'int4' && format.dtype !== 'int2') return [];
   const plan = planEncoding(model, site, format, provider);
   if (!plan.allowed) return [];
   const uses = site.uses.filter((_, at) => plan.encodings[at] === 'MatMulNBits');

@@ -7,6 +7,8 @@ export type Encoding =
   | 'float16'
   /** com.microsoft.MatMulNBits, weight-only blocks. */
   | 'MatMulNBits'
+  /** com.microsoft.MatMulBnb4, codes of the NF4 table. */
+  | 'MatMulBnb4'
   /** com.microsoft.GatherBlockQuantized. */
   | 'GatherBlockQuantized'
   /** int8 with one scale for each channel → DequantizeLinear → operator. */
@@ -59,8 +61,11 @@ const everywhere = (truth: Truth): Record<WeightRole, Truth> => ({
 
 const noKernel = no('its operator has no quantized form; it computes with the full-precision weight', 'documents');
 const noInt4 = no('its operator has no 4-bit form', 'documents');
+const noInt2 = no('its operator has no 2-bit form', 'documents');
+const noTable = no('only matrix products look codes up in a table', 'documents');
 const noInteger = no('integer products take the weight as one matrix on the right', 'documents');
 const turned = 'what it multiplies and the result are transposed';
+const tableEachRun = 'stored small, unpacked for the moment its operator runs, which takes several times as long';
 const unpackedEachRun = 'stored small, unpacked for the moment its operator runs';
 
 const cpu: Table = {
@@ -109,6 +114,21 @@ const cpu: Table = {
     lstm: no('recurrent weights are offered as int8 only', 'documents'),
     other: noKernel,
   },
+  nf4: {
+    ...everywhere(noTable),
+    matmul: yes('MatMulBnb4', 'session', tableEachRun),
+    'matmul-left': yes('MatMulBnb4', 'session', tableEachRun),
+    gemm: yes('MatMulBnb4', 'session', tableEachRun),
+    other: noKernel,
+  },
+  int2: {
+    ...everywhere(noInt2),
+    matmul: yes('MatMulNBits', 'session'),
+    'matmul-left': yes('MatMulNBits', 'session', turned),
+    gemm: yes('MatMulNBits', 'session'),
+    gather: yes('GatherBlockQuantized', 'session'),
+    other: noKernel,
+  },
 };
 
 const fallsToCpu = no('integer arithmetic runs on the CPU under this provider, with copies both ways');
@@ -139,7 +159,18 @@ const webgpu: Table = {
   },
   'int8-dynamic': everywhere(fallsToCpu),
   'int8-static': everywhere(fallsToCpu),
+  nf4: everywhere(no('codes of a table are looked up on the CPU under this provider, with copies both ways')),
+  int2: {
+    ...everywhere(noInt2),
+    matmul: yes('MatMulNBits', 'session'),
+    'matmul-left': yes('MatMulNBits', 'session', turned),
+    gemm: yes('MatMulNBits', 'session'),
+    gather: yes('GatherBlockQuantized', 'session'),
+    other: noKernel,
+  },
 };
+
+const unconfirmed = no('not confirmed on this provider', 'documents');
 
 const cuda: Table = {
   fp16: everywhere(yes('float16', 'documents')),
@@ -171,9 +202,20 @@ const cuda: Table = {
   'int8-static': everywhere(
     no('this provider unpacks Q/DQ models to full precision; only TensorRT would not', 'documents'),
   ),
+  nf4: {
+    ...everywhere(noTable),
+    matmul: yes('MatMulBnb4', 'documents'),
+    gemm: yes('MatMulBnb4', 'documents'),
+    other: noKernel,
+  },
+  int2: {
+    ...everywhere(noInt2),
+    matmul: unconfirmed,
+    'matmul-left': unconfirmed,
+    gemm: unconfirmed,
+    gather: unconfirmed,
+  },
 };
-
-const unconfirmed = no('not confirmed on this provider', 'documents');
 
 const dml: Table = {
   fp16: everywhere(yes('float16', 'documents')),
@@ -188,6 +230,8 @@ const dml: Table = {
   },
   'int8-dynamic': everywhere(unconfirmed),
   'int8-static': everywhere(unconfirmed),
+  nf4: everywhere(unconfirmed),
+  int2: everywhere(unconfirmed),
 };
 
 const notCoreml = no('Core ML does not take this operator, it would run on the CPU', 'documents');
@@ -198,6 +242,8 @@ const coreml: Table = {
   int4: everywhere(notCoreml),
   'int8-dynamic': everywhere(notCoreml),
   'int8-static': everywhere(notCoreml),
+  nf4: everywhere(notCoreml),
+  int2: everywhere(notCoreml),
 };
 
 /**
@@ -209,6 +255,8 @@ export const truth: Record<Provider, Table> = { cpu, webgpu, cuda, dml, coreml }
 
 /** What to try when a format is not possible for a weight: wider, same or less work at run time. */
 export const fallbacks: Record<Quantized, readonly Quantized[]> = {
+  int2: ['int2', 'int4', 'int8'],
+  nf4: ['nf4', 'int4', 'int8'],
   int4: ['int4', 'int8'],
   int8: ['int8'],
   'int8-dynamic': ['int8-dynamic', 'int8'],

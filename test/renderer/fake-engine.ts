@@ -38,7 +38,16 @@ export interface FakeEngine {
  * Runs inside the page, so it may use nothing from outside of its own body.
  */
 export function installFakeEngine(scenario: Scenario): void {
-  const bits: Record<Dtype, number> = { fp32: 32, fp16: 16, int8: 8.5, 'int8-dynamic': 8, 'int8-static': 8, int4: 4.5 };
+  const bits: Record<Dtype, number> = {
+    fp32: 32,
+    fp16: 16,
+    int8: 8.5,
+    'int8-dynamic': 8,
+    'int8-static': 8,
+    int4: 4.5,
+    nf4: 4.25,
+    int2: 2.5,
+  };
   const damageDb: Record<Dtype, number | null> = {
     fp32: null,
     fp16: 62,
@@ -46,6 +55,8 @@ export function installFakeEngine(scenario: Scenario): void {
     'int8-dynamic': 36,
     'int8-static': 33,
     int4: 22,
+    nf4: 22,
+    int2: 9,
   };
   const allDtypes = Object.keys(bits) as Dtype[];
   const ratios = [0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8];

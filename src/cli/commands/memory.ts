@@ -43,15 +43,17 @@ function offLine(estimated: number, measured: number): string | null {
 
 /** The number format most of the weight bytes of a file are stored in. */
 function fileDtype({ graph }: Model): Dtype {
-  // Two 4-bit weights lie in each byte of such a tensor, whose own type is uint8.
-  const halves = new Set<string | undefined>(
-    graph.nodes
-      .filter(({ opType, attributes }) => opType === 'MatMulNBits' && attributes.get('bits')?.value === 4)
-      .map(({ inputs }) => inputs[1]),
-  );
+  // Several weights lie in each byte of such tensors, whose own type is uint8.
+  const packed = new Map<string | undefined, Dtype>();
+  for (const { opType, attributes, inputs } of graph.nodes) {
+    const bits = attributes.get('bits')?.value;
+    if (opType === 'MatMulBnb4') packed.set(inputs[1], 'nf4');
+    if (opType === 'MatMulNBits' && (bits === 4 || bits === 2)) packed.set(inputs[1], bits === 4 ? 'int4' : 'int2');
+    if (opType === 'GatherBlockQuantized' && bits === 2) packed.set(inputs[0], 'int2');
+  }
   const bytes = new Map<Dtype, number>();
   for (const { name, dataType, data } of graph.initializers.values()) {
-    const dtype = halves.has(name) ? 'int4' : storedDtype(dataType);
+    const dtype = packed.get(name) ?? storedDtype(dataType);
     if (dtype) bytes.set(dtype, (bytes.get(dtype) ?? 0) + data.byteLength);
   }
   return [...bytes].sort((a, b) => b[1] - a[1])[0]?.[0] ?? 'fp32';

@@ -41,6 +41,8 @@ export const floors: Record<Format, number> = {
   'int8-dynamic': 10,
   'int8-static': 8,
   int4: 4,
+  nf4: 4,
+  int2: 0,
 };
 
 const floats = ({ dtype, data }: RuntimeTensor): Float32Array | null =>

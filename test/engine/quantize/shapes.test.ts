@@ -21,9 +21,9 @@ function single(dims: number[], nodes: Node[], weights: Tensor[]): Model {
 }
 
 /** Least output SQNR in dB of one layer. */
-const least = { int8: 33, int4: 17 } as const;
+const least = { int8: 33, int4: 17, nf4: 17, int2: 6 } as const;
 
-async function check(model: Model, dims: number[], dtype: 'int8' | 'int4', expected: string[]): Promise<void> {
+async function check(model: Model, dims: number[], dtype: keyof typeof least, expected: string[]): Promise<void> {
   const result = quantized(model, dtype);
   expect(result.weights.find(({ name }) => name === 'w')).toMatchObject({ dtype });
   expect(operators(result.model)).toEqual(expected);
@@ -41,9 +41,11 @@ async function check(model: Model, dims: number[], dtype: 'int8' | 'int4', expec
 }
 
 describe('shapes of weights on the CPU', () => {
-  for (const dtype of ['int8', 'int4'] as const) {
+  for (const dtype of ['int8', 'int4', 'nf4', 'int2'] as const) {
+    const operator = dtype === 'nf4' ? 'MatMulBnb4' : 'MatMulNBits';
+
     it(`${dtype}: a weight on the left of MatMul, also transposed and in front of batches`, async () => {
-      const left = ['MatMulNBits', 'Transpose', 'Transpose'];
+      const left = [operator, 'Transpose', 'Transpose'];
       const w = random('w', [40, 83], 1);
       await check(single([83, 7], [node('MatMul', ['w', 'x'], 'y')], [w]), [83, 7], dtype, left);
       await check(single([2, 3, 83, 5], [node('MatMul', ['w', 'x'], 'y')], [w]), [2, 3, 83, 5], dtype, left);
@@ -70,7 +72,7 @@ describe('shapes of weights on the CPU', () => {
             );
             await check(model, dims, dtype, [
               ...(c === null ? [] : ['Add']),
-              'MatMulNBits',
+              operator,
               ...(c === null ? [] : ['Mul']),
               ...new Array<string>(2 - transB).fill('Transpose'),
             ]);
@@ -79,6 +81,27 @@ describe('shapes of weights on the CPU', () => {
       }
     });
 
+    it(`${dtype}: a Gemm with bias and transposes, a MatMul with a bias`, async () => {
+      for (const transA of [0, 1]) {
+        for (const transB of [0, 1]) {
+          const dims = transA === 1 ? [83, 9] : [9, 83];
+          const attributes = { transA: intAttribute(transA), transB: intAttribute(transB), alpha: floatAttribute(3) };
+          const weights = [random('w', transB === 1 ? [40, 83] : [83, 40], 9), random('c', [40], 4)];
+          const model = single(dims, [node('Gemm', ['x', 'w', 'c'], 'y', attributes)], weights);
+          await check(model, dims, dtype, [
+            ...(dtype === 'nf4' ? ['Add'] : []),
+            operator,
+            ...(transA === 1 ? ['Transpose'] : []),
+          ]);
+        }
+      }
+      const biased = [node('MatMul', ['x', 'w'], 'm'), node('Add', ['m', 'c'], 'y')];
+      const model = single([2, 9, 83], biased, [random('w', [83, 41], 9), random('c', [41], 4)]);
+      await check(model, [2, 9, 83], dtype, [...(dtype === 'nf4' ? ['Add'] : []), operator]);
+    });
+  }
+
+  for (const dtype of ['int8', 'int4'] as const) {
     it(`${dtype}: stacked matrices on either side, blocks that do not divide the summed axis`, async () => {
       const unpacked = ['DequantizeLinear', 'MatMul'];
       const w = random('w', [3, 37, 21], 5);
@@ -87,8 +110,24 @@ describe('shapes of weights on the CPU', () => {
       await check(single([21, 40], [node('MatMul', ['w', 'x'], 'y')], [w]), [21, 40], dtype, unpacked);
     });
 
+    it(`${dtype}: convolutions of one and three dimensions, in groups, with odd channels`, async () => {
+      const conv = (opType: 'Conv' | 'ConvTranspose', group: number): Node[] => [
+        node(opType, ['x', 'w'], 'y', { group: intAttribute(group) }),
+      ];
+      const unpacked = (opType: string): string[] => [opType, 'DequantizeLinear'].sort();
+      const w1 = random('w', [5, 17, 3], 6);
+      await check(single([2, 17, 9], conv('Conv', 1), [w1]), [2, 17, 9], dtype, unpacked('Conv'));
+      const w3 = random('w', [4, 19, 2, 1, 3], 7);
+      await check(single([1, 38, 3, 3, 4], conv('Conv', 2), [w3]), [1, 38, 3, 3, 4], dtype, unpacked('Conv'));
+      const transposed = random('w', [34, 17, 2], 8);
+      const model = single([2, 34, 5], conv('ConvTranspose', 2), [transposed]);
+      await check(model, [2, 34, 5], dtype, unpacked('ConvTranspose'));
+    });
+  }
+
+  for (const dtype of ['int8', 'int4', 'int2'] as const) {
     it(`${dtype}: tables whose rows do not divide into blocks`, async () => {
-      for (const width of [33, 50, 100, 300]) {
+      for (const width of dtype === 'int2' ? [36, 100, 300] : [33, 50, 100, 300]) {
         const model = buildModel({
           inputs: { ids: ['n'] },
           inputTypes: { ids: 7 },
@@ -110,20 +149,6 @@ describe('shapes of weights on the CPU', () => {
         }
         expect(sqnr(readFloat32(model.graph.initializers.get('w')!), decoded)).toBeGreaterThan(least[dtype]);
       }
-    });
-
-    it(`${dtype}: convolutions of one and three dimensions, in groups, with odd channels`, async () => {
-      const conv = (opType: 'Conv' | 'ConvTranspose', group: number): Node[] => [
-        node(opType, ['x', 'w'], 'y', { group: intAttribute(group) }),
-      ];
-      const unpacked = (opType: string): string[] => [opType, 'DequantizeLinear'].sort();
-      const w1 = random('w', [5, 17, 3], 6);
-      await check(single([2, 17, 9], conv('Conv', 1), [w1]), [2, 17, 9], dtype, unpacked('Conv'));
-      const w3 = random('w', [4, 19, 2, 1, 3], 7);
-      await check(single([1, 38, 3, 3, 4], conv('Conv', 2), [w3]), [1, 38, 3, 3, 4], dtype, unpacked('Conv'));
-      const transposed = random('w', [34, 17, 2], 8);
-      const model = single([2, 34, 5], conv('ConvTranspose', 2), [transposed]);
-      await check(model, [2, 34, 5], dtype, unpacked('ConvTranspose'));
     });
   }
 
