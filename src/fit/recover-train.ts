@@ -34,7 +34,7 @@ export const secondsLeft = ({ until }: Pick<RecoveryRun, 'until'>): number =>
   Math.max(0, (until - performance.now()) / 1000);
 
 /** Evaluations in one training. */
-const evaluations = 16;
+const evaluations = 10;
 
 /**
  * Shares of a training after which the held-out loss must be below so many times what it was before: a rate that is too
@@ -42,7 +42,8 @@ const evaluations = 16;
  */
 const patience = [
   { share: 0.25, factor: 1.5 },
-  { share: 0.5, factor: 1 },
+  { share: 0.5, factor: 1.2 },
+  { share: 0.75, factor: 1 },
 ];
 
 /**

@@ -10,11 +10,14 @@ import { blocksOf, changeable } from './recover-blocks.js';
 import { recoverySettings, secondsLeft, trainStudent, type RecoveryRun, type Student } from './recover-train.js';
 import { trainingMemory } from './training-memory.js';
 
-/** Learning rates at their highest: the next is tried where one was too high for weights that were fitted already. */
-const rates = [5e-4, 1e-4];
+/** Samples in one update. */
+const batch = 8;
 
-/** Samples in one update, where one answer or many of each count. */
-const batches = { one: 8, many: 8 };
+/**
+ * Learning rates at their highest, where one answer of each sample counts and where many do: the second is tried where
+ * the first was too high for weights that were fitted already.
+ */
+const rates = { one: [5e-4, 1e-4], many: [8e-4, 2e-4] };
 
 /** A training of all weights, ready to start. */
 export interface WholeTraining {
@@ -39,14 +42,14 @@ export async function prepareWhole(
 ): Promise<WholeTraining | null> {
   const { inputDims } = await SampleSource.open(run.data, 0);
   const trainable = changeable(trainableWeights(student.forward), student.result).map(({ name }) => name);
-  const prepare = (forward: Model, kind: 'distill' | 'mse', batch: number): PreparedTraining =>
+  const prepare = (forward: Model, kind: 'distill' | 'mse', rate: number): PreparedTraining =>
     prepareTraining(
       forward,
       inputDims,
-      recoverySettings({ loss: { kind }, trainable, rate: rates[0]!, batch, updates: run.updates }),
+      recoverySettings({ loss: { kind }, trainable, rate, batch, updates: run.updates }),
     );
   let teacher = original;
-  let prepared = prepare(student.forward, classes ? 'distill' : 'mse', batches.many);
+  let prepared = prepare(student.forward, classes ? 'distill' : 'mse', rates.many[0]!);
   if (prepared.graphs.itemsPerSample === 1) {
     const features = await measured(
       run,
@@ -54,7 +57,7 @@ export async function prepareWhole(
       blocksOf(original, student).map(({ to }) => to),
     );
     teacher = withFeatures(original, features);
-    prepared = prepare(withFeatures(student.forward, features), 'mse', batches.one);
+    prepared = prepare(withFeatures(student.forward, features), 'mse', rates.one[0]!);
   }
   while (memoryBytes !== null && trainingMemory(prepared, 'cpu', { teacher }).peakBytes > memoryBytes) {
     const { microBatch } = prepared.settings;
@@ -77,7 +80,7 @@ async function measured(run: RecoveryRun, original: Model, values: readonly Valu
   const output = plain.graph.outputs[0]?.name ?? '';
   const session = await run.runtime.open({ modelPath, provider: 'cpu', levers: trainingLevers });
   try {
-    const count = Math.min(batches.one, run.data.samples);
+    const count = Math.min(batch, run.data.samples);
     const answer = (await session.run(await run.data.feeds(0, count), [output]))[output]!;
     const data = answer.data as Float32Array;
     const row = data.length / count;
@@ -102,7 +105,7 @@ export async function trainWhole(
   { prepared, teacher }: WholeTraining,
   student: Student,
 ): Promise<Student | null> {
-  for (const rate of rates) {
+  for (const rate of prepared.graphs.itemsPerSample === 1 ? rates.one : rates.many) {
     const seconds = secondsLeft(run);
     if (seconds === 0) return null;
     const settings = { ...prepared.settings, rate };

@@ -106,12 +106,14 @@ export async function recoverModel(request: RecoverRequest): Promise<RecoverOutc
       onProgress?.({ phase: 'recovering', done, total, unit: 'runs', ...(item === undefined ? {} : { item }) }),
     signal,
   };
-  const whole = await prepareWhole(run, teacher, given, { classes: before.klNats !== null, memoryBytes });
+  const classes = before.klNats !== null;
+  const whole = await prepareWhole(run, teacher, given, { classes, memoryBytes });
   const variants = await variantsOf({
     dataset,
     count: whole ? updates * whole.prepared.settings.batch : dataset.samples * keptCopies,
     modelPath: teacherPath,
     output,
+    classes,
     runtime,
     seed,
     until: started + seconds * variantShare * 1000,

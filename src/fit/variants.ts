@@ -13,6 +13,8 @@ export interface VariantRequest {
   /** The model that will answer them, and its output. */
   modelPath: string;
   output: string;
+  /** Whether its answers are logits or probabilities of classes. */
+  classes: boolean;
   runtime: Runtime;
   seed: number;
   /** Time (of `performance.now`) at which no more tokens are drawn. */
@@ -35,7 +37,8 @@ const mostReplaced = 0.3;
 /**
  * Changed copies of samples: a teacher can answer any input, and few samples are learned by heart. Numbers are mixed
  * whenever they are read, two samples by a random share (Zhang et al. 2018, mixup; the answer is the teacher's own:
- * Beyer et al. 2022). Token ids are drawn anew, some in each pass, from what the model itself expects at that place.
+ * Beyer et al. 2022). Token ids are drawn anew, some in each pass, from what the model itself expects at that place; where
+ * it expects no tokens, some are taken from another sample.
  */
 export async function variantsOf(request: VariantRequest): Promise<Dataset> {
   const { dataset, count, seed } = request;
@@ -43,12 +46,13 @@ export async function variantsOf(request: VariantRequest): Promise<Dataset> {
   for (let sample = 0; sample < dataset.samples; sample++) originals.push(await dataset.feeds(sample, 1));
   const { inputDims } = await SampleSource.open(dataset, 0);
   const ids = tokenInput(originals[0]!);
-  const drawn = ids === null ? null : await drawAll(request, originals, ids);
+  const drawn = ids === null || !request.classes ? null : await drawAll(request, originals, ids);
   const variant = (at: number): Feeds => {
     if (drawn) return drawn[at]!;
     const random = randomNumbers(mixSeed(seed, 17 + at));
     const other = originals[Math.floor(random() * originals.length)]!;
-    return mixNumbers(originals[at % originals.length]!, other, random());
+    const one = originals[at % originals.length]!;
+    return ids === null ? mixNumbers(one, other, random()) : mixTokens(one, other, ids, random);
   };
   return {
     name: dataset.name,
@@ -77,17 +81,30 @@ function mixNumbers(feeds: Feeds, other: Feeds, share: number): Feeds {
   );
 }
 
+function mixTokens(feeds: Feeds, other: Feeds, ids: string, random: () => number): Feeds {
+  const { data } = feeds[ids]!;
+  const second = other[ids]!.data;
+  const share = random() * mostReplaced;
+  const mixed = BigInt64Array.from({ length: data.length }, (_, at) =>
+    BigInt((random() < share ? second[at] : undefined) ?? data[at]!),
+  );
+  return { ...feeds, [ids]: { ...feeds[ids]!, data: mixed } };
+}
+
 function tokenInput(feeds: Feeds): string | null {
   const name = Object.keys(feeds).find((key) => key.endsWith('input_ids'));
   return name !== undefined && feeds[name]!.data instanceof BigInt64Array ? name : null;
 }
 
-/** Passes over the samples, each from what the one before it left, until there are enough. */
+/**
+ * Passes over the samples, each from what the one before it left, until there are enough; null where the model expects no
+ * token at each place.
+ */
 async function drawAll(
   { dataset, count, runtime, modelPath, output, seed, until, signal }: VariantRequest,
   originals: readonly Feeds[],
   ids: string,
-): Promise<Feeds[]> {
+): Promise<Feeds[] | null> {
   const random = randomNumbers(mixSeed(seed, 17));
   const { inputDims } = await SampleSource.open(dataset, 0);
   const most = Math.min(Math.ceil(count / timesSeen), Math.floor(mostDrawnBytes / bytesOf(originals[0]!)));
@@ -102,7 +119,8 @@ async function drawAll(
         return at < originals.length ? originals[at]! : drawn[at - originals.length]!;
       });
       const { data, dims } = (await session.run(joinSamples(part, inputDims), [output]))[output]!;
-      const classes = dims.at(-1) ?? 1;
+      if (dims.length !== 3 || dims[1] !== part[0]![ids]!.data.length) return null;
+      const classes = dims[2]!;
       part.forEach((one, row) => {
         const tokens = (one[ids]!.data as BigInt64Array).slice();
         const share = random() * mostReplaced;

@@ -2,7 +2,7 @@
  * `npm run bench:recover`: models at half their inner width, pruned by magnitude and with repair, before and after
  * training on unlabelled samples (100 images, 20 kB of text), judged on test data that nothing has seen.
  * SNUG_RECOVER_MODELS and SNUG_RECOVER_METHODS (comma-separated) pick fewer, SNUG_RECOVER_UPDATES and
- * SNUG_RECOVER_SECONDS train for less long.
+ * SNUG_RECOVER_SECONDS train for less long, SNUG_RECOVER_THREADS with fewer threads.
  */
 import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -19,7 +19,8 @@ import { accuracy, natsPerToken } from './evaluate.js';
 
 const models = path.resolve('../shared/models');
 const folder = mkdtempSync(path.join(tmpdir(), 'snug-bench-recover-'));
-const runtime = createRuntime();
+const threads = process.env.SNUG_RECOVER_THREADS;
+const runtime = createRuntime(threads === undefined ? {} : { threads: Number(threads) });
 const chosen = (name: string, all: string): string[] => (process.env[name] ?? all).split(',');
 const rows: string[] = [];
 

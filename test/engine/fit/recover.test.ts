@@ -2,14 +2,16 @@ import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
+import { variantsOf } from '../../../src/fit/variants.js';
+import type { Dataset } from '../../../src/runtime/dataset-types.js';
 import { recoverModel, type RecoverRequest } from '../../../src/fit/recover.js';
 import { DataType, type Model } from '../../../src/onnx/model.js';
-import { serializeModel } from '../../../src/onnx/write.js';
+import { serializeModel, writeModel } from '../../../src/onnx/write.js';
 import { pruneModel } from '../../../src/prune/index.js';
 import { createRuntime } from '../../../src/runtime/client.js';
 import { cutValues, partBetween } from '../../../src/train/blocks.js';
 import { forwardGraph } from '../../../src/train/forward.js';
-import { normalNumbers } from '../../../src/train/random.js';
+import { normalNumbers, randomNumbers } from '../../../src/train/random.js';
 import { arrayDataset } from '../train/model.js';
 import { testModel } from '../train/support.js';
 
@@ -55,6 +57,50 @@ function residualModel(): Model {
   });
   model.graph.outputs = [{ name: 'y', dataType: DataType.FLOAT, dims: ['batch', 3] }];
   return model;
+}
+
+const tokens = 12;
+const length = 6;
+
+/** input_ids [batch, 6] → logits [batch, 6, 12]: a table, a residual block with 32 inner units, and what reads it. */
+function tokenModel(): Model {
+  const model = testModel({
+    wanted: { input_ids: ['batch', length] },
+    floats: {
+      table: matrix(tokens, width, 11),
+      up: matrix(width, 32, 12),
+      down: matrix(32, width, 13),
+      out: matrix(width, tokens, 14),
+    },
+    nodes: [
+      { op: 'Gather', in: ['table', 'input_ids'], out: ['h0'] },
+      { op: 'MatMul', in: ['h0', 'up'], out: ['u'] },
+      { op: 'Relu', in: ['u'], out: ['r'] },
+      { op: 'MatMul', in: ['r', 'down'], out: ['d'] },
+      { op: 'Add', in: ['h0', 'd'], out: ['h1'] },
+      { op: 'MatMul', in: ['h1', 'out'], out: ['logits'] },
+    ],
+  });
+  model.graph.inputs[0]!.dataType = DataType.INT64;
+  model.graph.outputs = [{ name: 'logits', dataType: DataType.FLOAT, dims: ['batch', length, tokens] }];
+  return model;
+}
+
+/** Windows of tokens of which only the first half of the vocabulary is used. */
+function windows(count: number, seed: number): Dataset {
+  const random = randomNumbers(seed);
+  const ids = BigInt64Array.from({ length: count * length }, () => BigInt(Math.floor((random() * tokens) / 2)));
+  return {
+    ...{ name: 'windows', samples: count, dims: {}, close: () => Promise.resolve() },
+    feeds: (start, taken) =>
+      Promise.resolve({
+        input_ids: {
+          dtype: 'int64',
+          dims: [taken, length],
+          data: ids.slice(start * length, (start + taken) * length),
+        },
+      }),
+  };
 }
 
 const normal = normalNumbers(9);
@@ -112,6 +158,40 @@ describe('recovery after pruning', () => {
     expect(blocks.whole).toBe(false);
     expect(blocks.blocks).toBeGreaterThan(0);
     expect(blocks.after.klNats!).toBeLessThan(blocks.before.klNats!);
+  });
+
+  it('draws tokens from what the model expects, and learns from its answers to all of them', async () => {
+    const original = tokenModel();
+    const modelPath = path.join(folder, 'tokens.onnx');
+    writeModel(original, modelPath, { overwrite: true });
+    const drawing = {
+      ...{ dataset: windows(20, 1), count: 200, modelPath, output: 'logits', classes: true },
+      ...{ runtime, seed: 1, until: Infinity },
+    };
+    const variants = await variantsOf(drawing);
+    // Drawing runs the model: each drawn sample is meant to be seen four times.
+    expect(variants.samples).toBe(50);
+    const drawn = [...((await variants.feeds(0, 50)).input_ids!.data as BigInt64Array)].map(Number);
+    expect(drawn.every((id) => id >= 0 && id < tokens)).toBe(true);
+    // The samples use half of the vocabulary, the model expects all of it.
+    expect(new Set(drawn).size).toBeGreaterThan(tokens / 2);
+    const again = await variantsOf(drawing);
+    expect([...((await again.feeds(0, 50)).input_ids!.data as BigInt64Array)].map(Number)).toEqual(drawn);
+    expect((await variantsOf({ ...drawing, until: 0 })).samples).toBe(0);
+    // What no tokens are expected of is not asked for them: they come from other samples.
+    const mixed = await variantsOf({ ...drawing, classes: false });
+    expect(mixed.samples).toBe(200);
+    const taken = [...((await mixed.feeds(0, 200)).input_ids!.data as BigInt64Array)].map(Number);
+    expect(taken.every((id) => id >= 0 && id < tokens / 2)).toBe(true);
+
+    const { model: changed } = await pruneModel(original, { ratio: 0.5, method: 'magnitude' });
+    const { before, after, whole } = await recoverModel({
+      ...{ original, changed, output: 'logits', runtime, folder, memoryBytes: 1e9, updates: 100, seconds: 60 },
+      dataset: windows(60, 2),
+      heldOut: windows(20, 3),
+    });
+    expect(whole).toBe(true);
+    expect(after.klNats!).toBeLessThan(before.klNats! * 0.5);
   });
 
   it('trains nothing once its time is over', async () => {
