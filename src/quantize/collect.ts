@@ -37,8 +37,10 @@ export interface CollectOptions {
   onProgress?: (done: number, total: number) => void;
 }
 
-/** Bytes of the observed activations of one batch, at most (one sample is the least). */
-const batchBytes = 24 * 2 ** 20;
+/** Bytes of values handed out of one run, at most (one sample is the least), and of activations alive in it, about. */
+const batchBytes = 4 * 2 ** 20;
+/** Of the bytes of all activations, those alive at once: each is looked at before the next is made. */
+const activationShare = 8;
 const largestBatch = 16;
 /** Samples whose channels are looked at before scales are chosen. */
 const firstSamples = 32;
@@ -119,7 +121,8 @@ async function passOver(
     options.onProgress?.(first ? Math.floor((done * total) / wanted / 4) : Math.floor((total + 3 * done) / 4), total);
     if (fixed === null) {
       const elements = seen.reduce((sum, one) => sum + (one?.dims.reduce((size, dim) => size * dim, 1) ?? 0), 0);
-      batch = Math.max(1, Math.min(largestBatch, Math.floor((batchBytes * count) / Math.max(1, elements * 4))));
+      const bytes = 4 * Math.max(elements / count / activationShare, seen.length * valuesPerSample);
+      batch = Math.max(1, Math.min(largestBatch, Math.floor(batchBytes / bytes)));
     }
   }
 }

@@ -27,7 +27,7 @@ export interface DescentOptions {
 export const defaultDescent: DescentOptions = { passes: 3, damping: 0.01 };
 
 /** Floats of working rows held at once. */
-const panelFloats = 2 ** 24;
+const panelFloats = 2 ** 21;
 
 /** Milliseconds of work between two turns of others, about. */
 const betweenTurnsMs = 50;

@@ -1,13 +1,20 @@
+import { rmSync } from 'node:fs';
 import type { Dtype, Provider, WeightFormat } from '../contract/types.js';
 import { cloneModel } from '../onnx/graph.js';
 import type { Model } from '../onnx/model.js';
 import type { Dataset } from '../runtime/dataset-types.js';
 import type { Runtime } from '../runtime/types.js';
 import { dequantizeRow, type BlockFormat, type BlockMatrix } from './block-matrix.js';
-import { defaultDescent, descend } from './descent.js';
+import { defaultDescent, descend, type Moments } from './descent.js';
 import { biasOf } from './matmul-nbits.js';
 import { readRows, type WeightMatrix } from './matrix.js';
-import { collectMoments, readsTransposed, type ActivationMoments, type TappedActivation } from './moments.js';
+import {
+  collectMoments,
+  readMoments,
+  readsTransposed,
+  type ActivationMoments,
+  type TappedActivation,
+} from './moments.js';
 import { beforeQuantizing } from './passes.js';
 import { blockFormatOf, matrixOf, planEncoding } from './plan.js';
 import { collectSites, type WeightSite, type WeightUse } from './sites.js';
@@ -39,9 +46,9 @@ const widestColumns = 4096;
 /** Multiplications of one pass over a weight, rows · columns²: more would take it a minute or longer. */
 const mostMultiplications = 2 ** 35;
 /** Bytes of moments collected in one go, at least. */
-const momentBytes = 64 * 2 ** 20;
+const momentBytes = 16 * 2 ** 20;
 /** A large model takes more in one go: each go writes the model anew, and its session holds all weights anyway. */
-const momentShare = 1 / 16;
+const momentShare = 1 / 8;
 
 interface Task {
   site: WeightSite;
@@ -78,11 +85,15 @@ export async function refineWeights(
       ...new Map(group.flatMap((task) => task.activations).map((tap) => [keyOf(tap), tap])).values(),
     ];
     const moments = await collectMoments(runtime, clone, dataset, activations, options);
-    const byKey = new Map(activations.map((tap, at) => [keyOf(tap), moments[at]!]));
-    for (const task of group) {
-      options.signal?.throwIfAborted();
-      options.onProgress?.(done++, tasks.length, task.site.name);
-      refined.set(task.site.name, await refine(task, byKey, options.signal));
+    try {
+      const byKey = new Map(activations.map((tap, at) => [keyOf(tap), moments[at]!]));
+      for (const task of group) {
+        options.signal?.throwIfAborted();
+        options.onProgress?.(done++, tasks.length, task.site.name);
+        refined.set(task.site.name, await refine(task, byKey, options.signal));
+      }
+    } finally {
+      for (const { file } of moments) rmSync(file, { force: true });
     }
   }
   options.onProgress?.(tasks.length, tasks.length);
@@ -168,14 +179,17 @@ async function refine(
 const inputNoise = 0.01;
 
 /** Moments over all places a weight is used; about the mean where a bias takes the mean. */
-function pooled(parts: readonly ActivationMoments[], centred: boolean): ActivationMoments {
-  const { columns } = parts[0]!;
+function pooled(parts: readonly ActivationMoments[], centred: boolean): Moments & { mean: Float32Array } {
+  const [first, ...others] = parts as readonly [ActivationMoments, ...ActivationMoments[]];
+  const { columns } = first;
   const rows = parts.reduce((sum, part) => sum + part.rows, 0);
-  const values = new Float32Array(columns * columns);
-  const mean = new Float32Array(columns);
-  for (const part of parts) {
-    const share = part.rows / Math.max(1, rows);
-    for (let i = 0; i < values.length; i++) values[i]! += share * part.values[i]!;
+  const shareOf = (part: ActivationMoments): number => part.rows / Math.max(1, rows);
+  const values = readMoments(first);
+  const mean = first.mean.map((value) => value * shareOf(first));
+  if (others.length > 0) values.forEach((value, i) => (values[i] = value * shareOf(first)));
+  for (const part of others) {
+    const share = shareOf(part);
+    readMoments(part).forEach((value, i) => (values[i]! += share * value));
     for (let i = 0; i < columns; i++) mean[i]! += share * part.mean[i]!;
   }
   const squares = Float32Array.from({ length: columns }, (_, i) => values[i * columns + i]!);
@@ -189,7 +203,7 @@ function pooled(parts: readonly ActivationMoments[], centred: boolean): Activati
   // As if one more sample had all inputs alike: of a few samples, not even the strengths of inputs are to be believed.
   const alike = squares.reduce((sum, value) => sum + value, 0) / columns / Math.max(1, samples);
   for (let i = 0; i < columns; i++) values[i * columns + i]! += inputNoise * squares[i]! + alike;
-  return { columns, values, mean, rows, samples };
+  return { columns, values, mean };
 }
 
 /**

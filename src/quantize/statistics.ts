@@ -1,5 +1,5 @@
 import { intAttribute, intsAttribute, makeNode } from '../onnx/graph.js';
-import { DataType, type Attribute, type Model, type Node } from '../onnx/model.js';
+import { DataType, type Attribute, type Graph, type Model, type Node } from '../onnx/model.js';
 import { int64Tensor } from '../onnx/tensor.js';
 import type { Feeds, RuntimeSession, RuntimeTensor } from '../runtime/types.js';
 import type { ChannelStatistics } from './ranges.js';
@@ -43,7 +43,7 @@ export function addStatistics(model: Model, observed: readonly Observed[]): void
     const inputs = asInput ? [input, constant(`axes.${axes.join('.')}`, axes)] : [input];
     return node(opType, inputs, output, asInput ? keep : { ...keep, axes: intsAttribute(axes) });
   };
-  observed.forEach(({ value, channels }, i) => {
+  const taps = observed.map(({ value, channels }, i): Node[] => {
     const name = names(i);
     const flat = `${prefix}.${i}.flat`;
     const added = [
@@ -61,15 +61,21 @@ export function addStatistics(model: Model, observed: readonly Observed[]): void
       added.push(reduction('ReduceSumSquare', viewed, name.squares, axes));
     }
     added.push(reduction('ReduceMin', viewed, name.low, axes), reduction('ReduceMax', viewed, name.high, axes));
-    // The runtime goes back from the last output, so it still keeps most of what is looked at until the others run;
-    // callers bound the batch by the bytes of it.
-    const producer = graph.nodes.findIndex(({ outputs }) => outputs.includes(value));
-    graph.nodes.splice(producer + 1, 0, ...added);
     graph.inputs.push({ name: name.step, dataType: DataType.INT64, dims: [1] });
     const floats = [name.samples, name.low, name.high, ...(channels === null ? [] : [name.mean, name.squares])];
     graph.outputs.push({ name: name.shape, dataType: DataType.INT64, dims: null });
     graph.outputs.push(...floats.map((output) => ({ name: output, dataType: DataType.FLOAT, dims: null })));
+    return added;
   });
+  appendTaps(graph, taps);
+}
+
+/**
+ * Adds nodes that look at activations, given in the order the activations are made, so that none is kept: the runtime
+ * goes back from the nodes nothing reads, the last one first, so the last one must look at the first activation.
+ */
+export function appendTaps(graph: Graph, taps: readonly Node[][]): void {
+  graph.nodes.push(...taps.toReversed().flat());
 }
 
 /** Steps between the values that are looked at: primes, so that every channel gets its turn. */

@@ -1,5 +1,6 @@
 import { SnugError } from '../contract/errors.js';
 import type { Measurement, Provider } from '../contract/types.js';
+import { bytesOfValues, Garbage } from './garbage.js';
 import { cancelled, RuntimeJob } from './job.js';
 import { separatingEnv } from './device-memory.js';
 import { NvidiaWatch } from './nvidia-watch.js';
@@ -26,6 +27,12 @@ export interface RuntimeOptions {
 
 /** A GPU that a process uses holds at least so much for it; less is other programs at work. */
 const leastContextBytes = 8 * 1024 * 1024;
+
+/**
+ * What is freed goes back to the system (GNU C library; others ignore it): without these its heaps grow to several
+ * times what the runtime holds at once, as large blocks come and go between small ones.
+ */
+const leanEnv = { MALLOC_ARENA_MAX: '1', MALLOC_MMAP_THRESHOLD_: '262144' };
 
 const closed = (): SnugError =>
   new SnugError('E_BAD_REQUEST', 'This session is closed.', { action: 'Open the model again.' });
@@ -73,14 +80,24 @@ class RuntimeClient implements Runtime, TrainingRuntime {
   }
 
   async open(spec: SessionSpec): Promise<RuntimeSession> {
-    const job = this.#start();
+    const job = this.#start(spec.lean === true ? leanEnv : {});
     try {
       const { inputs, outputs } = await job.ask({ kind: 'open', spec: this.#complete(spec) });
+      const garbage = new Garbage();
+      let received = 0;
       return {
         inputs,
         outputs,
-        run: (feeds, fetches) => job.ask({ kind: 'run', feeds, ...(fetches ? { fetches } : {}) }),
+        run: async (feeds, fetches, carry) => {
+          if (spec.lean === true) garbage.add(received);
+          const asked = { ...(fetches ? { fetches } : {}), ...(carry ? { carry } : {}) };
+          const results = await job.ask({ kind: 'run', feeds, ...asked });
+          // A message is read in pieces, joined, and copied into arrays.
+          received = 3 * bytesOfValues(results);
+          return results;
+        },
         hold: async (values) => void (await job.ask({ kind: 'hold', values })),
+        store: async (names, path) => void (await job.ask({ kind: 'store', names, path })),
         close: () => job.kill(closed()),
       };
     } catch (error) {

@@ -5,8 +5,10 @@
  */
 import { rmSync } from 'node:fs';
 import path from 'node:path';
-import type { InferenceSession, Tensor } from 'onnxruntime-node';
+import type { InferenceSession } from 'onnxruntime-node';
 import { SnugError } from '../contract/errors.js';
+import { bytesOfValues, Garbage } from './garbage.js';
+import { HeldValues } from './held.js';
 import { measureModel } from './measure.js';
 import { ownChannel } from './own-channel.js';
 import {
@@ -18,15 +20,20 @@ import {
   type RuntimeRequest,
   type ToProcess,
 } from './protocol.js';
-import { createSession, knownBackends, openTiny, runSession, takeOutputs, toTensors, valuesOf } from './session.js';
+import { createSession, knownBackends, openTiny, runSession, takeOutputs, valuesOf } from './session.js';
 import { Training } from './training-process.js';
+import type { Feeds } from './types.js';
 
 // Whoever starts this process, and with whatever environment: the library is loaded later, on demand.
 Object.assign(process.env, noTelemetry);
 
 let session: InferenceSession | null = null;
-/** Input values of every run besides those that come with it. */
-let held: Record<string, Tensor> = {};
+const held = new HeldValues();
+/** Whether the session shall hold little memory. */
+let lean = false;
+/** Bytes of values of the last run. */
+let spent = 0;
+const garbage = new Garbage();
 /** Whether this process has run a session before. */
 let settled = false;
 let training: Training | null = null;
@@ -45,14 +52,16 @@ async function answer(id: number, request: RuntimeRequest): Promise<RuntimeAnswe
       return null;
     case 'open':
       await tellBase();
+      lean = request.spec.lean === true;
       session = await createSession(request.spec);
       return { inputs: valuesOf(session.inputMetadata), outputs: valuesOf(session.outputMetadata) };
-    case 'run': {
-      if (!session) throw new SnugError('E_BAD_REQUEST', 'No model is open in this process.');
-      return takeOutputs(await runSession(session, { ...held, ...(await toTensors(request.feeds)) }, request.fetches));
-    }
+    case 'run':
+      return run(request);
     case 'hold':
-      held = { ...held, ...(await toTensors(request.values)) };
+      await held.hold(request.values);
+      return null;
+    case 'store':
+      held.store(request.names, request.path);
       return null;
     case 'measure':
       await tellBase();
@@ -75,11 +84,21 @@ async function answer(id: number, request: RuntimeRequest): Promise<RuntimeAnswe
     case 'close':
       await session?.release();
       session = null;
-      held = {};
+      held.clear();
       await training?.release();
       training = null;
       return null;
   }
+}
+
+async function run({ feeds, fetches, carry = {} }: Extract<RuntimeRequest, { kind: 'run' }>): Promise<Feeds> {
+  if (!session) throw new SnugError('E_BAD_REQUEST', 'No model is open in this process.');
+  // What the last run left has been sent by now.
+  if (lean) garbage.add(spent);
+  const wanted = fetches && [...fetches, ...Object.keys(carry)];
+  const outputs = await runSession(session, await held.with(feeds), wanted);
+  spent = bytesOfValues(feeds) + bytesOfValues(outputs);
+  return takeOutputs(held.carry(outputs, carry));
 }
 
 /** What this process holds now is its own and the runtime's; all above it will be a model's. */

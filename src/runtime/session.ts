@@ -60,6 +60,7 @@ export function sessionOptions(spec: Omit<SessionSpec, 'modelPath'>): InferenceS
         : backendOf[spec.provider],
     ],
     graphOptimizationLevel: spec.graphOptimization ?? 'all',
+    enableCpuMemArena: spec.lean !== true,
     enableMemPattern: planned && spec.lean !== true && (spec.levers?.memoryPattern ?? true),
     executionMode: 'sequential',
     logSeverityLevel: 3,
@@ -152,7 +153,7 @@ const carried = new Set<string>([
   'float32', 'float16', 'float64', 'int8', 'uint8', 'int16', 'uint16', 'int32', 'uint32', 'int64', 'uint64', 'bool',
 ]); // prettier-ignore
 
-/** Copies the outputs out of the runtime's memory and gives that memory back. */
+/** The outputs as plain values, which share the runtime's memory until they are collected. */
 export function takeOutputs(outputs: Readonly<Record<string, Tensor>>): Feeds {
   const result: Feeds = {};
   for (const [name, tensor] of Object.entries(outputs)) {
@@ -167,8 +168,8 @@ export function takeOutputs(outputs: Readonly<Record<string, Tensor>>): Feeds {
       );
     }
     const view = tensor.data as RuntimeArray;
-    const copy = view.slice();
-    const data = tensor.type === 'float16' ? new Uint16Array(copy.buffer as ArrayBuffer) : copy;
+    const { buffer, byteOffset, length } = view;
+    const data = tensor.type === 'float16' ? new Uint16Array(buffer as ArrayBuffer, byteOffset, length) : view;
     result[name] = { dtype: tensor.type as RuntimeDtype, dims: [...tensor.dims], data };
     tensor.dispose();
   }

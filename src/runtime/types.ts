@@ -43,7 +43,7 @@ export interface SessionSpec {
   /** Default 'all'. */
   graphOptimization?: 'disabled' | 'basic' | 'extended' | 'layout' | 'all';
   threads?: number;
-  /** On the CPU: little memory before speed (weights are not packed a second time, nothing is planned ahead). */
+  /** On the CPU: little memory before speed (weights are not packed a second time, nothing is planned ahead or kept). */
   lean?: boolean;
 }
 
@@ -55,16 +55,27 @@ export interface RuntimeValue {
   anyShape?: boolean;
 }
 
+/**
+ * Output → input: outputs that stay in the process, each held as the value of an input for the next run (sums over
+ * runs, states).
+ */
+export type Carry = Readonly<Record<string, string>>;
+
 export interface RuntimeSession {
   readonly inputs: RuntimeValue[];
   readonly outputs: RuntimeValue[];
   /** Runs once. `fetches` limits the outputs. Rejects with SnugError (E_RUN_FAILED, E_OUT_OF_MEMORY, E_ENGINE_KILLED…). */
-  run(feeds: Feeds, fetches?: string[]): Promise<Feeds>;
+  run(feeds: Feeds, fetches?: string[], carry?: Carry): Promise<Feeds>;
   /**
    * Keeps input values in the process, where they are part of every later run until others are held under their
    * names: large inputs that seldom change cross the boundary once.
    */
   hold(values: Feeds): Promise<void>;
+  /**
+   * Writes held values to a new file, one behind the other as they lie in memory (little-endian, no headers).
+   * @throws SnugError E_BAD_REQUEST for a name nothing is held under; E_DISK_FULL, E_WRITE_FAILED…
+   */
+  store(names: readonly string[], path: string): Promise<void>;
   close(): Promise<void>;
 }
 

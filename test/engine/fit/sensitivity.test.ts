@@ -134,6 +134,7 @@ describe('measureSensitivity on the bundled sample', () => {
     let closed = 0;
     const session = {
       hold: () => Promise.reject(new Error('no room')),
+      store: () => Promise.reject(new Error('not used here')),
       close: () => Promise.reject(new Error(`closed ${++closed}`)),
     } as Partial<RuntimeSession> as RuntimeSession;
     const full = { open: () => Promise.resolve(session) } as Partial<Runtime> as Runtime;

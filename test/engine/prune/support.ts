@@ -39,6 +39,7 @@ async function openSession(modelPath: string): Promise<RuntimeSession> {
       );
     },
     hold: () => Promise.reject(new Error('not used here')),
+    store: () => Promise.reject(new Error('not used here')),
     close: () => session.release(),
   };
 }

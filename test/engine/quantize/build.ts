@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import { appendFileSync } from 'node:fs';
 import path from 'node:path';
 import * as ort from 'onnxruntime-node';
 import { makeNode } from '../../../src/onnx/graph.js';
@@ -7,7 +8,7 @@ import { elementCount, float32Tensor } from '../../../src/onnx/tensor.js';
 import { readModel } from '../../../src/onnx/read.js';
 import { serializeModel } from '../../../src/onnx/write.js';
 import type { Dataset } from '../../../src/runtime/dataset-types.js';
-import type { Feeds, Runtime, RuntimeTensor } from '../../../src/runtime/types.js';
+import type { Carry, Feeds, Runtime, RuntimeTensor } from '../../../src/runtime/types.js';
 
 export interface GraphSpec {
   inputs: Record<string, (number | string)[]>;
@@ -129,25 +130,32 @@ export function directRuntime(): Runtime {
     close: async () => undefined,
     open: async (spec) => {
       const session = await ort.InferenceSession.create(spec.modelPath, { logSeverityLevel: 3 });
+      const held: Feeds = {};
       return {
         inputs: [],
         outputs: [],
-        run: async (feeds: Feeds, fetches?: string[]) => {
+        run: async (feeds: Feeds, fetches?: string[], carry: Carry = {}) => {
           const inputs = Object.fromEntries(
-            Object.entries(feeds).map(([name, t]) => [
+            Object.entries({ ...held, ...feeds }).map(([name, t]) => [
               name,
               new ort.Tensor(t.dtype as 'float32', t.data as Float32Array, t.dims),
             ]),
           );
-          const results = fetches === undefined ? await session.run(inputs) : await session.run(inputs, fetches);
-          return Object.fromEntries(
+          const wanted = fetches && [...fetches, ...Object.keys(carry)];
+          const results = wanted === undefined ? await session.run(inputs) : await session.run(inputs, wanted);
+          const all: Feeds = Object.fromEntries(
             Object.entries(results).map(([name, tensor]): [string, RuntimeTensor] => [
               name,
               { dtype: tensor.type as 'float32', dims: [...tensor.dims], data: tensor.data as Float32Array },
             ]),
           );
+          for (const [output, input] of Object.entries(carry)) held[input] = all[output]!;
+          return Object.fromEntries(Object.entries(all).filter(([name]) => !(name in carry)));
         },
-        hold: unused,
+        hold: async (values) => void Object.assign(held, values),
+        store: async (names, file) => {
+          for (const name of names) appendFileSync(file, new Uint8Array((held[name]!.data as Float32Array).buffer));
+        },
         close: async () => session.release(),
       };
     },

@@ -81,6 +81,30 @@ describe('a session in a process of its own', () => {
     await session.close();
   });
 
+  it('keeps outputs as inputs of the next run, and writes what it holds', async () => {
+    const total = spec('total', {
+      nodes: [{ operator: 'Add', inputs: ['x', 'before'], outputs: ['sum'] }],
+      inputs: { x: ['batch', 2], before: ['batch', 2] },
+      outputs: { sum: ['batch', 2] },
+    });
+    const session = await runtime().open({ ...total, lean: true });
+    await session.hold({ before: { dtype: 'float32', dims: [1, 2], data: new Float32Array(2) } });
+    for (const [a, b] of [
+      [1, 2],
+      [30, 40],
+      [500, 600],
+    ] as const) {
+      expect(await session.run(x(a, b), [], { sum: 'before' })).toEqual({});
+    }
+    const file = path.join(folder, 'total.bin');
+    await session.store(['before'], file);
+    const stored = readFileSync(file);
+    expect(new Float32Array(stored.buffer, stored.byteOffset, 2)).toEqual(Float32Array.of(531, 642));
+    await expect(session.store(['before'], file)).rejects.toEqual(code('E_EXISTS'));
+    await expect(session.store(['y'], path.join(folder, 'none.bin'))).rejects.toEqual(code('E_BAD_REQUEST'));
+    await session.close();
+  });
+
   it('runs and describes the model', async () => {
     const session = await runtime().open(spec('relu', relu));
     expect(session.inputs).toEqual([{ name: 'x', dtype: 'float32', dims: ['batch', 2] }]);

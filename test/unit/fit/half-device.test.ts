@@ -26,6 +26,7 @@ function runtimeOf(providers: Provider[], fails: ErrorCode | null): { runtime: R
         ...{ inputs: [], outputs: [] },
         run: () => (fails === null ? Promise.resolve({}) : Promise.reject(new SnugError(fails, 'Cast requires f16'))),
         hold: () => Promise.resolve(),
+        store: () => Promise.resolve(),
         close: () => Promise.resolve(),
       });
     },
