@@ -102,7 +102,6 @@ describe('quantizers side by side', () => {
         ? `start of the tools, left out of "seconds": Snug ${starts.snug.toFixed(2)} s, Python ${starts.python.toFixed(2)} s`
         : 'Python with onnx and onnxruntime was not found (SNUG_PYTHON): only Snug is shown.',
     );
-    if (collected !== undefined) writeFileSync(collected, JSON.stringify(all));
     console.log(`\n${table(all)}`);
     const behind = losses(all);
     console.log(`\nBehind a Python tool at as few or fewer bytes: ${behind.length === 0 ? 'nowhere' : ''}`);
@@ -131,13 +130,15 @@ describe('quantizers side by side', () => {
             ])
           : await runPeer(method, given, target, feeds, block);
         run.seconds -= mine ? starts.snug : starts.python;
-        rows.push(await judged(subject, judge, method, run, target));
+        const row = await judged(subject, judge, method, run, target);
+        rows.push(row);
+        const before = all.findIndex((one) => one.model === name && one.method === method);
+        all.splice(before < 0 ? all.length : before, before < 0 ? 0 : 1, row);
+        if (collected !== undefined) writeFileSync(collected, JSON.stringify(all));
       }
       const float = subject.score === null ? '' : `, float model ${await subject.score(subject.file)}`;
       const before = statSync(subject.file).size;
       console.log(`\n${name}, ${(before / 1e6).toFixed(2)} MB${float}\n${table(rows)}`);
-      const again = new Set(rows.map(({ method }) => method));
-      all.splice(0, all.length, ...all.filter((row) => row.model !== name || !again.has(row.method)), ...rows);
       for (const row of rows.filter((one) => one.own)) {
         expect(row.cpu, row.method).toBe('yes');
       }

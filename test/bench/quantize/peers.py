@@ -99,7 +99,12 @@ def main():
     if method == "dynamic":
         from onnxruntime.quantization import QuantType, quantize_dynamic
 
-        quantize_dynamic(source, target, weight_type=QuantType.QInt8)
+        # Shapes that PyTorch's newer exporter notes contradict this tool's own inference: without them it works.
+        import onnx
+
+        model = onnx.load(source)
+        del model.graph.value_info[:]
+        quantize_dynamic(model, target, weight_type=QuantType.QInt8)
     elif method == "static":
         from onnxruntime.quantization import QuantType, quantize_static
 
