@@ -8,6 +8,7 @@ import { formatsNearFourBits } from '../fit/four-bits.js';
 import { holdsHalf, withholdHalf } from '../fit/half-device.js';
 import { assignDtypes, levelOf } from '../fit/levels.js';
 import { madeUpDataset } from '../fit/made-up.js';
+import { smallAtEightBits } from '../fit/small-weights.js';
 import { checkOutput, originalFiles, Workspace } from '../fit/workspace.js';
 import { estimateMemory } from '../memory/estimate.js';
 import type { Model } from '../onnx/model.js';
@@ -148,8 +149,10 @@ export interface QuantizeFileResult {
 const formatSeconds = 15;
 
 /**
- * `snug quantize`: one dtype for every weight that can have it; 4 bits with samples are varied weight by weight unless
- * `uniform` ({@link formatsNearFourBits}). @throws SnugError of reading, quantizing and writing */
+ * `snug quantize`: one dtype for every weight that can have it; 4 bits are varied weight by weight unless `uniform`
+ * ({@link formatsNearFourBits} with samples, {@link smallAtEightBits} without).
+ * @throws SnugError of reading, quantizing and writing
+ */
 export async function quantizeFile(
   request: ShrinkRequest & { dtype: Dtype; provider: Provider; uniform?: boolean },
 ): Promise<QuantizeFileResult> {
@@ -188,12 +191,14 @@ export async function quantizeFile(
     const progress = (done: number, total: number, item?: string): void =>
       onProgress({ phase: 'quantizing', done, total, unit: 'weights', ...(item === undefined ? {} : { item }) });
     const varied =
-      dataset && dtype === 'int4' && request.uniform !== true
-        ? await formatsNearFourBits(plain, {
-            ...{ model: opened.model, provider, dataset, runtime, folder: workspace.directory },
-            ...{ seconds: formatSeconds, onProgress: progress, signal: request.signal },
-          })
-        : null;
+      dtype !== 'int4' || request.uniform === true
+        ? null
+        : dataset
+          ? await formatsNearFourBits(plain, {
+              ...{ model: opened.model, provider, dataset, runtime, folder: workspace.directory },
+              ...{ seconds: formatSeconds, onProgress: progress, signal: request.signal },
+            })
+          : smallAtEightBits(plain, analysis.weights, opened.model, provider);
     varied?.reasons.forEach((reason, weight) => reasons.set(weight, reason));
     const formats = varied?.formats ?? dtypes;
     const refined = dataset

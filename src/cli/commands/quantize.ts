@@ -35,7 +35,7 @@ export function addQuantize(program: Command): void {
     )
     .option('--provider <name>', 'execution provider the result is for', 'cpu')
     .option('--dim <name=n>', 'value of a named dimension; may be repeated', collect)
-    .option('--uniform', 'int4 with samples: the same format for every weight, whatever the samples show')
+    .option('--uniform', 'int4: the same format for every weight, however small it is and whatever samples show')
     .option('--force', 'replace the output file if it exists')
     .action((target: string, options: QuantizeOptions, command: Command) =>
       withContext(command, async (context) => {
