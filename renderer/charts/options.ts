@@ -58,10 +58,21 @@ export function chartOptions(
     },
     scales: {
       x: { type: 'linear', ...axis(words.x), grid: { display: false }, ...extra.x },
-      y: { type: 'linear', beginAtZero: true, ...axis(words.y), ...extra.y },
+      y: {
+        type: 'linear',
+        beginAtZero: true,
+        ...axis(words.y),
+        afterFit: (scale: { width: number }) => {
+          scale.width = Math.max(scale.width, numbersWidth);
+        },
+        ...extra.y,
+      },
     },
   };
 }
+
+/** Of the numbers beside a chart, so that charts one above the other have their points one above the other. */
+const numbersWidth = 52;
 
 /** An axis of batch sizes: each doubling as wide as the one before, the sizes themselves as ticks. */
 export function batchAxis(batches: readonly number[], title: string, text: (batch: number) => string) {

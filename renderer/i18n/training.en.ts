@@ -116,6 +116,7 @@ export const trainingEn = ({ bytes, bytesPair, compact, count, decimal, loss, pe
     waiting: 'Add samples to see what training will need.',
     working: 'Working it out…',
     missing: {
+      data: 'Add samples to start.',
       labels: 'Add labels to start.',
       teacher: 'Add a teacher to start.',
       either: 'Add targets or a teacher to start.',

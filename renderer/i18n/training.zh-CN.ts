@@ -111,6 +111,7 @@ export const trainingZhCN = ({
     waiting: '添加样本后即可看到训练需要多少内存。',
     working: '正在计算…',
     missing: {
+      data: '添加样本后即可开始。',
       labels: '添加标签后即可开始。',
       teacher: '添加教师模型后即可开始。',
       either: '添加目标或教师模型后即可开始。',

@@ -75,8 +75,15 @@ function progressPrinter(quiet: boolean): { show(progress: CommandProgress): voi
   };
 }
 
-/** Runs a command body with a runtime that is always closed, and with Ctrl+C as cancellation. */
-export async function withContext(command: Command, body: (context: CommandContext) => Promise<void>): Promise<void> {
+/**
+ * Runs a command body with a runtime that is always closed, and with Ctrl+C as cancellation.
+ * @param whenStopped what a stop leaves
+ */
+export async function withContext(
+  command: Command,
+  body: (context: CommandContext) => Promise<void>,
+  whenStopped = 'Nothing was changed.',
+): Promise<void> {
   const { json = false, quiet = false } = command.optsWithGlobals<{ json?: boolean; quiet?: boolean }>();
   const abort = new AbortController();
   const printer = progressPrinter(quiet);
@@ -99,7 +106,7 @@ export async function withContext(command: Command, body: (context: CommandConte
     printer.clear();
     // Whatever broke off because of the stop, the stop is what happened.
     if (abort.signal.aborted) {
-      throw new SnugError('E_CANCELLED', 'Stopped. Nothing was changed.');
+      throw new SnugError('E_CANCELLED', `Stopped. ${whenStopped}`);
     }
     throw error;
   } finally {

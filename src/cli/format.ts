@@ -79,7 +79,7 @@ export function parseNumber(text: string, name: string, low: number, high: numbe
       'E_USAGE',
       `${name} must be a ${integer ? 'whole ' : ''}number from ${low} to ${high}, not "${text}".`,
       {
-        action: `See "snug --help".`,
+        action: 'Add --help for the options.',
       },
     );
   }

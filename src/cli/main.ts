@@ -70,6 +70,10 @@ export async function main(argv: string[]): Promise<number> {
   ])
     add(program);
   for (const command of program.commands) {
+    // Words and numbers stand without quotes, as they are typed.
+    for (const option of command.options) {
+      if (typeof option.defaultValue === 'string') option.defaultValueDescription ??= option.defaultValue;
+    }
     command
       .exitOverride()
       .option('--json', 'print one JSON object on stdout')

@@ -241,10 +241,14 @@ class Stream {
       const budgetBytes = await this.#budget(0);
       if (peakBytes <= budgetBytes) return peakBytes;
       if (this.#atSmallest()) {
-        throw new SnugError('E_NOTHING_FITS', 'Even the smallest batch needs more memory than the budget.', {
-          action: 'Raise the budget, or make the model smaller first (snug fit).',
-          params: { peakBytes, budgetBytes },
-        });
+        throw new SnugError(
+          'E_NOTHING_FITS',
+          `Even the smallest batch needs ${peakBytes} bytes; ${Math.floor(budgetBytes)} may be used.`,
+          {
+            action: 'Raise the budget, or make the model smaller first (snug fit).',
+            params: { peakBytes, budgetBytes },
+          },
+        );
       }
       await this.#shrink();
     }

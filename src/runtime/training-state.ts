@@ -74,7 +74,7 @@ export function writeTrainingState(path: string, state: TrainingState): void {
 
 function damaged(path: string, why: string): SnugError {
   return new SnugError('E_MALFORMED', `${path} is no complete training state: ${why}.`, {
-    action: 'Start the training anew without --resume.',
+    action: 'Start the training anew with --force in place of --resume.',
     params: { path },
   });
 }
@@ -109,7 +109,7 @@ export function readStateMeta(path: string): { meta: string; updates: number } {
 function readHeader(path: string): { header: Header; offsets: number[] } {
   if (!statSync(path, { throwIfNoEntry: false })?.isFile()) {
     throw new SnugError('E_NOT_FOUND', `There is no training state ${path}.`, {
-      action: 'Start the training without --resume.',
+      action: 'Start the training anew with --force in place of --resume.',
       params: { path },
     });
   }

@@ -36,7 +36,7 @@ export function readCheckpointOf(checkpoint: string, settings: string): Progress
   const progress = read(checkpoint);
   if (progress.settings === settings) return progress;
   throw new SnugError('E_USAGE', 'The checkpoint belongs to a training with other settings or data.', {
-    action: 'Give the same settings and data, or start anew without --resume.',
+    action: 'Give the same settings and data, or start anew with --force in place of --resume.',
     params: { path: checkpoint },
   });
 }

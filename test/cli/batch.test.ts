@@ -51,6 +51,7 @@ it.each([
   [['--output-name', 'y', '--all-outputs'], 'contradict'],
   [['--normalize', 'none'], 'imagenet'],
   [['--resize', 'none'], 'crop'],
+  [['-o', 'answers.txt'], 'ends in .npy'],
 ])('%j is a mistake with a way out', async (extra, text) => {
   const files = ['model.onnx', 'data.npy'].map((name) => path.join(folder, name));
   const { code, stderr } = await snug(['batch', ...files, '-o', path.join(folder, 'o.npy'), ...extra]);

@@ -39,6 +39,7 @@ test('samples, labels and memory come before the start; the run tells its loss; 
   await page.getByRole('button', { name: 'Train…' }).click();
   await expect(page.getByRole('heading', { name: 'Train vit-b.onnx' })).toBeFocused();
   await expect(page.getByText('Add samples to see what training will need.')).toBeVisible();
+  await expect(page.getByText('Add samples to start.')).toBeVisible();
   await expect(start(page)).toBeDisabled();
   await page.locator('input[type=file]').nth(0).setInputFiles(file('train.npy'));
   await expect(page.getByText('train.npy, 1,000 samples')).toBeVisible();

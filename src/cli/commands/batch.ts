@@ -42,59 +42,68 @@ export function addBatch(program: Command): void {
     .option('--restart', 'begin again instead of going on with unfinished work')
     .option('--force', 'replace the output file if it exists')
     .action((target: string, data: string, options: BatchOptions, command: Command) =>
-      withContext(command, async ({ runtime, print, progress, signal }) => {
-        const provider = parseProvider(options.provider);
-        const opened = openModel(target);
-        const { batch, dims } = parseShape(options, opened);
-        const images = imageOptions(options);
-        const outputs = wantedOutputs(
-          options,
-          opened.summary.outputs.map(({ name }) => name),
-        );
-        checkOutput(options.out, [opened.path, data], options.force ?? false);
-        await requireProvider(runtime, provider);
-        const dataset = await openData(data, opened, dims, images);
-        try {
-          const namesFile = `${options.out}.names.txt`;
-          if (dataset.sampleNames !== undefined) checkOutput(namesFile, [opened.path], options.force ?? false);
-          const result = await streamDataset(runtime, opened, dataset, {
-            provider,
-            data,
-            dims,
-            batch,
-            budgetBytes: options.budget === undefined ? undefined : parseBytes(options.budget),
-            output: options.out,
-            overwrite: options.force ?? false,
-            outputs,
-            settings: { ...images },
-            restart: options.restart ?? false,
-            onProgress: (state) =>
-              progress({
-                phase: 'running',
-                done: state.samples,
-                total: state.total,
-                unit: 'samples',
-                item: pace(state),
-              }),
-            signal,
-          });
-          if (dataset.sampleNames !== undefined) {
-            writeFileSync(namesFile, `${dataset.sampleNames.join('\n')}\n`);
+      withContext(
+        command,
+        async ({ runtime, print, progress, signal }) => {
+          if (!options.allOutputs && !options.out.toLowerCase().endsWith('.npy')) {
+            throw new SnugError('E_USAGE', `Answers are written as .npy, and "${options.out}" is named otherwise.`, {
+              action: 'Give a name that ends in .npy, or --all-outputs and a folder.',
+            });
           }
-          const { resumedAt, halvings } = result;
-          print(
-            { ...result, output: options.out },
-            [
-              ...(resumedAt > 0 ? [`Went on at sample ${resumedAt}.`] : []),
-              `${result.samples} samples in batches of ${result.batch}: ${result.samplesPerSecond.toFixed(0)} per second, peak ${formatBytes(result.peakBytes)}${halvings > 0 ? `, batch halved ${halvings} times` : ''}`,
-              `Written: ${options.out}`,
-              ...(dataset.sampleNames === undefined ? [] : [`The order of the images: ${namesFile}`]),
-            ].join('\n'),
+          const provider = parseProvider(options.provider);
+          const opened = openModel(target);
+          const { batch, dims } = parseShape(options, opened);
+          const images = imageOptions(options);
+          const outputs = wantedOutputs(
+            options,
+            opened.summary.outputs.map(({ name }) => name),
           );
-        } finally {
-          await dataset.close();
-        }
-      }),
+          checkOutput(options.out, [opened.path, data], options.force ?? false);
+          await requireProvider(runtime, provider);
+          const dataset = await openData(data, opened, dims, images);
+          try {
+            const namesFile = `${options.out}.names.txt`;
+            if (dataset.sampleNames !== undefined) checkOutput(namesFile, [opened.path], options.force ?? false);
+            const result = await streamDataset(runtime, opened, dataset, {
+              provider,
+              data,
+              dims,
+              batch,
+              budgetBytes: options.budget === undefined ? undefined : parseBytes(options.budget),
+              output: options.out,
+              overwrite: options.force ?? false,
+              outputs,
+              settings: { ...images },
+              restart: options.restart ?? false,
+              onProgress: (state) =>
+                progress({
+                  phase: 'running',
+                  done: state.samples,
+                  total: state.total,
+                  unit: 'samples',
+                  item: pace(state),
+                }),
+              signal,
+            });
+            if (dataset.sampleNames !== undefined) {
+              writeFileSync(namesFile, `${dataset.sampleNames.join('\n')}\n`);
+            }
+            const { resumedAt, halvings } = result;
+            print(
+              { ...result, output: options.out },
+              [
+                ...(resumedAt > 0 ? [`Went on at sample ${resumedAt}.`] : []),
+                `${result.samples} samples in batches of ${result.batch}: ${result.samplesPerSecond.toFixed(0)} per second, peak ${formatBytes(result.peakBytes)}${halvings > 0 ? `, batch halved ${halvings} times` : ''}`,
+                `Written: ${options.out}`,
+                ...(dataset.sampleNames === undefined ? [] : [`The order of the images: ${namesFile}`]),
+              ].join('\n'),
+            );
+          } finally {
+            await dataset.close();
+          }
+        },
+        'The same command goes on with what was finished.',
+      ),
     );
 }
 

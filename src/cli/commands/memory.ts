@@ -81,7 +81,9 @@ function sweepLines({ points, knee }: BatchSweep & { knee: BatchKnee | null }): 
       ]),
       [0, 1, 2, 3, 4],
     ),
-    `The knee is batch ${knee.batch}: ${percent(knee.share)} of the speed of batch ${knee.fastest}, the fastest that was run.`,
+    knee.batch === knee.fastest
+      ? `The knee is batch ${knee.batch}: no larger batch that was run is faster.`
+      : `The knee is batch ${knee.batch}: ${percent(knee.share)} of the speed of batch ${knee.fastest}, the fastest that was run.`,
   ];
 }
 

@@ -84,9 +84,12 @@ const quality = ({ loss, accuracy }: TrainQuality): string =>
 function report(result: TrainFileResult): string {
   const { steps, before, after, bestStep, ended, seconds, memory, microBatch } = result;
   return [
-    `${quality(before)} → ${quality(after)} after ${bestStep} of ${steps.length} steps (${ended})`,
+    bestStep > 0
+      ? `${quality(before)} → ${quality(after)} after ${bestStep} of ${steps.length} steps (${ended})`
+      : `Nothing got better than ${quality(before)} in ${steps.length} steps (${ended}): the file holds the weights it began with.`,
     `${result.parameters.toLocaleString('en')} numbers in ${result.weights.length} weights, ${seconds.toFixed(1)} s, micro-batches of ${microBatch}, estimated peak ${formatBytes(memory.peakBytes)}`,
     `Written: ${result.output.path}`,
+    ...(ended === 'stopped' ? ['The same command with --resume goes on.'] : []),
   ].join('\n');
 }
 
@@ -94,9 +97,11 @@ export function addTrain(program: Command): void {
   program
     .command('train')
     .argument('<model>', '.onnx file, or a folder with one')
-    .argument('<data>', 'data set (.npy, .npz, .txt); the first axis counts samples')
+    .argument('<data>', 'data set: .npy, .npz, .txt or a folder of images; the first axis counts samples')
     .argument('[labels]', '.npy with an answer for each sample; text learns the next token without')
-    .description('train or fine-tune in micro-batches that fit; writes a new file')
+    .description(
+      'train or fine-tune in micro-batches that fit; writes a new file; Ctrl+C keeps the best weights so far',
+    )
     .requiredOption('-o, --out <file>', 'where to write the result')
     .addOption(new Option('--loss <name>', 'what to make small').choices(losses).default('cross-entropy'))
     .option('--teacher <model>', 'model to learn from with --loss distill or mse (default: the model itself)')
@@ -112,8 +117,12 @@ export function addTrain(program: Command): void {
     .option('--steps <n>', 'updates in all, instead of --epochs')
     .option('--batch <n>', 'samples in one update', '32')
     .option('--micro-batch <n>', 'samples in one run, or auto: what fits the budget', 'auto')
-    .option('--budget <size>', 'memory the training may use, like 4GB')
-    .option('--trainable <what>', 'all, biases-and-norms, or a name with * (may be repeated)', collect, [])
+    .option('--budget <size>', 'memory the training may use, like 4GB (default: what an update takes at once)')
+    .addOption(
+      new Option('--trainable <what>', 'all, biases-and-norms, or a name with * (may be repeated)')
+        .argParser(collect)
+        .default([], 'all'),
+    )
     .option('--lora <rank>', 'train low-rank adapters and merge them')
     .option('--validation <share>', 'share of the samples held out to judge by', '0.1')
     .option('--patience <epochs>', 'stop when the held-out loss has not fallen for so long')
@@ -122,7 +131,7 @@ export function addTrain(program: Command): void {
     .option('--resume', 'go on with a training that was stopped or killed')
     .option('--provider <name>', 'execution provider', 'cpu')
     .option('--dim <name=n>', 'value of a named dimension; may be repeated', collect)
-    .option('--force', 'replace the output file if it exists')
+    .option('--force', 'replace the output file, or an interrupted training of it, if there is one')
     .action((target: string, data: string, labels: string | undefined, options: TrainOptions, command: Command) =>
       withContext(command, async (context) => {
         const opened = openModel(target);
