@@ -18,19 +18,16 @@ import type {
   Provider,
   PruneCurve,
 } from '../contract/types.js';
-import { readHardware } from '../hardware/read.js';
-import { createRuntime } from '../runtime/client.js';
 import { forkProcess, forkRuntime } from '../runtime/spawn.js';
 import type { EngineService, EngineServiceOptions } from './engine-service.js';
 import { Calibrator } from './accuracy/calibrator.js';
-import { deviceKey } from './accuracy/device.js';
 import { runsOfReport } from './accuracy/runs.js';
-import { openAccuracy, type AccuracyStore, type DeviceKey } from './accuracy/store.js';
+import { openAccuracy, type AccuracyStore } from './accuracy/store.js';
+import { Devices } from './devices.js';
 import { EngineClient, type EngineListeners } from './engine-client.js';
 import { FitJobs } from './fit-jobs.js';
 import { Measuring } from './measuring.js';
 import { OpenModels, type HeldModel } from './open-models.js';
-import { deviceFor, defaultProvider } from './open.js';
 import { Trace } from './trace.js';
 import { reportHtml } from './report-html.js';
 import { bundledSamples } from './samples.js';
@@ -46,8 +43,7 @@ const samplesOf = ({ dataPath }: HeldModel): string => dataPath ?? '';
 
 class LocalEngineService implements EngineService {
   private readonly listeners = new Set<(event: JobEvent) => void>();
-  private installed: Promise<Provider[]> | null = null;
-  private reading: HardwareReading | null = null;
+  private readonly devices: Devices;
   private readonly record: AccuracyStore;
   private readonly calibrator: Calibrator;
   private readonly models: OpenModels;
@@ -61,11 +57,12 @@ class LocalEngineService implements EngineService {
     const emit = (event: JobEvent): void => this.emit(event);
     const trace = (jobId: string, provider: Provider, engine: EngineClient): Promise<Trace> =>
       this.trace(jobId, provider, engine);
+    this.devices = new Devices(options.spawnRuntime);
     this.record = options.accuracy ?? openAccuracy(null);
     this.calibrator = new Calibrator({
       store: this.record,
       startEngine,
-      keyOf: (provider) => this.keyOf(provider),
+      keyOf: (provider) => this.devices.keyOf(provider),
       busy: () => [this.pruning, this.batches, this.fits, this.trainings].some(({ running }) => running),
       onChange: () => void this.tellAccuracy('calibration'),
     });
@@ -98,7 +95,7 @@ class LocalEngineService implements EngineService {
 
   private async trace(jobId: string, provider: Provider, engine: EngineClient): Promise<Trace> {
     return new Trace({
-      gpu: deviceFor(this.reading ?? (await this.hardware()), provider),
+      gpu: await this.devices.of(provider),
       provider,
       runtimes: () => engine.runtimes,
       onSample: (sample) => this.emit({ jobId, kind: 'memory', sample }),
@@ -118,27 +115,8 @@ class LocalEngineService implements EngineService {
     this.trainings.forget(modelId);
   }
 
-  private providers(): Promise<Provider[]> {
-    this.installed ??= (async () => {
-      const { spawnRuntime } = this.options;
-      const runtime = createRuntime(spawnRuntime ? { spawn: spawnRuntime } : {});
-      try {
-        return await runtime.providers();
-      } finally {
-        await runtime.close();
-      }
-    })();
-    return this.installed;
-  }
-
-  async hardware(): Promise<HardwareReading> {
-    this.reading = await readHardware({ providers: await this.providers() });
-    return this.reading;
-  }
-
-  /** Names and drivers do not change while the app runs, so any reading will do. */
-  private async keyOf(provider: Provider): Promise<DeviceKey> {
-    return deviceKey(this.reading ?? (await this.hardware()), provider);
+  hardware(): Promise<HardwareReading> {
+    return this.devices.read();
   }
 
   async accuracy(): Promise<AccuracyView> {
@@ -189,15 +167,11 @@ class LocalEngineService implements EngineService {
     return this.models.attachData(modelId, dataPath);
   }
 
-  private async providerOf(pinned: Provider | undefined): Promise<Provider> {
-    return pinned ?? defaultProvider(await this.hardware(), await this.providers());
-  }
-
   async plan(request: PlanRequest): Promise<PlanView> {
     const { modelId, budgetBytes, pins } = request;
     const model = this.models.get(modelId);
-    const provider = await this.providerOf(pins.provider);
-    const known = await this.record.known(await this.keyOf(provider));
+    const provider = await this.devices.providerOf(pins.provider);
+    const known = await this.record.known(await this.devices.keyOf(provider));
     const curve = this.pruning.partOf(modelId, samplesOf(model));
     const sweep = this.batches.partOf(modelId, sweepBasis(model, provider, pins.dims));
     const view = await model.engine.ask({ kind: 'plan', budgetBytes, provider, pins, known, curve, sweep });
@@ -226,7 +200,7 @@ class LocalEngineService implements EngineService {
   async measureBatches({ modelId, pins }: PlanRequest): Promise<void> {
     const model = this.models.get(modelId);
     const { path, dataPath } = model;
-    const provider = await this.providerOf(pins.provider);
+    const provider = await this.devices.providerOf(pins.provider);
     const dims = pins.dims ?? {};
     await this.calibrator.stop();
     this.pruning.stopAll();
@@ -250,14 +224,14 @@ class LocalEngineService implements EngineService {
   }
 
   async planTraining(request: TrainingRequest): Promise<TrainingPlan> {
-    const provider = await this.providerOf(request.provider);
+    const provider = await this.devices.providerOf(request.provider);
     return this.trainings.plan(request, this.models.get(request.modelId), provider);
   }
 
   async startTraining(request: TrainingRequest, outputDirectory?: string): Promise<{ jobId: string }> {
     const model = this.models.get(request.modelId);
     await this.quiet();
-    return this.trainings.start(request, model, await this.providerOf(request.provider), outputDirectory);
+    return this.trainings.start(request, model, await this.devices.providerOf(request.provider), outputDirectory);
   }
 
   async resumeTraining(modelId: string): Promise<{ jobId: string }> {
@@ -278,14 +252,14 @@ class LocalEngineService implements EngineService {
   async startFit(request: PlanRequest, outputDirectory?: string): Promise<{ jobId: string }> {
     const model = this.models.get(request.modelId);
     await this.quiet();
-    const provider = await this.providerOf(request.pins.provider);
-    const known = await this.record.known(await this.keyOf(provider));
+    const provider = await this.devices.providerOf(request.pins.provider);
+    const known = await this.record.known(await this.devices.keyOf(provider));
     const curve = this.pruning.partOf(request.modelId, samplesOf(model));
     return this.fits.start({ model, request, provider, known, curve, outputDirectory });
   }
 
   private async learn(jobId: string, report: FitReport): Promise<void> {
-    const key = await this.keyOf(report.plan.provider);
+    const key = await this.devices.keyOf(report.plan.provider);
     await this.record.addRuns(runsOfReport(report, key, Date.now()));
     await this.tellAccuracy(jobId);
   }

@@ -4,20 +4,19 @@ import { prepareEstimate } from '../memory/estimate.js';
 import { withKnownError } from '../memory/interval.js';
 import type { Analysis } from './analysis.js';
 import type { Structure } from './candidate.js';
-import { buildStructure, candidateAt, candidateSpilling, verdictFor } from './candidate.js';
+import { candidateAt, candidateSpilling, verdictFor } from './candidate.js';
 import { expectedDamage } from './expected-damage.js';
 import { damageKey, labelOf, planReasons, tradeoff } from './explain.js';
 import type { Level } from './levels.js';
 import { levelOf, levelsFor } from './levels.js';
 import { type Anchor, MixLadder } from './mix-ladder.js';
 import { batchChart, batchSteps, type ChartSource, dtypeChart, pruneChart } from './plan-charts.js';
-import { chartRatios, pruneView } from './prune-view.js';
+import { pruneView } from './prune-view.js';
 import type { Sensitivity } from './sensitivity.js';
+import { Structures } from './structures.js';
 
 /** Ratios tried when none is pinned; beyond 60 % one-shot pruning is seldom worth its damage. */
 const ratioGrid = [0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6];
-/** Built mixes kept for later moves of the budget. */
-const keptMixes = 40;
 /** How often a mix of one ratio is made smaller, and what part of the budget it then goes for. */
 const mixTries = 4;
 const stepDown = 0.995;
@@ -37,17 +36,15 @@ interface Spec {
  */
 export class Planner {
   readonly analysis: Analysis;
-  private readonly structures = new Map<string, Structure>();
+  private readonly structures: Structures;
   private readonly specsByPins = new Map<string, Spec[]>();
   private readonly ladder: MixLadder;
   private baseline: PreparedEstimate | null = null;
-  /** When to stop building structures that a close one can stand for, and whether one did. */
-  private deadline = Infinity;
-  private unfinished = false;
 
   constructor(analysis: Analysis) {
     this.analysis = analysis;
     this.ladder = new MixLadder(analysis);
+    this.structures = new Structures(analysis);
   }
 
   /** Builds every structure the default pins need, so that later solves are quick. Yields between them. */
@@ -72,8 +69,7 @@ export class Planner {
     this.analysis.sensitivity = sensitivity;
     this.specsByPins.clear();
     this.ladder.clear();
-    // They carry what their weights were thought to do.
-    for (const [key, { level }] of this.structures) if (level.mix !== undefined) this.structures.delete(key);
+    this.structures.forgetMixes();
   }
 
   /** The batch to plan at: the model's own where it is fixed, else the pinned one, else one sample. */
@@ -131,40 +127,13 @@ export class Planner {
     return specs;
   }
 
-  private structureKey(level: Level, ratio: number, pins: Pins): string {
-    return JSON.stringify([level.id, ratio, this.method(pins), pins.weights, pins.classes]);
-  }
-
   private structure(level: Level, ratio: number, pins: Pins): Structure {
-    const key = this.structureKey(level, ratio, pins);
-    let structure = this.structures.get(key);
-    if (!structure) {
-      const like =
-        pins.classes && this.structures.get(this.structureKey(level, ratio, { ...pins, classes: undefined }));
-      structure = buildStructure(this.analysis, level, ratio, this.method(pins), pins, like);
-      if (level.mix !== undefined) this.forgetOldestMix();
-      this.structures.set(key, structure);
-    }
-    return structure;
-  }
-
-  /** Every budget has mixes of its own: those of long ago are built again when they are wanted again. */
-  private forgetOldestMix(): void {
-    const mixes = [...this.structures].filter(([, { level }]) => level.mix !== undefined);
-    if (mixes.length >= keptMixes) this.structures.delete(mixes[0]![0]);
+    return this.structures.of(level, ratio, this.method(pins), pins);
   }
 
   /** The structure itself where it is built or time allows, else the closest that is built. */
   private closest(level: Level, ratio: number, pins: Pins): Structure {
-    const known = this.structures.get(this.structureKey(level, ratio, pins));
-    if (known || performance.now() < this.deadline) return known ?? this.structure(level, ratio, pins);
-    const near = [...chartRatios]
-      .sort((a, b) => Math.abs(a - ratio) - Math.abs(b - ratio))
-      .map((other) => this.structures.get(this.structureKey(level, other, { ...pins, classes: undefined })))
-      .find((structure) => structure !== undefined);
-    if (near === undefined) return this.structure(level, ratio, pins);
-    this.unfinished = true;
-    return near;
+    return this.structures.closest(level, ratio, this.method(pins), pins);
   }
 
   private at(structure: Structure, batch: number, pins: Pins, budgetBytes: number): Candidate {
@@ -174,12 +143,12 @@ export class Planner {
   /** The candidates built so far for these pins, at one batch. */
   private built(pins: Pins, batch: number, budgetBytes: number): Candidate[] {
     const ids = new Set(this.levels(pins).map(({ id }) => id));
-    return [...this.structures]
-      .filter(([key, { level, pruneRatio: ratio }]) => {
-        if (key !== this.structureKey(level, ratio, pins) || (pins.pruneRatio ?? ratio) !== ratio) return false;
-        return ids.has(level.id) || (level.mix !== undefined && this.mixes(pins));
-      })
-      .map(([, structure]) => structure)
+    return this.structures
+      .built(this.method(pins), pins)
+      .filter(
+        ({ level, pruneRatio: ratio }) =>
+          (pins.pruneRatio ?? ratio) === ratio && (ids.has(level.id) || (level.mix !== undefined && this.mixes(pins))),
+      )
       .map((structure) => this.at(structure, batch, pins, budgetBytes));
   }
 
@@ -207,8 +176,7 @@ export class Planner {
   solve(budgetBytes: number, pins: Pins, patienceMs = Infinity): PlanView {
     const started = performance.now();
     const { analysis } = this;
-    this.deadline = started + patienceMs;
-    this.unfinished = false;
+    this.structures.hurry(started + patienceMs);
     const proposal = this.propose(budgetBytes, pins, new Set());
     const smallest = this.smallest(pins, this.batchOf(pins), budgetBytes);
     const shown = proposal ?? smallest;
@@ -244,8 +212,7 @@ export class Planner {
       ...(analysis.classes.length > 0 ? { pruning: pruneView(analysis, shown.plan.pruneMethod) } : {}),
       solveMs: performance.now() - started,
     };
-    this.deadline = Infinity;
-    return this.unfinished ? { ...view, unfinished: true } : view;
+    return this.structures.stoodIn() ? { ...view, unfinished: true } : view;
   }
 
   /**

@@ -252,7 +252,7 @@ for (const theme of ['light', 'dark'] as const) {
       await ready(snug, { interrupted, stepMs: 600 });
       await page.locator('details > summary').first().click();
       await noSeriousViolations(page);
-      await page.locator('.actions .primary').click();
+      await page.locator('.actions .button').click();
       await expect(page.locator('canvas')).toBeVisible();
       await noSeriousViolations(page);
       await expect(page.locator('.ended')).toBeVisible({ timeout: 15_000 });
@@ -275,7 +275,7 @@ test('training reflows at 320 px, with targets of at least 24 pixels', async ({ 
     const box = await target.boundingBox();
     expect(Math.min(box?.width ?? 0, box?.height ?? 0), await target.innerText()).toBeGreaterThanOrEqual(24);
   }
-  await page.locator('.actions .primary').click();
+  await page.locator('.actions .button').click();
   await expect(page.locator('.ended')).toBeVisible();
   await narrow();
 });
