@@ -12,6 +12,7 @@ import { smallAtEightBits } from '../fit/small-weights.js';
 import { checkOutput, originalFiles, Workspace } from '../fit/workspace.js';
 import { estimateMemory } from '../memory/estimate.js';
 import type { Model } from '../onnx/model.js';
+import { summarizeModel } from '../onnx/summary.js';
 import { writeModelInSteps } from '../onnx/write.js';
 import type { PruneDamage, SparseWeight, SparsityPattern } from '../prune/index.js';
 import { pruneModel, sparsifyModel } from '../prune/index.js';
@@ -26,6 +27,7 @@ import {
 import type { Dataset } from '../runtime/dataset-types.js';
 import type { Runtime } from '../runtime/types.js';
 import type { OpenedModel } from './open.js';
+import { remainders, type Remainder } from './remainder.js';
 
 interface ShrinkRequest {
   opened: OpenedModel;
@@ -142,6 +144,8 @@ export interface QuantizeFileResult {
   before: { weightBytes: number; fileBytes: number };
   after: { weightBytes: number; fileBytes: number };
   weights: QuantizedWeight[];
+  /** What keeps the result from being smaller, the most bytes first. */
+  remainders: Remainder[];
   output: Output;
 }
 
@@ -223,11 +227,11 @@ export async function quantizeFile(
       const reason = w.reason ?? reasons.get(w.name);
       return { ...w, sqnrDb: w.sqnrDb, ...(reason === undefined ? {} : { reason }) };
     });
-    const saved = weights.reduce((sum, w) => sum + w.bytesBefore - w.bytesAfter, 0);
     return {
       before: { weightBytes: analysis.summary.weightBytes, fileBytes: analysis.summary.fileBytes },
-      after: { weightBytes: analysis.summary.weightBytes - saved, fileBytes: output.fileBytes },
+      after: { weightBytes: summarizeModel(quantized.model).weightBytes, fileBytes: output.fileBytes },
       weights,
+      remainders: remainders(opened.model, quantized.model, weights, dtype),
       output,
     };
   } finally {

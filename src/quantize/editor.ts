@@ -24,6 +24,8 @@ export interface LazyParts<Part extends string> {
 export class Editor {
   /** Value → names of its 8-bit scale and zero point. */
   readonly activationParameters = new Map<string, [string, string]>();
+  /** Type and channels → name of zero points that are all alike. */
+  readonly equalZeroPoints = new Map<string, string>();
   /** Graph → value → its codes, scale and zero point quantized at run time. */
   readonly dynamicInputs = new Map<Graph, Map<string, { codes: string; scale: string; zeroPoint: string }>>();
   /** As asked for the weight being written; undefined: as its format has it. */

@@ -4,7 +4,7 @@ import { readFloatRange } from './floats.js';
 
 /**
  * A FLOAT tensor whose element `i` is that of `tensor` times `factors[⌊i / inner⌋ mod factors.length]`; computed
- * when read, range by range. Any float type goes in.
+ * when read, range by range, so that its bytes are as much at hand as those it is made of. Any float type goes in.
  */
 export function scaledTensor(tensor: Tensor, factors: ArrayLike<number>, inner: number): Tensor {
   const byteLength = elementCount(tensor.dims) * 4;
@@ -21,6 +21,7 @@ export function scaledTensor(tensor: Tensor, factors: ArrayLike<number>, inner: 
     }
     return new Uint8Array(values.buffer, offset - first * 4, length);
   };
-  const data: TensorData = { byteLength, origin: 'computed', read: () => readRange(0, byteLength), readRange };
+  const { origin } = tensor.data;
+  const data: TensorData = { byteLength, origin, read: () => readRange(0, byteLength), readRange };
   return { ...tensor, dataType: DataType.FLOAT, data };
 }

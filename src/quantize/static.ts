@@ -40,13 +40,8 @@ export function applyStatic(editor: Editor, sites: readonly { site: WeightSite; 
   for (const { site, uses } of sites) {
     const axis = channelAxis(uses[0]!);
     const share = editor.meanShare(uses);
-    const zeroPoints = editor.addBytes(
-      graph,
-      `${site.tensor.name}_i8_zero_points`,
-      editor.integerType.dataType,
-      [site.tensor.dims[axis]!],
-      new Uint8Array(site.tensor.dims[axis]!).fill(editor.integerType.zeroPoint),
-    );
+    const { dataType, zeroPoint } = editor.integerType;
+    const zeroPoints = equalZeroPoints(editor, dataType, site.tensor.dims[axis]!, zeroPoint);
     const mean = meanOf(editor, uses);
     const tensors = addChannelTensors(editor, site, axis, {
       integer: true,
@@ -56,6 +51,17 @@ export function applyStatic(editor: Editor, sites: readonly { site: WeightSite; 
     for (const use of uses) quantizeInputs(editor, region, use, axis, tensors, zeroPoints, mean !== null);
   }
   for (const value of region.values) surround(editor, graph, region, value);
+}
+
+/** Zero points that are all alike, one initializer for all weights with as many channels. */
+function equalZeroPoints(editor: Editor, dataType: number, channels: number, zeroPoint: number): string {
+  const key = `${dataType} ${channels}`;
+  const known = editor.equalZeroPoints.get(key);
+  if (known !== undefined) return known;
+  const bytes = new Uint8Array(channels).fill(zeroPoint);
+  const name = editor.addBytes(editor.model.graph, `zero_points_${channels}`, dataType, [channels], bytes);
+  editor.equalZeroPoints.set(key, name);
+  return name;
 }
 
 /** Leaves out values without a calibrated range. */
@@ -155,18 +161,11 @@ function quantizeInputs(
     [channels],
     computedData(channels * 4, () => bytes(scales())),
   );
-  const zeros = editor.addBytes(
-    graph,
-    `${bias.name}_i32_zero_points`,
-    DataType.INT32,
-    [channels],
-    new Uint8Array(channels * 4),
-  );
   const output = editor.name(`${bias.name}_unpacked`);
   insertBefore(
     graph,
     node,
-    makeNode('DequantizeLinear', [codes, scaleName, zeros], [output], { axis: intAttribute(0) }, { name: output }),
+    makeNode('DequantizeLinear', [codes, scaleName], [output], { axis: intAttribute(0) }, { name: output }),
   );
   node.inputs[2] = output;
 }
@@ -188,9 +187,7 @@ function correctAddend(editor: Editor, use: WeightUse, weight: ChannelTensors): 
 
 /** Puts QuantizeLinear → DequantizeLinear behind a value; the value's name moves to the end of the pair. */
 function surround(editor: Editor, graph: Graph, region: StaticRegion, value: string): void {
-  const source = rangeSource(region, value);
-  const { scale, zeroPoint } = activationScale(rangeOf(editor, region, value)!);
-  const parameters = activationParameters(editor, graph, source, scale, zeroPoint);
+  const parameters = activationParameters(editor, region, value);
   const quantized = editor.name(`${value}_u8`);
   const producer = graph.nodes.findIndex((node) => node.outputs.includes(value));
   const raw = producer < 0 ? value : editor.name(`${value}_float`);
@@ -210,15 +207,13 @@ function surround(editor: Editor, graph: Graph, region: StaticRegion, value: str
   graph.nodes.splice(producer + 1, 0, ...pair);
 }
 
-function activationParameters(
-  editor: Editor,
-  graph: Graph,
-  source: string,
-  scale: number,
-  zeroPoint: number,
-): [string, string] {
+/** Names of the scale and zero point of a value, which it shares with what its range is taken from. */
+function activationParameters(editor: Editor, region: StaticRegion, value: string): [string, string] {
+  const source = rangeSource(region, value);
   const known = editor.activationParameters.get(source);
   if (known !== undefined) return known;
+  const { graph } = editor.model;
+  const { scale, zeroPoint } = activationScale(rangeOf(editor, region, value) ?? { low: 0, high: 0 });
   const made: [string, string] = [
     editor.addFloats(graph, `${source}_scale`, [], Float32Array.of(scale)),
     editor.addBytes(graph, `${source}_zero_point`, DataType.UINT8, [], Uint8Array.of(zeroPoint)),

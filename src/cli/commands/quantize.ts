@@ -1,6 +1,6 @@
 import type { Command } from 'commander';
 import { openData, openModel } from '../../app/open.js';
-import { quantizeFile } from '../../app/shrink.js';
+import { quantizeFile, type QuantizeFileResult } from '../../app/shrink.js';
 import { SnugError } from '../../contract/errors.js';
 import { dtypes } from '../../contract/types.js';
 import { checkOutput } from '../../fit/workspace.js';
@@ -19,6 +19,16 @@ interface QuantizeOptions {
 }
 
 const smaller = dtypes.filter((dtype) => dtype !== 'fp32');
+/** Remainders below this share of the result are not worth a line. */
+const leastShare = 0.01;
+
+/** What keeps the result from being smaller. */
+function wider({ remainders, after }: QuantizeFileResult): string[] {
+  return remainders
+    .filter(({ bytes }) => bytes >= leastShare * after.weightBytes)
+    .map(({ reason, bytes, weights }) => `  ${formatBytes(bytes)} of it in ${weights} weights – ${reason}`);
+}
+
 /** Rows of the printed table; `--json` has all. */
 const maxRows = 40;
 
@@ -80,7 +90,8 @@ export function addQuantize(program: Command): void {
             result,
             [
               ...(changed ? [] : [`No weight of this model can be ${dtype} on ${provider}; it was written unchanged.`]),
-              `weights ${formatBytes(result.before.weightBytes)} → ${formatBytes(result.after.weightBytes)}, file ${formatBytes(result.before.fileBytes)} → ${formatBytes(result.after.fileBytes)}`,
+              `weights ${formatBytes(result.before.weightBytes)} → ${formatBytes(result.after.weightBytes)}, file ${formatBytes(result.before.fileBytes)} → ${formatBytes(result.after.fileBytes)} (${(result.before.weightBytes / Math.max(1, result.after.weightBytes)).toFixed(2)} times smaller weights)`,
+              ...wider(result),
               '',
               table(
                 ['weight', 'operator', 'format', 'before', 'after', 'SQNR', 'note'],
