@@ -70,7 +70,7 @@ export interface TrainRequest {
   /** Updates between two evaluations; an epoch when left out. */
   judgeEvery?: number;
   /**
-   * Seconds the updates may take: there are fewer of them, and the rate falls sooner, where each takes longer than that
+   * Seconds that training may take: there are fewer updates, and the rate falls sooner, where each takes longer than that
    * allows. With time enough the result does not depend on it.
    */
   seconds?: number;

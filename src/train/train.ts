@@ -31,7 +31,10 @@ class Trainer {
   readonly #fingerprint: string;
   readonly #order: SampleOrder;
   #total: number;
+  /** When the work began, and when the first update did (milliseconds of `performance.now`). */
+  readonly #openedAt = performance.now();
   #startedAt = 0;
+  #startedFrom = 0;
   #progress: Progress | null = null;
   #savedAt = performance.now();
 
@@ -88,6 +91,7 @@ class Trainer {
     const running: Promise<boolean>[] = [];
     let next = progress.step;
     this.#startedAt = performance.now();
+    this.#startedFrom = next;
     while (next < this.#total) {
       this.#request.signal?.throwIfAborted();
       const update = this.#update(session, next);
@@ -119,9 +123,12 @@ class Trainer {
   #fitIntoTime(begun: number): void {
     const { seconds } = this.#request;
     if (seconds === undefined) return;
-    const gone = (performance.now() - this.#startedAt) / 1000;
-    const done = this.#known().steps.length;
-    const possible = gone >= seconds ? begun : done < leastTimed ? this.#total : Math.floor((done * seconds) / gone);
+    const now = performance.now();
+    const left = this.#openedAt + seconds * 1000 - now;
+    const done = this.#known().step - this.#startedFrom;
+    const each = (now - this.#startedAt) / Math.max(1, done);
+    const possible =
+      left <= 0 ? begun : done < leastTimed ? this.#total : this.#startedFrom + done + Math.floor(left / each);
     this.#total = Math.min(this.#total, Math.max(begun, possible));
   }
 
