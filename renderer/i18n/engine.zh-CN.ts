@@ -30,6 +30,10 @@ const reasons: Record<string, string> = {
     '在这个运行设备上，整数运算会退回 CPU，并来回复制数据',
   'needs a device with shader-f16': '需要支持 shader-f16 的设备',
   'the weight is no matrix': '权重不是矩阵',
+  'recurrent layers of this kind have no integer form': '这种循环层没有整数形式',
+  'its batch comes first': '它的批次排在最前',
+  'its other weight is not a constant beside it': '它的另一个权重不是同处的常量',
+  'the other weight of its layer is not': '该层的另一个权重不是这种格式',
   'recurrent operators run on the CPU under this provider': '在这个运行设备上，循环层算子在 CPU 上运行',
   'not confirmed on this provider': '在这个运行设备上尚未确认可行',
   'activations are quantized on the CPU under this provider, with copies both ways':

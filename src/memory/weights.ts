@@ -90,6 +90,10 @@ function packedOnCpu(node: Node, index: number, tensor: Tensor): number | null {
       return index === 1 ? packedNBits(node, tensor) : null;
     case 'ConvTranspose':
       return index === 1 && tensor.dataType === DataType.FLOAT ? tensor.data.byteLength : null;
+    case 'com.microsoft:DynamicQuantizeLSTM': {
+      const [directions = 1, inputs = 0, gates = 0] = tensor.dims;
+      return index === 1 || index === 2 ? directions * packedInteger(inputs, gates) : null;
+    }
     case 'LSTM':
     case 'GRU':
       return (index === 1 || index === 2) && tensor.dataType === DataType.FLOAT ? packedGates(tensor) : null;

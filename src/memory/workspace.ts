@@ -167,6 +167,7 @@ function scratchAfterOutputs(node: Node, shapes: Shapes, threads: number): numbe
     case 'com.microsoft:MatMulBnb4':
       return unpackedMatrix(node);
     case 'LSTM':
+    case 'com.microsoft:DynamicQuantizeLSTM':
       return recurrentScratch(node, shapes, 4, 4);
     case 'GRU':
       return recurrentScratch(node, shapes, 3, 6);

@@ -29,6 +29,7 @@ const quantizationInputs = new Map<string, readonly number[]>([
   ['QLinearConv', [1, 2, 4, 5, 6, 7]],
   ['MatMulNBits', [2, 3, 4]],
   ['MatMulBnb4', [2]],
+  ['DynamicQuantizeLSTM', [8, 9, 10, 11]],
   ['GatherBlockQuantized', [2, 3]],
 ]);
 

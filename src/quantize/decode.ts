@@ -33,8 +33,9 @@ export function decodeWeight(original: Model, quantized: Model, weight: string):
     case 'gather':
       return decodeRows(index.producer.get(use.node.outputs[0]!), graph, index);
     default: {
-      const reader = index.producer.get(use.node.outputs[0]!);
+      const reader = index.producer.get(use.node.outputs.find((output) => output !== '') ?? '');
       const unpacking = reader && index.producer.get(reader.inputs[use.input] ?? '');
+      if (reader?.opType === 'DynamicQuantizeLSTM') return decodeGates(reader, use.input, graph);
       return unpacking?.opType === 'DequantizeLinear' ? decodeChannels(unpacking, graph, index) : null;
     }
   }
@@ -123,6 +124,21 @@ function decodeRows(node: Node | undefined, graph: Graph, index: GraphIndex): Fl
     const stored = (bytes[Math.floor(i / perByte)]! >> (bits * (i % perByte))) & (2 ** bits - 1);
     const code = signed ? (stored ^ 8) - 8 : stored - 2 ** (bits - 1);
     return code * scales[Math.floor(i / columns) * blocks + Math.floor((i % columns) / blockSize)]!;
+  });
+}
+
+/** The weight of an LSTM as it was: `[directions, 4 · hidden, inputs]`. */
+function decodeGates(node: Node, input: number, graph: Graph): Float32Array | null {
+  const codes = graph.initializers.get(node.inputs[input]!);
+  const scales = graph.initializers.get(node.inputs[input === 1 ? 8 : 10]!);
+  if (codes === undefined || scales === undefined) return null;
+  const [, inputs, gates] = codes.dims as [number, number, number];
+  const signed = new Int8Array(codes.data.read().slice().buffer);
+  const factors = readFloat32(scales);
+  return Float32Array.from({ length: signed.length }, (_, at) => {
+    const row = Math.floor(at / inputs);
+    const from = (Math.floor(row / gates) * inputs + (at % inputs)) * gates + (row % gates);
+    return signed[from]! * factors[row]!;
   });
 }
 

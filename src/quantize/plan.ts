@@ -7,6 +7,7 @@ import { blockMatrixSize, blocksPerRow, type BlockFormat } from './block-matrix.
 import type { CodeBits } from './block-search.js';
 import { staysFloat32 } from './float16.js';
 import { floatBytes } from './floats.js';
+import { otherWeight } from './lstm.js';
 import type { WeightMatrix } from './matrix.js';
 import { normalFloatSize } from './normal-float.js';
 import { rankOf } from './ranks.js';
@@ -114,10 +115,17 @@ function obstacleOf(model: Model, site: WeightSite, use: WeightUse, encoding: En
       return opset < 13 ? 'needs opset 13 or newer' : null;
     case 'lstm':
       if (tensor.dims.length !== 3) return 'its weight has not the expected three dimensions';
+      if (encoding === 'DynamicQuantizeLSTM') return lstmObstacle(use);
       return opset < 13 ? 'needs opset 13 or newer' : null;
     case 'other':
       return null;
   }
+}
+
+function lstmObstacle(use: WeightUse): string | null {
+  if (use.node.opType !== 'LSTM') return 'recurrent layers of this kind have no integer form';
+  if (getInt(use.node, 'layout', 0) !== 0) return 'its batch comes first';
+  return use.graph.initializers.has(otherWeight(use)) ? null : 'its other weight is not a constant beside it';
 }
 
 /** Why the other matrix of a product cannot be transposed, as a weight on the left asks for. */
@@ -218,6 +226,11 @@ function sizeOf(site: WeightSite, use: WeightUse, encoding: Encoding, asked: Wei
     case 'DequantizeLinear': {
       const stored = elements + tensor.dims[channelAxis(use, tensor.dims.length)]! * 5;
       return { shares: 'channels', stored, resident: stored, transient: elements * 4 };
+    }
+    case 'DynamicQuantizeLSTM': {
+      const columns = tensor.dims[0]! * tensor.dims[1]!;
+      const stored = elements + columns * 5;
+      return { shares: 'lstm', stored, resident: stored + columns * 4, transient: 0 };
     }
     case 'MatMulInteger':
     case 'ConvInteger':

@@ -9,6 +9,7 @@ import { Editor } from './editor.js';
 import { convertToFloat16 } from './float16.js';
 import { overflowingNodes, type Magnitudes } from './float16-islands.js';
 import { encodeGather } from './gather.js';
+import { encodeLstm, otherWeight } from './lstm.js';
 import { encodeMatMulBnb4, encodeMatMulNBits } from './matmul-nbits.js';
 import { beforeQuantizing, scaleChannels } from './passes.js';
 import { blockBits, planEncoding, type EncodingPlan } from './plan.js';
@@ -96,6 +97,10 @@ export function quantizeModel(
   const weights: QuantizedWeight[] = [];
   const overflowing = overflowingNodes(clone.graph, options.magnitudes ?? new Map());
   const chosen = sites.map((site) => settle(editor, site, formatOf(site.name), overflowing));
+  for (const index of lonelyWeights(sites, chosen)) {
+    const settled = settle(editor, sites[index]!, { dtype: 'int8' }, overflowing);
+    chosen[index] = { ...settled, reason: 'not int8-dynamic: the other weight of its layer is not' };
+  }
   sites.forEach((site, index) => {
     const { dtype, plan, reason } = chosen[index]!;
     const { blockSize, zeroPoints } = formatOf(site.name);
@@ -182,6 +187,21 @@ function settle(
   return { dtype: 'fp32', plan: stays, reason: reasons.join('; ') };
 }
 
+/** Weights of integer LSTM layers whose other weight got another form: a layer has both or none. */
+function lonelyWeights(sites: readonly WeightSite[], chosen: readonly Settled[]): Set<number> {
+  const lonely = new Set<number>();
+  const integer = (index: number): boolean =>
+    !lonely.has(index) && chosen[index]!.plan.encodings.includes('DynamicQuantizeLSTM');
+  for (let before = -1; before < lonely.size;) {
+    before = lonely.size;
+    const kept = new Set(sites.filter((_, index) => integer(index)).map(({ tensor }) => tensor.name));
+    sites.forEach(({ uses }, index) => {
+      if (integer(index) && uses.some((use) => !kept.has(otherWeight(use)))) lonely.add(index);
+    });
+  }
+  return lonely;
+}
+
 /** Below this signal-to-noise ratio in dB at a result, its 8-bit activations are the worst of the model: 6 bits are left. */
 const leastActivationDb = 30;
 
@@ -225,6 +245,9 @@ function applyEncodings(editor: Editor, site: WeightSite, dtype: Dtype, encoding
         break;
       case 'MatMulInteger':
         encodeMatMulInteger(editor, site, uses);
+        break;
+      case 'DynamicQuantizeLSTM':
+        encodeLstm(editor, site, uses);
         break;
       case 'ConvInteger':
         encodeConvInteger(editor, site, uses);

@@ -19,6 +19,8 @@ export type Encoding =
   | 'MatMulInteger'
   /** DynamicQuantizeLinear → ConvInteger → Cast → Mul. */
   | 'ConvInteger'
+  /** com.microsoft.DynamicQuantizeLSTM, int8 activations quantized at run time. */
+  | 'DynamicQuantizeLSTM'
   /** QuantizeLinear/DequantizeLinear around the operator with calibrated ranges. */
   | 'QDQ';
 
@@ -100,7 +102,7 @@ const cpu: Table = {
     conv: yes('ConvInteger', 'session'),
     'conv-transpose': no('there is no integer ConvTranspose', 'documents'),
     gather: yes('GatherBlockQuantized', 'session', 'rows are looked up, nothing is computed: 8-bit blocks'),
-    lstm: no('recurrent weights are offered as int8 only', 'documents'),
+    lstm: yes('DynamicQuantizeLSTM', 'session'),
     other: noKernel,
   },
   'int8-static': {

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import type { Dtype } from '../../../src/contract/types.js';
-import { floatAttribute, intAttribute, intsAttribute } from '../../../src/onnx/graph.js';
+import { floatAttribute, intAttribute, intsAttribute, makeNode, stringAttribute } from '../../../src/onnx/graph.js';
 import type { Model, Node, Tensor } from '../../../src/onnx/model.js';
 import { readFloat32 } from '../../../src/onnx/tensor.js';
 import { decodeWeight, quantizableWeights, quantizeModel, type Quantized } from '../../../src/quantize/index.js';
@@ -151,6 +151,46 @@ describe('shapes of weights on the CPU', () => {
       }
     });
   }
+
+  it('int8-dynamic: an LSTM in both directions with bias; both of its weights or none', async () => {
+    const [features, hidden] = [37, 24];
+    const lstm: Node = makeNode(
+      'LSTM',
+      ['x', 'w', 'r', 'b'],
+      ['', 'y'],
+      { hidden_size: intAttribute(hidden), direction: stringAttribute('bidirectional') },
+      { name: 'lstm' },
+    );
+    const small = (name: string, dims: number[], seed: number): Tensor =>
+      weight(
+        name,
+        dims,
+        gaussian(size(dims), seed).map((value) => value * 0.2),
+      );
+    const weights = [
+      small('w', [2, 4 * hidden, features], 1),
+      small('r', [2, 4 * hidden, hidden], 2),
+      small('b', [2, 8 * hidden], 3),
+    ];
+    const model = single([5, 3, features], [lstm], weights);
+    const dynamic = new Map<string, Dtype>([
+      ['w', 'int8-dynamic'],
+      ['r', 'int8-dynamic'],
+    ]);
+    const result = quantizeModel(model, dynamic, { provider: 'cpu' });
+    expect(operators(result.model)).toEqual(['DynamicQuantizeLSTM']);
+    const feeds = { x: { dims: [5, 3, features], data: gaussian(15 * features, 9) } };
+    const exact = (await runModel(model, feeds)).y!;
+    expect(sqnr(exact, (await runModel(result.model, feeds)).y!)).toBeGreaterThan(28);
+    for (const name of ['w', 'r']) {
+      const original = readFloat32(model.graph.initializers.get(name)!);
+      expect(sqnr(original, decodeWeight(model, result.model, name)!)).toBeGreaterThan(35);
+    }
+    const lonely = quantizeModel(model, new Map<string, Dtype>([['w', 'int8-dynamic']]), { provider: 'cpu' });
+    const row = lonely.weights.find(({ name }) => name === 'w');
+    expect(row).toMatchObject({ dtype: 'int8', reason: expect.stringContaining('other weight') as string });
+    expect(sqnr(exact, (await runModel(lonely.model, feeds)).y!)).toBeGreaterThan(28);
+  });
 
   it('names what it leaves: a vector, a product of constants, a depthwise kernel in 4 bits', () => {
     const vector = single([40, 1500], [node('MatMul', ['x', 'w'], 'y')], [random('w', [1500], 1)]);

@@ -12,7 +12,7 @@ import type { WeightRole } from '../../../src/quantize/sites.js';
 import { truth } from '../../../src/quantize/truth.js';
 import { profileModel } from '../memory/profile.js';
 import { directRuntime, listDataset, runModel, weight } from './build.js';
-import { layerModels, type LayerModel } from './layers.js';
+import { gru, layerModels, type LayerModel } from './layers.js';
 import { gaussian, sqnr } from './numbers.js';
 
 /** Least output SQNR in dB after six layers. */
@@ -111,4 +111,18 @@ describe('every row of the table of truth on the CPU', () => {
       });
     }
   }
+
+  it('gru int8: unpacked as for lstm; int8-dynamic: not offered', async () => {
+    const layer = gru();
+    const assignment = (dtype: Dtype): Map<string, Dtype> =>
+      new Map(quantizableWeights(layer.model, 'cpu').map(({ name }) => [name, dtype]));
+    const int8 = quantizeModel(layer.model, assignment('int8'), { provider: 'cpu' });
+    const { measured, estimated } = await peakOf(int8.model);
+    expect(measured).toBeLessThan(0.7 * (await peakOf(layer.model)).measured);
+    expect(Math.abs(estimated / measured - 1)).toBeLessThan(0.01);
+    expect(sqnr(await outputOf(layer, layer.model), await outputOf(layer, int8.model))).toBeGreaterThan(least.int8!);
+    for (const row of quantizeModel(layer.model, assignment('int8-dynamic'), { provider: 'cpu' }).weights) {
+      expect(row).toMatchObject({ dtype: 'int8', reason: expect.stringContaining('no integer form') as string });
+    }
+  });
 });
