@@ -1,5 +1,8 @@
 import { setRelativeName } from '../bridge/relative-names.js';
 
+/** What a data set may be, for a dialog: arrays, text or images. */
+export const dataFiles = '.npy,.npz,.txt,.json,image/*';
+
 /** Folders may be deep and hostile; a model with its data files is never this many. */
 const maxFiles = 2000;
 
