@@ -134,7 +134,14 @@ export const operatorKey = ({ domain, opType }: Node): string =>
 
 function ruleFor(node: Node): GradientRule {
   const rule = gradientRules[operatorKey(node)];
-  if (!rule) throw noRule(node, 'there is no gradient rule for this operator');
+  if (!rule) {
+    throw noRule(
+      node,
+      node.domain === 'com.microsoft.nchwc'
+        ? 'the file was saved after it had been laid out for one processor; train the model it was made from'
+        : 'there is no gradient rule for this operator',
+    );
+  }
   return rule;
 }
 

@@ -141,14 +141,17 @@ function fanIn(role: WeightRole, { dims }: Tensor, use: Consumer | undefined): n
   return dims[transposed ? dims.length - 1 : dims.length - 2] ?? 1;
 }
 
-/** Which weights to train: all, biases and norms only, or those whose names match one of some patterns. */
+/**
+ * Which weights to train: all, biases and norms only, or those whose names match one of some patterns. Scales of codes
+ * are trained only by name: they are so small that a step that suits the other weights is too long for them.
+ */
 export type TrainableChoice = 'all' | 'biases-and-norms' | readonly string[];
 
 /** @throws SnugError E_USAGE when nothing is chosen */
 export function chooseTrainable(weights: readonly TrainableWeight[], choice: TrainableChoice): TrainableWeight[] {
   const chosen =
     choice === 'all'
-      ? [...weights]
+      ? weights.filter(({ role }) => role !== 'quantization-scale')
       : choice === 'biases-and-norms'
         ? weights.filter(({ role }) => role === 'bias' || role === 'scale')
         : weights.filter(({ name }) => choice.some((pattern) => globToRegExp(pattern).test(name)));

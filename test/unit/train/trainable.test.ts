@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { makeNode } from '../../../src/onnx/graph.js';
-import { float32Tensor } from '../../../src/onnx/tensor.js';
+import { DataType } from '../../../src/onnx/model.js';
+import { float32Tensor, rawTensor } from '../../../src/onnx/tensor.js';
 import { chooseTrainable, trainableWeights } from '../../../src/train/trainable.js';
 import { smallModel } from '../../engine/train/model.js';
 
@@ -29,6 +30,32 @@ describe('weights that training may change', () => {
     add('gain', [3], 1, 'Mul');
     const names = trainableWeights(model).map(({ name }) => name);
     expect(names).toEqual(['w1', 'b1', 'w2', 'b2', 'positions', 'gain']);
+  });
+
+  it('are scales of codes only where activations are numbers, and only by name', () => {
+    const model = smallModel();
+    const { graph } = model;
+    const bytes = (name: string, dims: number[]): void => {
+      graph.initializers.set(name, rawTensor(name, DataType.INT8, dims, new Uint8Array(dims[0]! * dims[1]!)));
+    };
+    const scale = (name: string): void => {
+      graph.initializers.set(name, float32Tensor(name, [1], Float32Array.of(0.1)));
+    };
+    ['stored', 'both', 'activation'].forEach(scale);
+    bytes('codes', [3, 4]);
+    bytes('others', [3, 4]);
+    graph.nodes.push(
+      makeNode('DequantizeLinear', ['codes', 'stored'], ['unpacked']),
+      makeNode('MatMul', ['y', 'unpacked'], ['p']),
+      makeNode('QuantizeLinear', ['y', 'activation'], ['q']),
+      makeNode('DequantizeLinear', ['q', 'activation'], ['d']),
+      makeNode('DequantizeLinear', ['others', 'both'], ['unpacked_too']),
+      makeNode('MatMul', ['d', 'unpacked_too'], ['z']),
+    );
+    const weights = trainableWeights(model);
+    expect(weights.filter(({ role }) => role === 'quantization-scale').map(({ name }) => name)).toEqual(['stored']);
+    expect(chooseTrainable(weights, 'all').map(({ name }) => name)).not.toContain('stored');
+    expect(chooseTrainable(weights, ['sto*']).map(({ name }) => name)).toEqual(['stored']);
   });
 
   it('are chosen by role or by name', () => {
