@@ -4,7 +4,7 @@ import type { Model } from '../onnx/model.js';
 /** Operators whose weights are integers: pruning them would need their scales rebuilt. */
 const quantizedOperators = new Set(
   `DequantizeLinear QLinearConv QLinearMatMul MatMulInteger ConvInteger MatMulNBits MatMulBnb4 DynamicQuantizeMatMul
-  DynamicQuantizeLSTM   MatMulIntegerToFloat GatherBlockQuantized QGemm QAttention QLinearAdd`.split(/\s+/),
+  DynamicQuantizeLSTM MatMulIntegerToFloat GatherBlockQuantized QGemm QAttention QLinearAdd`.split(/\s+/),
 );
 
 /** @throws SnugError E_NOT_SUPPORTED when weights are already quantized. */

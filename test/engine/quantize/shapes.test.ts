@@ -1,10 +1,10 @@
 import { describe, expect, it } from 'vitest';
 import type { Dtype } from '../../../src/contract/types.js';
 import { floatAttribute, intAttribute, intsAttribute, makeNode, stringAttribute } from '../../../src/onnx/graph.js';
-import type { Model, Node, Tensor } from '../../../src/onnx/model.js';
-import { readFloat32 } from '../../../src/onnx/tensor.js';
+import { DataType, type Graph, type Model, type Node, type Tensor, type ValueInfo } from '../../../src/onnx/model.js';
+import { int64Tensor, readFloat32 } from '../../../src/onnx/tensor.js';
 import { decodeWeight, quantizableWeights, quantizeModel, type Quantized } from '../../../src/quantize/index.js';
-import { buildModel, node, operators, runModel, weight } from './build.js';
+import { buildGraph, buildModel, node, operators, runModel, weight } from './build.js';
 import { gaussian, sqnr } from './numbers.js';
 
 const size = (dims: readonly number[]): number => dims.reduce((a, b) => a * b, 1);
@@ -190,6 +190,64 @@ describe('shapes of weights on the CPU', () => {
     const row = lonely.weights.find(({ name }) => name === 'w');
     expect(row).toMatchObject({ dtype: 'int8', reason: expect.stringContaining('other weight') as string });
     expect(sqnr(exact, (await runModel(lonely.model, feeds)).y!)).toBeGreaterThan(28);
+  });
+
+  it('weights in the bodies of Loop and Scan, in every format of products', async () => {
+    const value = (name: string, dims: number[], dataType: number): ValueInfo => ({ name, dims, dataType });
+    const loop: Graph = {
+      ...buildGraph({
+        inputs: {},
+        outputs: [],
+        nodes: [
+          node('MatMul', ['state', 'w'], 'product'),
+          node('Tanh', ['product'], 'next'),
+          node('Identity', ['go'], 'on'),
+        ],
+        weights: [
+          weight(
+            'w',
+            [64, 64],
+            gaussian(64 * 64, 1).map((each) => each * 0.1),
+          ),
+        ],
+      }),
+      name: 'loop',
+      inputs: [value('i', [], DataType.INT64), value('go', [], DataType.BOOL), value('state', [3, 64], DataType.FLOAT)],
+      outputs: [value('on', [], DataType.BOOL), value('next', [3, 64], DataType.FLOAT)],
+    };
+    const scan: Graph = {
+      ...buildGraph({
+        inputs: {},
+        outputs: [],
+        nodes: [node('Gemm', ['row', 'v'], 'each', { transB: intAttribute(1) })],
+        weights: [random('v', [32, 64], 2)],
+      }),
+      name: 'scan',
+      inputs: [value('row', [3, 64], DataType.FLOAT)],
+      outputs: [value('each', [3, 32], DataType.FLOAT)],
+    };
+    const model = single(
+      [3, 64],
+      [
+        node('Loop', ['count', '', 'x'], 'state_out', { body: { type: 'graph', value: loop } }),
+        node('Unsqueeze', ['state_out', 'zero'], 'rows'),
+        node('Scan', ['rows'], 'y', { body: { type: 'graph', value: scan }, num_scan_inputs: intAttribute(1) }),
+      ],
+      [int64Tensor('count', [], [2]), int64Tensor('zero', [1], [0])],
+    );
+    const feeds = { x: { dims: [3, 64], data: gaussian(192, 5) } };
+    const exact = (await runModel(model, feeds)).y!;
+    for (const [dtype, worst] of [
+      ['int8', 25],
+      ['int8-dynamic', 22],
+      ['int4', 12],
+      ['nf4', 12],
+      ['int2', 3],
+    ] as const) {
+      const result = quantized(model, dtype);
+      expect(result.weights.map((row) => row.dtype)).toEqual([dtype, dtype]);
+      expect(sqnr(exact, (await runModel(result.model, feeds)).y!), dtype).toBeGreaterThan(worst);
+    }
   });
 
   it('names what it leaves: a vector, a product of constants, a depthwise kernel in 4 bits', () => {
