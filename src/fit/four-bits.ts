@@ -1,6 +1,6 @@
-import type { Provider, WeightFormat } from '../contract/types.js';
+import type { Dtype, Provider, WeightFormat } from '../contract/types.js';
 import type { Model } from '../onnx/model.js';
-import { formatOptions } from '../quantize/index.js';
+import { formatOptions, quantizableWeights, type WeightInfo } from '../quantize/index.js';
 import type { Dataset } from '../runtime/dataset-types.js';
 import type { Runtime } from '../runtime/types.js';
 import type { Assignment } from './levels.js';
@@ -54,7 +54,7 @@ export async function formatsNearFourBits(plain: Assignment, request: FourBitReq
   const sensitivity = known.scaled(chosenOnSamples, (weight) => !tables.has(weight));
   const pinned = Object.fromEntries([...plain.dtypes].filter(([, dtype]) => dtype === 'fp32'));
   const mixer = new Mixer(sensitivity, pinned, agreeingWeights(model, provider));
-  const uniform = plainSum(sensitivity, unchanged);
+  const uniform = plainSum(sensitivity, quantizableWeights(model, provider), plain.dtypes);
   const mix = mixer.within(uniform.bytes * allowance, 'stored');
   if (mix === null || mix.noise >= uniform.noise) return { formats: unchanged, reasons: new Map() };
   const reasons = new Map<string, string>();
@@ -71,20 +71,24 @@ function gathered({ graph }: Model): Set<string> {
   return new Set(graph.nodes.flatMap(({ opType, inputs }) => (opType === 'Gather' ? [inputs[0]!] : [])));
 }
 
-/** Bytes and noise of one format for all; of several options of it, the default is the one of fewest bytes in 32s. */
+/** Bytes and noise of one dtype for all, in the blocks it has by default; noise as of the option nearest in bytes. */
 function plainSum(
   sensitivity: Sensitivity,
-  formats: ReadonlyMap<string, WeightFormat>,
+  infos: readonly WeightInfo[],
+  dtypes: ReadonlyMap<string, Dtype>,
 ): { bytes: number; noise: number; noises: Map<string, number> } {
   const noises = new Map<string, number>();
   let [bytes, noise] = [0, 0];
-  for (const [weight, { dtype }] of formats) {
-    const same = (sensitivity.options.get(weight) ?? []).filter(({ format }) => format.dtype === dtype);
-    const plain = same.find(({ format }) => format.blockSize === 32 && format.zeroPoints !== true) ?? same[0];
-    const own = plain === undefined ? 0 : sensitivity.noise(weight, plain);
-    noises.set(weight, own);
-    noise += own;
-    bytes += plain?.storedBytes ?? sensitivity.bytesBefore(weight);
+  for (const { name, bytesBefore, options } of infos) {
+    const dtype = dtypes.get(name);
+    const own = options.find((option) => option.dtype === dtype)?.bytesAfter ?? bytesBefore;
+    bytes += own;
+    const [nearest] = (sensitivity.options.get(name) ?? [])
+      .filter(({ format }) => format.dtype === dtype)
+      .sort((a, b) => Math.abs(a.storedBytes - own) - Math.abs(b.storedBytes - own));
+    const least = nearest === undefined ? 0 : sensitivity.noise(name, nearest);
+    noises.set(name, least);
+    noise += least;
   }
   return { bytes, noise, noises };
 }
