@@ -158,7 +158,13 @@ const formatSeconds = 15;
  * @throws SnugError of reading, quantizing and writing
  */
 export async function quantizeFile(
-  request: ShrinkRequest & { dtype: Dtype; provider: Provider; uniform?: boolean },
+  request: ShrinkRequest & {
+    dtype: Dtype;
+    provider: Provider;
+    uniform?: boolean;
+    /** Plain rounding looks at no samples: with `nearest` the data set must be null. */
+    rounding?: 'search' | 'nearest';
+  },
 ): Promise<QuantizeFileResult> {
   const { opened, outputPath, overwrite, dataset, runtime, dtype, provider, dims, onProgress } = request;
   checkOutput(outputPath, originalFiles(opened.model), overwrite);
@@ -220,6 +226,7 @@ export async function quantizeFile(
       ...(ranges ? { ranges } : {}),
       ...(magnitudes ? { magnitudes } : {}),
       ...(refined ? { refined } : {}),
+      ...(request.rounding ? { rounding: request.rounding } : {}),
       onProgress: progress,
     });
     const output = await publish(quantized.model, request, workspace);

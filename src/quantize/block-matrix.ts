@@ -11,6 +11,8 @@ export interface BlockFormat {
   zeroPoints: boolean;
   /** Scales are float16 numbers, to be stored in two bytes; default false. */
   halfScales?: boolean;
+  /** Plain rounding to the nearest code instead of the search for the best scale; default false. */
+  nearest?: boolean;
 }
 
 /**
@@ -66,7 +68,7 @@ export function quantizeMatrix(
   const scales = new Float32Array(size.scales);
   const zeroPoints = format.zeroPoints ? new Uint8Array(size.zeroPoints) : null;
   const result: BlockMatrix = { format, rows, columns, codes, scales, zeroPoints };
-  const search = new BlockSearch(bits, blockSize, format.zeroPoints, format.halfScales);
+  const search = new BlockSearch(bits, blockSize, format.zeroPoints, format.halfScales, format.nearest);
   forEachBlock(matrix, blockSize, (row, block, values, start, count) => {
     search.run(values, start, count, importance, block * blockSize);
     const index = row * blocks + block;

@@ -39,6 +39,8 @@ export class BlockSearch {
     readonly asymmetric: boolean,
     /** Scales are rounded to float16 (else float32), and the codes follow. */
     readonly halfScales = false,
+    /** Scales reach from end to end of each block's values, and codes are the nearest: no search. */
+    readonly nearest = false,
   ) {
     this.largest = 2 ** bits - 1;
     this.zeroPoint = 2 ** (bits - 1);
@@ -65,11 +67,25 @@ export class BlockSearch {
       this.codes.fill(middle);
       return;
     }
+    if (this.nearest) {
+      this.reach(low, high);
+      this.encode(values, start, count);
+      return;
+    }
     const most = Math.max(-low, high);
     this.load(values, start, count, most, importance, importanceStart);
     this.search(low / most, high / most, count, importance !== null);
     this.scale = this.halfScales ? roundToHalf(this.scale * most) : Math.fround(this.scale * most);
     this.encode(values, start, count);
+  }
+
+  /** The scale (and zero point) whose codes just cover a block. */
+  private reach(low: number, high: number): void {
+    const { largest } = this;
+    const scale = this.asymmetric ? (high - low) / largest : -(-low > high ? low : high) / 2 ** (this.bits - 1);
+    this.scale = this.halfScales ? roundToHalf(scale) : Math.fround(scale);
+    if (!this.asymmetric || this.scale === 0) return;
+    this.zeroPoint = Math.max(0, Math.min(largest, Math.round(-low / this.scale)));
   }
 
   /** Puts the block into the kernel's memory, largest magnitude and largest factor at 1. */

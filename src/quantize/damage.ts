@@ -33,42 +33,53 @@ export function estimateSqnr(model: Model, weight: string | { name: string }, as
   return other === undefined ? weightDb : -10 * Math.log10(10 ** (-weightDb / 10) + 10 ** (-other / 10));
 }
 
-/** Signal-to-noise ratio of the weight alone, in dB, from the same sample. */
-export function weightSqnr(site: WeightSite, { dtype, blockSize, zeroPoints: asked }: WeightFormat): number {
+/**
+ * Signal-to-noise ratio of the weight alone, in dB, from the same sample.
+ * @param nearest codes in blocks are plainly rounded, as `QuantizeOptions.rounding` says
+ */
+export function weightSqnr(
+  site: WeightSite,
+  { dtype, blockSize, zeroPoints: asked }: WeightFormat,
+  nearest = false,
+): number {
   if (dtype === 'fp32') return 150;
   const matrix = sampledMatrix(site);
   const integers = dtype === 'int8-dynamic' || dtype === 'int8-static';
   const kind = integers ? 'channels' : dtype;
-  return remembered(site.tensor.data, `sqnr ${kind} ${matrix.order} ${blockSize ?? ''} ${asked ?? ''}`, () => {
-    const sample = lastSample(matrix);
-    if (dtype === 'fp16') {
-      const halves = float16BitsToFloat32(float32ToFloat16Bits(sample.values));
-      let signal = 0;
-      let noise = 0;
-      sample.values.forEach((value, i) => {
-        signal += value * value;
-        noise += (value - Math.max(-65504, Math.min(65504, halves[i]!))) ** 2;
-      });
-      return decibels(signal, noise);
-    }
-    const role = site.uses[0]?.role ?? 'other';
-    if (dtype === 'nf4') return normalFloatSqnr(sample);
-    const bits = blockBits(dtype);
-    if (role === 'gather') {
-      const block = gatherBlock(matrix.columns, bits, blockSize);
+  return remembered(
+    site.tensor.data,
+    `sqnr ${kind} ${matrix.order} ${blockSize ?? ''} ${asked ?? ''} ${nearest}`,
+    () => {
+      const sample = lastSample(matrix);
+      if (dtype === 'fp16') {
+        const halves = float16BitsToFloat32(float32ToFloat16Bits(sample.values));
+        let signal = 0;
+        let noise = 0;
+        sample.values.forEach((value, i) => {
+          signal += value * value;
+          noise += (value - Math.max(-65504, Math.min(65504, halves[i]!))) ** 2;
+        });
+        return decibels(signal, noise);
+      }
+      const role = site.uses[0]?.role ?? 'other';
+      if (dtype === 'nf4') return normalFloatSqnr(sample);
+      const bits = blockBits(dtype);
+      if (role === 'gather') {
+        const block = gatherBlock(matrix.columns, bits, blockSize);
+        return blockSqnr(sample, { bits, zeroPoints: false, nearest }, block);
+      }
+      if (integers) return blockSqnr(sample, { bits: 8, zeroPoints: false }, null);
+      if (role === 'matmul' || role === 'gemm' || role === 'matmul-left') {
+        const format = matrixFormat(matrix, bits, blockSize);
+        const zeroPoints = bits === 4 && (asked ?? zeroPointsPay(matrix, format));
+        return blockSqnr(sample, { bits, zeroPoints, nearest }, format.blockSize);
+      }
+      const { dims } = site.tensor;
+      const axis = site.uses[0] === undefined ? 1 : summedAxis(site.uses[0], dims.length);
+      const block = bits === 4 ? axisBlock(dims[axis] ?? 1, blockSize) : null;
       return blockSqnr(sample, { bits, zeroPoints: false }, block);
-    }
-    if (integers) return blockSqnr(sample, { bits: 8, zeroPoints: false }, null);
-    if (role === 'matmul' || role === 'gemm' || role === 'matmul-left') {
-      const format = matrixFormat(matrix, bits, blockSize);
-      const zeroPoints = bits === 4 && (asked ?? zeroPointsPay(matrix, format));
-      return blockSqnr(sample, { bits, zeroPoints }, format.blockSize);
-    }
-    const { dims } = site.tensor;
-    const axis = site.uses[0] === undefined ? 1 : summedAxis(site.uses[0], dims.length);
-    const block = bits === 4 ? axisBlock(dims[axis] ?? 1, blockSize) : null;
-    return blockSqnr(sample, { bits, zeroPoints: false }, block);
-  });
+    },
+  );
 }
 
 let last: { matrix: WeightMatrix; sample: WeightSample } | null = null;

@@ -19,7 +19,10 @@ export function encodeGather(editor: Editor, site: WeightSite, uses: readonly We
   const blockSize = gatherBlock(columns, bits, editor.blockSize);
   const stored = storedScaleType(tensor);
   const parts = editor.lazyParts<'codes' | 'scales'>(() => {
-    const result = quantizeMatrix(matrix, { bits, blockSize, zeroPoints: false, halfScales: stored.half });
+    const result = quantizeMatrix(matrix, {
+      ...{ bits, blockSize, zeroPoints: false },
+      ...{ halfScales: stored.half, nearest: editor.nearest },
+    });
     // Codes 0 … 15 around 8 become two's complement −8 … 7: flip the top bit of each nibble.
     if (bits === 4) result.codes.forEach((byte, i) => (result.codes[i] = byte ^ 0x88));
     return { codes: withoutPadding(result), scales: scaleBytes(result.scales, stored.dataType) };

@@ -33,6 +33,8 @@ export interface QuantizeOptions {
   unsignedWeights?: boolean;
   /** Power of two ≥ 16 for block formats; default 32 for 4-bit, the smallest result for 8-bit. */
   blockSize?: number;
+  /** How codes in blocks are chosen: by a search for the best scales (default), or plainly rounded to the nearest. */
+  rounding?: 'search' | 'nearest';
   onProgress?: (done: number, total: number, item?: string) => void;
 }
 
@@ -93,7 +95,14 @@ export function quantizeModel(
   const calibrated = [...assignment.keys()].filter((name) => formatOf(name).dtype === 'int8-static');
   const scaled = scaleChannels(clone, options.ranges?.scales ?? new Map<string, Float64Array>(), new Set(calibrated));
   const sites = collectSites(clone);
-  const editor = new Editor(clone, options.provider, options.ranges ?? null, options.refined, options.unsignedWeights);
+  const editor = new Editor(
+    clone,
+    options.provider,
+    options.ranges ?? null,
+    options.refined,
+    options.unsignedWeights,
+    options.rounding === 'nearest',
+  );
   const weights: QuantizedWeight[] = [];
   const overflowing = overflowingNodes(clone.graph, options.magnitudes ?? new Map());
   const chosen = sites.map((site) => settle(editor, site, formatOf(site.name), overflowing));
@@ -118,7 +127,7 @@ export function quantizeModel(
       ...(blockSize === undefined ? {} : { blockSize }),
       ...(zeroPoints === undefined ? {} : { zeroPoints }),
       get sqnrDb() {
-        return dtype === 'fp32' ? null : weightSqnr(site, { dtype, blockSize, zeroPoints });
+        return dtype === 'fp32' ? null : weightSqnr(site, { dtype, blockSize, zeroPoints }, editor.nearest);
       },
       ...(reason === undefined ? {} : { reason }),
     });

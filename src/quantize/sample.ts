@@ -71,11 +71,11 @@ export function sampleMatrix(matrix: WeightMatrix): WeightSample {
 /** Signal-to-noise ratio in dB of a sample quantized in blocks; `blockSize` null takes each sampled row as one block. */
 export function blockSqnr(
   sample: WeightSample,
-  format: Pick<BlockFormat, 'bits' | 'zeroPoints'>,
+  format: Pick<BlockFormat, 'bits' | 'zeroPoints' | 'nearest'>,
   blockSize: number | null,
 ): number {
   const size = Math.min(blockSize ?? sample.columns, sample.columns);
-  const search = new BlockSearch(format.bits, size, format.zeroPoints);
+  const search = new BlockSearch(format.bits, size, format.zeroPoints, false, format.nearest);
   let signal = 0;
   let noise = 0;
   for (let row = 0; row < sample.rows; row++) {

@@ -36,6 +36,7 @@ const own: Record<string, { args: string[]; calibrated: boolean }> = {
   'snug int8-static': { args: ['--dtype', 'int8-static'], calibrated: true },
   'snug int4': { args: ['--dtype', 'int4'], calibrated: false },
   'snug int4 uniform': { args: ['--dtype', 'int4', '--uniform'], calibrated: false },
+  'snug int4 nearest': { args: ['--dtype', 'int4', '--rounding', 'nearest'], calibrated: false },
   'snug int4 +samples': { args: ['--dtype', 'int4'], calibrated: true },
   'snug int4 +samples uniform': { args: ['--dtype', 'int4', '--uniform'], calibrated: true },
 };

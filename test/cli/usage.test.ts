@@ -97,6 +97,7 @@ describe('options that cannot be meant', () => {
     [['memory', 'MODEL', '--dim', 'batch=99999999999'], '--dim batch must be'],
     [['quantize', 'MODEL', '-o', 'OUT', '--dtype', 'int8-static'], 'needs samples'],
     [['quantize', 'MODEL', '-o', 'OUT', '--dtype', 'fp32'], 'fp32 is what'],
+    [['quantize', 'MODEL', '-o', 'OUT', '--dtype', 'int4', '--rounding', 'up'], 'no way to round'],
   ])('%j', async (args, text) => {
     const named = args.map((arg) =>
       arg.replace('MODEL', path.join(folder, 'model.onnx')).replace('OUT', `${folder}/o`),

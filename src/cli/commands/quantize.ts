@@ -15,6 +15,7 @@ interface QuantizeOptions {
   provider: string;
   dim?: string[];
   uniform?: boolean;
+  rounding?: string;
   force?: boolean;
 }
 
@@ -46,6 +47,10 @@ export function addQuantize(program: Command): void {
     .option('--provider <name>', 'execution provider the result is for', 'cpu')
     .option('--dim <name=n>', 'value of a named dimension; may be repeated', collect)
     .option('--uniform', 'int4: the same format for every weight, however small it is and whatever samples show')
+    .option(
+      '--rounding <how>',
+      'int8 and int4: search for the best scales, or nearest: plain rounding (default: search)',
+    )
     .option('--force', 'replace the output file if it exists')
     .action((target: string, options: QuantizeOptions, command: Command) =>
       withContext(command, async (context) => {
@@ -58,6 +63,15 @@ export function addQuantize(program: Command): void {
         if (dtype === 'int8-static' && !options.calibrate) {
           throw new SnugError('E_USAGE', 'int8-static needs samples to see what range the activations have.', {
             action: 'Add --calibrate DATA, or use --dtype int8 or int8-dynamic.',
+          });
+        }
+        const rounding = options.rounding ?? 'search';
+        if (rounding !== 'search' && rounding !== 'nearest') {
+          throw new SnugError('E_USAGE', `"${rounding}" is no way to round.`, { action: 'Use search or nearest.' });
+        }
+        if (rounding === 'nearest' && options.calibrate) {
+          throw new SnugError('E_USAGE', 'Plain rounding looks at no samples.', {
+            action: 'Leave out --calibrate, or use --rounding search.',
           });
         }
         const provider = parseProvider(options.provider);
@@ -76,6 +90,7 @@ export function addQuantize(program: Command): void {
             dtype,
             provider,
             uniform: options.uniform ?? false,
+            rounding,
             dataset,
             dims,
             runtime: context.runtime,

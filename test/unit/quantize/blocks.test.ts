@@ -174,3 +174,26 @@ describe('block matrices', () => {
     }
   });
 });
+
+describe('plain rounding', () => {
+  it('covers each block from end to end and takes the nearest code, worse than the search', () => {
+    const values = Float32Array.from({ length: 32 }, (_, i) => Math.sin(i * 1.7) * (1 + (i % 5)) + 0.3);
+    const errorOf = (nearest: boolean, asymmetric: boolean): number => {
+      const search = new BlockSearch(4, 32, asymmetric, false, nearest);
+      search.run(values, 0, 32, null);
+      const reached = values.map((_, i) => (search.codes[i]! - search.zeroPoint) * search.scale);
+      if (nearest && asymmetric) {
+        expect([...search.codes].sort((a, b) => a - b)).toEqual(expect.arrayContaining([0, 15]));
+        const widest = Math.max(...values.map((value, i) => Math.abs(value - reached[i]!)));
+        expect(widest).toBeLessThanOrEqual(Math.abs(search.scale) * 1.001);
+      }
+      if (nearest && !asymmetric) {
+        const extreme = values.reduce((most, value) => (Math.abs(value) > Math.abs(most) ? value : most), 0);
+        expect(search.scale).toBe(Math.fround(-extreme / 8));
+      }
+      return values.reduce((sum, value, i) => sum + (value - reached[i]!) ** 2, 0);
+    };
+    for (const asymmetric of [false, true])
+      expect(errorOf(true, asymmetric)).toBeGreaterThan(errorOf(false, asymmetric));
+  });
+});
