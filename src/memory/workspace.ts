@@ -146,6 +146,8 @@ export function cpuScratch(node: Node, shapes: Shapes, threads: number): Scratch
       return { ...noScratch, before: whereScratch(node, shapes) };
     case 'com.microsoft:MatMulNBits':
       return nBitsScratch(node, shapes);
+    case 'com.microsoft:MatMulBnb4':
+      return { ...noScratch, before: unpackedMatrix(node) };
     default:
       return { ...noScratch, after: scratchAfterOutputs(node, shapes, threads) };
   }
@@ -164,8 +166,6 @@ function scratchAfterOutputs(node: Node, shapes: Shapes, threads: number): numbe
     case 'QLinearConv':
     case 'com.microsoft:QLinearConv':
       return quantizedConvolutionScratch(node, shapes);
-    case 'com.microsoft:MatMulBnb4':
-      return unpackedMatrix(node);
     case 'LSTM':
     case 'com.microsoft:DynamicQuantizeLSTM':
       return recurrentScratch(node, shapes, 4, 4);
