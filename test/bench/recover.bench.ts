@@ -29,7 +29,7 @@ describe.skipIf(!existsSync(models))('recovery (needs the sample models)', () =>
     await runtime.close();
     rmSync(folder, { recursive: true, force: true });
     console.log(
-      '\nmodel | method | task: dense, pruned, recovered | KL pruned, recovered | regained | blocks, whole | seconds',
+      '\nmodel | method | task: dense, pruned, recovered | KL pruned, recovered | regained | blocks, whole | updates of the last | seconds',
     );
     for (const row of rows) console.log(row);
   });
@@ -59,6 +59,7 @@ describe.skipIf(!existsSync(models))('recovery (needs the sample models)', () =>
         const file = path.join(folder, 'model.onnx');
         writeModel(changed, file, { overwrite: true });
         const [dense, pruned] = [await judge(opened.path), await judge(file)];
+        let updates = 0;
         const { model, blocks, whole, seconds } = await recoverModel({
           original: opened.model,
           changed,
@@ -70,6 +71,7 @@ describe.skipIf(!existsSync(models))('recovery (needs the sample models)', () =>
           memoryBytes: 4e9,
           updates: Number(process.env.SNUG_RECOVER_UPDATES ?? 400),
           seconds: Number(process.env.SNUG_RECOVER_SECONDS ?? 600),
+          onProgress: ({ done }) => (updates = done),
         });
         await calibration.close();
         writeModel(model, file, { overwrite: true });
@@ -83,6 +85,7 @@ describe.skipIf(!existsSync(models))('recovery (needs the sample models)', () =>
             `${pruned.kl.toPrecision(3)}, ${recovered.kl.toPrecision(3)}`,
             `${Math.round(100 * regained)} %`,
             `${blocks}, ${whole ? 'yes' : 'no'}`,
+            updates,
             seconds.toFixed(0),
           ].join(' | '),
         );
