@@ -47,18 +47,22 @@ const equalBytes = 1.002;
 /** Peers that no row of Snug of as few or fewer bytes comes up to, with the best of those that are as small. */
 export function losses(rows: readonly Row[]): string[] {
   const made = rows.filter((row) => row.sqnrDb !== null);
-  return made
-    // A tool that left everything as it was is ahead of nobody.
-    .filter(({ own, bytes, fileBytes }) => !own && bytes < fileBytes * 0.95)
-    .flatMap((peer) => {
-      const smaller = made.filter((row) => row.own && row.model === peer.model && row.bytes <= peer.bytes * equalBytes);
-      const best = smaller.sort((a, b) => b.sqnrDb! - a.sqnrDb!)[0];
-      if (best !== undefined && best.sqnrDb! >= peer.sqnrDb!) return [];
-      const against =
-        best === undefined
-          ? 'nothing of ours is as small'
-          : `${best.method} ${(best.bytes / 1e6).toFixed(2)} MB ${best.sqnrDb!.toFixed(2)} dB`;
-      const theirs = `${peer.method} ${(peer.bytes / 1e6).toFixed(2)} MB ${peer.sqnrDb!.toFixed(2)} dB`;
-      return [`${peer.model}: ${theirs} is ahead of ${against}`];
-    });
+  return (
+    made
+      // A tool that left everything as it was is ahead of nobody.
+      .filter(({ own, bytes, fileBytes }) => !own && bytes < fileBytes * 0.95)
+      .flatMap((peer) => {
+        const smaller = made.filter(
+          (row) => row.own && row.model === peer.model && row.bytes <= peer.bytes * equalBytes,
+        );
+        const best = smaller.sort((a, b) => b.sqnrDb! - a.sqnrDb!)[0];
+        if (best !== undefined && best.sqnrDb! >= peer.sqnrDb!) return [];
+        const against =
+          best === undefined
+            ? 'nothing of ours is as small'
+            : `${best.method} ${(best.bytes / 1e6).toFixed(2)} MB ${best.sqnrDb!.toFixed(2)} dB`;
+        const theirs = `${peer.method} ${(peer.bytes / 1e6).toFixed(2)} MB ${peer.sqnrDb!.toFixed(2)} dB`;
+        return [`${peer.model}: ${theirs} is ahead of ${against}`];
+      })
+  );
 }
