@@ -60,6 +60,7 @@ const reasons: Record<string, string> = {
   'its weight is stored transposed': '它的权重是转置存放的',
   'its input is a constant': '它的输入是常量',
   'its bias is not a constant vector': '它的偏置不是常量向量',
+  'its bias has not one value for each output': '它的偏置不是每个输出一个值',
   'integer kernels need transA = 0 and alpha = beta = 1': '整数计算要求 transA = 0 且 alpha = beta = 1',
   'the caller may replace it (it is also a graph input)': '调用者可能替换它（它也是模型的输入）',
   'it is itself an output of the graph': '它本身就是模型的输出',

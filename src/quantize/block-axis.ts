@@ -17,12 +17,13 @@ export interface AxisBlockCodes {
  * matrices. The tensor is read whole.
  * @param options.share of the inputs of `[outputs, C, kernel…]` ({@link meanShares}); above 0, errors of an output
  *   are balanced
+ * @param options.nearest codes are plainly rounded, neither searched nor balanced
  */
 export function quantizeAxisBlocks(
   tensor: Tensor,
   axis: number,
   blockSize: number,
-  { halfScales = false, share = 0 }: { halfScales?: boolean; share?: number } = {},
+  { halfScales = false, share = 0, nearest = false }: { halfScales?: boolean; share?: number; nearest?: boolean } = {},
 ): AxisBlockCodes {
   const outer = elementCount(tensor.dims.slice(0, axis));
   const depth = tensor.dims[axis]!;
@@ -32,8 +33,8 @@ export function quantizeAxisBlocks(
   const scales = new Float32Array(outer * blocks * inner);
   const row = new Int8Array(depth * inner);
   const codes = new Uint8Array(Math.ceil(values.length / 2));
-  const balancer = share > 0 ? new Balancer(share) : null;
-  const search = new BlockSearch(4, blockSize, false, halfScales);
+  const balancer = share > 0 && !nearest ? new Balancer(share) : null;
+  const search = new BlockSearch(4, blockSize, false, halfScales, nearest);
   const block = new Float32Array(blockSize);
   for (let first = 0; first < outer; first++) {
     for (let index = 0; index < blocks; index++) {

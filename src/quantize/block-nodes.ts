@@ -14,6 +14,8 @@ import type { WeightSite, WeightUse } from './sites.js';
 /** A weight in the graph, and the operator that multiplies by it. */
 export interface WeightProduct {
   rows: number;
+  /** Element type of the weight, and of what it multiplies. */
+  dataType: number;
   /** Whether the operator adds a bias. */
   takesBias: boolean;
   /** The operator: `y = a · weight + bias`, no bias where it is ''. */
@@ -88,6 +90,7 @@ export function addBlocks(
   };
   return {
     rows,
+    dataType: tensor.dataType,
     takesBias: takesBias(editor.provider),
     node: (label, a, bias, y) => {
       const inputs = [a, tensors.codes, tensors.scales, tensors.zeroPoints, '', bias];
@@ -135,6 +138,7 @@ export function addNormalFloat(editor: Editor, site: WeightSite, use: WeightUse,
   };
   return {
     rows,
+    dataType: tensor.dataType,
     takesBias: false,
     node: (label, a, _, y) =>
       makeNode('MatMulBnb4', [a, codes, scales], [y], attributes, {
@@ -144,13 +148,21 @@ export function addNormalFloat(editor: Editor, site: WeightSite, use: WeightUse,
   };
 }
 
-/** `product + beta · c` as the output of a Gemm. */
-export function addScaled(editor: Editor, graph: Graph, node: Node, product: string, c: string, nodes: Node[]): void {
+/** `product + beta · c` as the output of a Gemm of elements of `dataType`. */
+export function addScaled(
+  editor: Editor,
+  graph: Graph,
+  node: Node,
+  product: string,
+  c: string,
+  nodes: Node[],
+  dataType: number,
+): void {
   const label = node.name || node.outputs[0]!;
   const beta = getFloat(node, 'beta', 1);
   let addend = c;
   if (beta !== 1) {
-    const factor = editor.addFloats(graph, `${label}_beta`, [], Float32Array.of(beta));
+    const factor = editor.addBytes(graph, `${label}_beta`, dataType, [], scaleBytes(Float32Array.of(beta), dataType));
     addend = editor.name(`${label}_c_scaled`);
     nodes.push(makeNode('Mul', [c, factor], [addend], {}, { name: addend }));
   }

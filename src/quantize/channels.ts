@@ -21,11 +21,16 @@ const panelValues = 2 ** 22;
  * @param options.floors smallest scale allowed for each channel; such a channel keeps exactly that scale.
  * @param options.share of the inputs ({@link meanShares}); above 0, errors of a channel of matrices and of kernels
  *   `[channels, …]` are balanced, in a third reading.
+ * @param options.nearest plain rounding: scales reach to the largest magnitude, and nothing is balanced
  */
 export function quantizeChannels(
   tensor: Tensor,
   axis: number | null,
-  { floors = null, share = 0 }: { floors?: Float64Array | null; share?: number } = {},
+  {
+    floors = null,
+    share = 0,
+    nearest = false,
+  }: { floors?: Float64Array | null; share?: number; nearest?: boolean } = {},
 ): ChannelCodes {
   const { channels, inner } = channelShape(tensor, axis);
   const total = elementCount(tensor.dims);
@@ -65,9 +70,10 @@ export function quantizeChannels(
   // A channel of zeros keeps scale 1: any scale is exact, and 0 would divide by zero in integer kernels.
   for (let channel = 0; channel < channels; channel++) {
     const fitted = square[channel] === 0 ? 1 : Math.max(cross[channel]! / square[channel]!, 2 ** -126);
-    scales[channel] = held[channel] === 1 ? largest[channel]! / 127 : fitted;
+    const reaching = held[channel] === 1 || (nearest && square[channel] !== 0);
+    scales[channel] = reaching ? Math.max(largest[channel]! / 127, 2 ** -126) : fitted;
   }
-  if (share > 0) balanceChannels(tensor, axis, codes, scales, share);
+  if (share > 0 && !nearest) balanceChannels(tensor, axis, codes, scales, share);
   return { codes, scales };
 }
 

@@ -77,7 +77,7 @@ export function weightSqnr(
       const { dims } = site.tensor;
       const axis = site.uses[0] === undefined ? 1 : summedAxis(site.uses[0], dims.length);
       const block = bits === 4 ? axisBlock(dims[axis] ?? 1, blockSize) : null;
-      return blockSqnr(sample, { bits, zeroPoints: false }, block);
+      return blockSqnr(sample, { bits, zeroPoints: false, nearest }, block);
     },
   );
 }

@@ -133,7 +133,9 @@ function decodeGates(node: Node, input: number, graph: Graph): Float32Array | nu
   const scales = graph.initializers.get(node.inputs[input === 1 ? 8 : 10]!);
   if (codes === undefined || scales === undefined) return null;
   const [, inputs, gates] = codes.dims as [number, number, number];
-  const signed = new Int8Array(codes.data.read().slice().buffer);
+  const bytes = codes.data.read();
+  // uint8 codes are around 128: flipping the top bit makes them int8.
+  const signed = Int8Array.from(codes.dataType === DataType.UINT8 ? bytes.map((byte) => byte ^ 0x80) : bytes);
   const factors = readFloat32(scales);
   return Float32Array.from({ length: signed.length }, (_, at) => {
     const row = Math.floor(at / inputs);

@@ -71,7 +71,7 @@ export function addChannelTensors(
 export function encodeDequantize(editor: Editor, site: WeightSite, uses: readonly WeightUse[]): void {
   const axis = channelAxis(uses[0]!, site.tensor.dims.length);
   const share = editor.meanShare(uses);
-  const tensors = addChannelTensors(editor, site, axis, { quantize: () => ({ share }) });
+  const tensors = addChannelTensors(editor, site, axis, { quantize: () => ({ share, nearest: editor.nearest }) });
   for (const use of uses) {
     insertBefore(use.graph, use.node, dequantizeNode(editor, site, use, [tensors.codes, tensors.scales], { axis }));
   }
@@ -86,7 +86,11 @@ export function encodeDequantizeBlocks(editor: Editor, site: WeightSite, uses: r
   const stored = storedScaleType(tensor);
   const share = editor.meanShare(uses);
   const parts = editor.lazyParts<'codes' | 'scales'>(() => {
-    const { codes, scales } = quantizeAxisBlocks(tensor, axis, block, { halfScales: stored.half, share });
+    const { codes, scales } = quantizeAxisBlocks(tensor, axis, block, {
+      halfScales: stored.half,
+      share,
+      nearest: editor.nearest,
+    });
     return { codes, scales: scaleBytes(scales, stored.dataType) };
   });
   const elements = elementCount(tensor.dims);

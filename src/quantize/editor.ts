@@ -44,7 +44,7 @@ export class Editor {
     readonly refined: ReadonlyMap<string, RefinedWeight> = new Map(),
     /** Integer weights are uint8 around 128 instead of int8 ({@link needsUnsignedWeights}). */
     readonly unsignedWeights = false,
-    /** Codes of blocks by plain rounding, without a search. */
+    /** Codes of int8, int4 and int2 weights by plain rounding, without a search. */
     readonly nearest = false,
   ) {
     this.shares = meanShares(model.graph);

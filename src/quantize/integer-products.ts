@@ -3,6 +3,7 @@ import { rmSync } from 'node:fs';
 import path from 'node:path';
 import { makeNode } from '../onnx/graph.js';
 import { DataType, type Model } from '../onnx/model.js';
+import { newModel } from '../onnx/new-model.js';
 import { rawTensor } from '../onnx/tensor.js';
 import { writeModel } from '../onnx/write.js';
 import type { Dtype } from '../contract/types.js';
@@ -16,18 +17,14 @@ const [largestInput, largestWeight] = [255, 127];
 /** `y = x · w`, x uint8 `[4, 256]`, w int8 `[256, 32]`, all 127; y int32. */
 function productModel(): Model {
   const weight = new Uint8Array(depth * columns).fill(largestWeight);
-  return {
-    ...{ irVersion: 8, producerName: 'snug', producerVersion: '', domain: '', modelVersion: 0, docString: '' },
-    ...{ opsets: new Map([['', 13]]), metadata: new Map(), functions: [], unknown: [], source: null },
-    graph: {
-      name: 'product',
-      nodes: [makeNode('MatMulInteger', ['x', 'w'], ['y'], {}, { name: 'y' })],
-      initializers: new Map([['w', rawTensor('w', DataType.INT8, [depth, columns], weight)]]),
-      inputs: [{ name: 'x', dataType: DataType.UINT8, dims: [rows, depth] }],
-      outputs: [{ name: 'y', dataType: DataType.INT32, dims: [rows, columns] }],
-      ...{ sparseInitializers: [], valueInfo: new Map() },
-    },
-  };
+  return newModel({
+    name: 'product',
+    opset: 13,
+    nodes: [makeNode('MatMulInteger', ['x', 'w'], ['y'], {}, { name: 'y' })],
+    weights: [rawTensor('w', DataType.INT8, [depth, columns], weight)],
+    inputs: [{ name: 'x', dataType: DataType.UINT8, dims: [rows, depth] }],
+    outputs: [{ name: 'y', dataType: DataType.INT32, dims: [rows, columns] }],
+  });
 }
 
 const known = new WeakMap<Runtime, Promise<boolean>>();
@@ -42,7 +39,14 @@ const known = new WeakMap<Runtime, Promise<boolean>>();
  */
 export function cutsOffProducts(runtime: Runtime, directory: string): Promise<boolean> {
   let asked = known.get(runtime);
-  if (asked === undefined) known.set(runtime, (asked = tryProduct(runtime, directory)));
+  if (asked === undefined) {
+    asked = tryProduct(runtime, directory).catch((error: unknown) => {
+      // A failure says nothing about the CPU: whoever asks next tries again.
+      known.delete(runtime);
+      throw error;
+    });
+    known.set(runtime, asked);
+  }
   return asked;
 }
 

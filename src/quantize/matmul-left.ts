@@ -27,6 +27,6 @@ export function replaceLeft(editor: Editor, { graph, node }: WeightUse, weight: 
   nodes.push(weight.node(label, a, '', product));
   const c = gemm && getFloat(node, 'beta', 1) !== 0 ? (node.inputs[2] ?? '') : '';
   if (c === '') transpose(product, output);
-  else addScaled(editor, graph, node, transpose(product, editor.name(`${label}_turned`)), c, nodes);
+  else addScaled(editor, graph, node, transpose(product, editor.name(`${label}_turned`)), c, nodes, weight.dataType);
   editor.replace(graph, node, nodes);
 }

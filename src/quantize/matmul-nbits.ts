@@ -110,7 +110,7 @@ function replaceGemm(editor: Editor, use: WeightUse, weight: WeightProduct, shif
     if (vector) {
       const addend = biasVector(editor, graph, c, beta, shift, weight.rows);
       nodes.push(makeNode('Add', [product, addend], [output], {}, { name: editor.name(`${label}_bias`) }));
-    } else addScaled(editor, graph, node, product, c, nodes);
+    } else addScaled(editor, graph, node, product, c, nodes, weight.dataType);
   }
   editor.replace(graph, node, nodes);
 }

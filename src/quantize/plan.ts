@@ -99,7 +99,7 @@ function obstacleOf(model: Model, site: WeightSite, use: WeightUse, encoding: En
     case 'gemm':
       if (tensor.dims.length !== 2) return 'the weight is no matrix';
       if (encoding === 'MatMulInteger' && opset < 11) return 'needs opset 11 or newer';
-      return encoding === 'QDQ' ? staticObstacle(model, use, opset) : null;
+      return encoding === 'QDQ' ? staticObstacle(model, site, use, opset) : null;
     case 'gather': {
       if (use.transpose !== null || tensor.dims.length !== 2) return 'only tables of rows have a quantized form';
       const axis = getInt(use.node, 'axis', 0);
@@ -110,7 +110,7 @@ function obstacleOf(model: Model, site: WeightSite, use: WeightUse, encoding: En
     case 'conv-transpose':
       if (tensor.dims.length < 3) return 'its weight has no kernel dimensions';
       if (encoding === 'ConvInteger') return opset < 11 ? 'needs opset 11 or newer' : null;
-      if (encoding === 'QDQ') return staticObstacle(model, use, opset);
+      if (encoding === 'QDQ') return staticObstacle(model, site, use, opset);
       if (encoding === 'DequantizeLinear-blocks') return axisBlocksObstacle(model, site, use);
       return opset < 13 ? 'needs opset 13 or newer' : null;
     case 'lstm':
@@ -150,14 +150,17 @@ function blocksObstacle(model: Model): string | null {
   return known;
 }
 
-function staticObstacle(model: Model, use: WeightUse, opset: number): string | null {
+function staticObstacle(model: Model, { tensor }: WeightSite, use: WeightUse, opset: number): string | null {
   const { graph, node } = use;
   if (opset < 13) return 'needs opset 13 or newer';
   if (graph !== model.graph) return 'calibration does not see inside bodies of If and Loop';
   if (use.transpose !== null) return 'its weight is stored transposed';
   if (graph.initializers.has(node.inputs[0]!)) return 'its input is a constant';
   const bias = node.inputs[2] ?? '';
-  if (bias !== '' && graph.initializers.get(bias)?.dims.length !== 1) return 'its bias is not a constant vector';
+  const channels = tensor.dims[channelAxis(use, tensor.dims.length)];
+  const biasDims = bias === '' ? [channels] : (graph.initializers.get(bias)?.dims ?? []);
+  if (biasDims.length !== 1) return 'its bias is not a constant vector';
+  if (biasDims[0] !== channels) return 'its bias has not one value for each output';
   if (use.role !== 'gemm') return null;
   const plain = getInt(node, 'transA', 0) === 0 && getFloat(node, 'alpha', 1) === 1 && getFloat(node, 'beta', 1) === 1;
   return plain ? null : 'integer kernels need transA = 0 and alpha = beta = 1';

@@ -33,7 +33,7 @@ export interface QuantizeOptions {
   unsignedWeights?: boolean;
   /** Power of two ≥ 16 for block formats; default 32 for 4-bit, the smallest result for 8-bit. */
   blockSize?: number;
-  /** How codes in blocks are chosen: by a search for the best scales (default), or plainly rounded to the nearest. */
+  /** How codes of weights alone (int8, int4, int2) are chosen: by a search for the best scales (default), or plainly rounded to the nearest. */
   rounding?: 'search' | 'nearest';
   onProgress?: (done: number, total: number, item?: string) => void;
 }

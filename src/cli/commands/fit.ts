@@ -237,7 +237,10 @@ export function addFit(program: Command): void {
     .description('the one button: prune, quantize and batch a model so that it fits, run it, and report')
     .option('-o, --out <file>', 'where to write the result (default: MODEL.snug.onnx beside the original)')
     .option('--budget <size>', 'memory the model may use, like 4GB (default: what is free now, less a margin)')
-    .option('--calibrate <data>', 'unlabelled samples (.npy, .npz, .txt): repair, 8-bit activations, honest comparison')
+    .option(
+      '--calibrate <data>',
+      'unlabelled samples (.npy, .npz, .txt, a folder of images): repair, 8-bit activations, honest comparison',
+    )
     .option('--labels <file>', 'right classes of those samples (.npy): how many answers were right before and after')
     .option('--provider <name>', 'execution provider (default: the best one this computer has)')
     .option('--recover', 'train what pruning leaves on the samples; by default only where the answers suffered')

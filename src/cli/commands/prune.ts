@@ -36,7 +36,10 @@ export function addPrune(program: Command): void {
       '--allocate <how>',
       'uniform: every width by the ratio; measured: the same bytes where it costs least, with repair (default: uniform)',
     )
-    .option('--calibrate <data>', 'unlabelled samples for the repair (.npy, .npz, .txt); made-up inputs otherwise')
+    .option(
+      '--calibrate <data>',
+      'unlabelled samples for the repair (.npy, .npz, .txt, a folder of images); made-up inputs otherwise',
+    )
     .option('--dim <name=n>', 'value of a named dimension; may be repeated', collect)
     .option('--force', 'replace the output file if it exists')
     .action((target: string, options: PruneOptions, command: Command) =>

@@ -42,14 +42,14 @@ export function addQuantize(program: Command): void {
     .requiredOption('--dtype <format>', smaller.join(', '))
     .option(
       '--calibrate <data>',
-      'unlabelled samples; int8-static needs them, int4 loses less with them (.npy, .npz, .txt)',
+      'unlabelled samples (.npy, .npz, .txt, a folder of images); int8-static needs them, int4 loses less with them',
     )
     .option('--provider <name>', 'execution provider the result is for', 'cpu')
     .option('--dim <name=n>', 'value of a named dimension; may be repeated', collect)
     .option('--uniform', 'int4: the same format for every weight, however small it is and whatever samples show')
     .option(
       '--rounding <how>',
-      'int8 and int4: search for the best scales, or nearest: plain rounding (default: search)',
+      'int8, int4 and int2: search for the best scales, or nearest: plain rounding (default: search)',
     )
     .option('--force', 'replace the output file if it exists')
     .action((target: string, options: QuantizeOptions, command: Command) =>

@@ -47,6 +47,33 @@ describe('products of 8-bit integers', () => {
     expect(readdirSync(folder)).toEqual([]);
   });
 
+  it('are asked for again after a failure', async () => {
+    const direct = directRuntime();
+    let failures = 1;
+    const runtime: Runtime = {
+      ...direct,
+      open: (spec) => (failures-- > 0 ? Promise.reject(new Error('no memory')) : direct.open(spec)),
+    };
+    await expect(cutsOffProducts(runtime, folder)).rejects.toThrow('no memory');
+    expect(typeof (await cutsOffProducts(runtime, folder))).toBe('boolean');
+    expect(readdirSync(folder)).toEqual([]);
+  });
+
+  it('leave a Gemm whose bias is one value for all outputs a float activation', async () => {
+    const model = buildModel({
+      inputs: { x: ['n', 64] },
+      outputs: ['y'],
+      nodes: [node('Gemm', ['x', 'w', 'c'], 'y')],
+      weights: [weight('w', [64, 48], gaussian(64 * 48, 1)), weight('c', [1], gaussian(1, 2))],
+    });
+    const feeds = { x: { dims: [3, 64], data: gaussian(3 * 64, 9) } };
+    const ranges = await collectRanges(directRuntime(), model, listDataset([feeds]), { workDirectory: folder });
+    const result = quantizeModel(model, new Map([['w', 'int8-static']]), { provider: 'cpu', ranges });
+    const why = expect.stringContaining('not one value for each output') as string;
+    expect(result.weights.find(({ name }) => name === 'w')).toMatchObject({ dtype: 'int8', reason: why });
+    expect(sqnr((await runModel(model, feeds)).y!, (await runModel(result.model, feeds)).y!)).toBeGreaterThan(33);
+  });
+
   const model = buildModel({
     inputs: { x: ['n', 16, 8, 8] },
     outputs: ['y'],
@@ -79,11 +106,26 @@ describe('products of 8-bit integers', () => {
     ],
   });
   const feeds = { x: { dims: [3, 16, 8, 8], data: gaussian(3 * 16 * 64, 9) } };
+  const gates = (name: string, dims: number[], seed: number): ReturnType<typeof weight> =>
+    weight(
+      name,
+      dims,
+      gaussian(dims[1]! * dims[2]!, seed).map((value) => value * 0.2),
+    );
+  const recurrent = buildModel({
+    inputs: { x: [5, 2, 24] },
+    outputs: ['y'],
+    nodes: [node('LSTM', ['x', 'w', 'r'], 'y', { hidden_size: intAttribute(16) })],
+    weights: [gates('w', [1, 64, 24], 1), gates('r', [1, 64, 16], 2)],
+  });
+  const steps = { x: { dims: [5, 2, 24], data: gaussian(240, 9) } };
 
   it.each([
-    ['int8-static', ['QLinearConv', 'QGemm', 'MatMulIntegerToFloat']],
-    ['int8-dynamic', ['ConvInteger', 'DynamicQuantizeMatMul']],
-  ] as const)('%s computes the same with uint8 weights, in the same kernels', async (dtype, kernels) => {
+    ['int8-static', ['QLinearConv', 'QGemm', 'MatMulIntegerToFloat'], model, feeds],
+    ['int8-dynamic', ['ConvInteger', 'DynamicQuantizeMatMul'], model, feeds],
+    ['int8-dynamic', ['DynamicQuantizeLSTM'], recurrent, steps],
+  ] as const)('%s computes the same with uint8 weights, in the same kernels: %s', async (...given) => {
+    const [dtype, kernels, model, feeds] = given;
     const formats = new Map(quantizableWeights(model, 'cpu').map(({ name }) => [name, dtype]));
     const ranges = await collectRanges(directRuntime(), model, listDataset([feeds]), { workDirectory: folder });
     const [signed, unsigned] = [false, true].map(

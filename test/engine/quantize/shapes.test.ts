@@ -2,7 +2,8 @@ import { describe, expect, it } from 'vitest';
 import type { Dtype } from '../../../src/contract/types.js';
 import { floatAttribute, intAttribute, intsAttribute, makeNode, stringAttribute } from '../../../src/onnx/graph.js';
 import { DataType, type Graph, type Model, type Node, type Tensor, type ValueInfo } from '../../../src/onnx/model.js';
-import { int64Tensor, readFloat32 } from '../../../src/onnx/tensor.js';
+import { float32ToFloat16Bits } from '../../../src/onnx/half.js';
+import { int64Tensor, rawTensor, readFloat32 } from '../../../src/onnx/tensor.js';
 import { decodeWeight, quantizableWeights, quantizeModel, type Quantized } from '../../../src/quantize/index.js';
 import { buildGraph, buildModel, node, operators, runModel, weight } from './build.js';
 import { gaussian, sqnr } from './numbers.js';
@@ -158,7 +159,8 @@ describe('shapes of weights on the CPU', () => {
       'LSTM',
       ['x', 'w', 'r', 'b'],
       ['', 'y'],
-      { hidden_size: intAttribute(hidden), direction: stringAttribute('bidirectional') },
+      // Time first, said explicitly: the integer operator has no such attribute.
+      { hidden_size: intAttribute(hidden), direction: stringAttribute('bidirectional'), layout: intAttribute(0) },
       { name: 'lstm' },
     );
     const small = (name: string, dims: number[], seed: number): Tensor =>
@@ -190,6 +192,53 @@ describe('shapes of weights on the CPU', () => {
     const row = lonely.weights.find(({ name }) => name === 'w');
     expect(row).toMatchObject({ dtype: 'int8', reason: expect.stringContaining('other weight') as string });
     expect(sqnr(exact, (await runModel(lonely.model, feeds)).y!)).toBeGreaterThan(28);
+  });
+
+  it('int4: a float16 Gemm with factors and an addend', async () => {
+    const [n, k] = [48, 64];
+    const half = (tensor: Tensor): Tensor =>
+      rawTensor(
+        tensor.name,
+        DataType.FLOAT16,
+        tensor.dims,
+        new Uint8Array(float32ToFloat16Bits(readFloat32(tensor)).buffer),
+      );
+    const cast = (from: string, to: string, type: number): Node => node('Cast', [from], to, { to: intAttribute(type) });
+    const gemm = { beta: floatAttribute(0.5), alpha: floatAttribute(2), transB: intAttribute(1) };
+    const model = single(
+      [5, k],
+      [cast('x', 'a', DataType.FLOAT16), node('Gemm', ['a', 'w', 'c'], 'b', gemm), cast('b', 'y', DataType.FLOAT)],
+      [half(random('w', [n, k], 1)), half(random('c', [n], 2))],
+    );
+    const feeds = { x: { dims: [5, k], data: gaussian(5 * k, 9) } };
+    const exact = (await runModel(model, feeds)).y!;
+    const { model: blocks, weights } = quantized(model, 'int4');
+    expect(weights.find(({ name }) => name === 'w')).toMatchObject({ dtype: 'int4' });
+    expect(sqnr(exact, (await runModel(blocks, feeds)).y!)).toBeGreaterThan(least.int4);
+  });
+
+  it('int8, int4: plain rounding of kernels and of stacked matrices', () => {
+    const models = {
+      kernels: single([2, 32, 9, 9], [node('Conv', ['x', 'w'], 'y')], [random('w', [16, 32, 3, 3], 1)]),
+      stack: single([3, 5, 32], [node('MatMul', ['x', 'w'], 'y')], [random('w', [3, 32, 40], 2)]),
+    };
+    const step = { int8: 127, int4: 8 };
+    for (const model of Object.values(models)) {
+      for (const dtype of ['int8', 'int4'] as const) {
+        const [searched, plain] = (['search', 'nearest'] as const).map((rounding) => {
+          const result = quantizeModel(model, new Map([['w', dtype]]), { provider: 'cpu', rounding });
+          return decodeWeight(model, result.model, 'w')!;
+        });
+        expect(plain).not.toEqual(searched);
+        // Nothing is clipped: the largest value of all is met to the precision of its scale.
+        const exact = readFloat32(model.graph.initializers.get('w')!);
+        const at = exact.reduce((best, value, i) => (Math.abs(value) > Math.abs(exact[best]!) ? i : best), 0);
+        expect(Math.abs(plain![at]! / exact[at]! - 1)).toBeLessThan(1e-3);
+        expect(Math.max(...exact.map((value, i) => Math.abs(value - plain![i]!)))).toBeLessThan(
+          Math.abs(exact[at]!) / step[dtype],
+        );
+      }
+    }
   });
 
   it('weights in the bodies of Loop and Scan, in every format of products', async () => {
