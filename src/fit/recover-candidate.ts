@@ -30,7 +30,7 @@ export const notShared =
   'Nothing was trained after pruning: there are too few samples to train on some and judge by others, or the model takes a fixed number at a time.';
 
 /** Updates of one training, at most. */
-const mostUpdates = { auto: 400, always: 1600 };
+const mostUpdates = { auto: 600, always: 1600 };
 
 /** Fewest samples that are shared, and which of them judge: every fifth, because data sets are often sorted by class. */
 const leastShared = 50;

@@ -8,7 +8,7 @@ import { bytesOf } from './recover-data.js';
 export interface VariantRequest {
   /** Samples to vary; they are read into memory. */
   dataset: Dataset;
-  /** How many are wanted. Tokens are costly to draw: there are fewer of them, and each is seen more than once. */
+  /** How many are wanted. Tokens are costly to draw: where time or memory ends there are fewer. */
   count: number;
   /** The model that will answer them, and its output. */
   modelPath: string;
@@ -25,14 +25,11 @@ export interface VariantRequest {
 /** Samples in one run. */
 const runBatch = 16;
 
-/** How often a drawn sample is seen. */
-const timesSeen = 4;
-
 /** Drawn tokens are kept in memory up to so many bytes. */
 const mostDrawnBytes = 256e6;
 
 /** Largest share of the tokens of a sample that one pass changes. */
-const mostReplaced = 0.3;
+const mostReplaced = 0.5;
 
 /**
  * Changed copies of samples: a teacher can answer any input, and few samples are learned by heart. Numbers are mixed
@@ -107,7 +104,7 @@ async function drawAll(
 ): Promise<Feeds[] | null> {
   const random = randomNumbers(mixSeed(seed, 17));
   const { inputDims } = await SampleSource.open(dataset, 0);
-  const most = Math.min(Math.ceil(count / timesSeen), Math.floor(mostDrawnBytes / bytesOf(originals[0]!)));
+  const most = Math.min(count, Math.floor(mostDrawnBytes / bytesOf(originals[0]!)));
   const drawn: Feeds[] = [];
   const session = await runtime.open({ modelPath, provider: 'cpu', levers: trainingLevers });
   try {

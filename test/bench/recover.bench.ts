@@ -69,7 +69,7 @@ describe.skipIf(!existsSync(models))('recovery (needs the sample models)', () =>
           runtime,
           folder,
           memoryBytes: 4e9,
-          updates: Number(process.env.SNUG_RECOVER_UPDATES ?? 400),
+          updates: Number(process.env.SNUG_RECOVER_UPDATES ?? 600),
           seconds: Number(process.env.SNUG_RECOVER_SECONDS ?? 600),
           onProgress: ({ done }) => (updates = done),
         });
