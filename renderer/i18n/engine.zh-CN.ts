@@ -74,8 +74,8 @@ const reasons: Record<string, string> = {
 /** Whole sentences, some with a name or a number in them. */
 const sentences: [RegExp, Words][] = [
   [
-    /^too large \((\d+) × (\d+)\) to choose its 4-bit codes on samples$/u,
-    (m) => `太大（${m[1]} × ${m[2]}），无法按样本选择它的 4 位编码`,
+    /^too large \((\d+) × (\d+)\) to choose its (\d)-bit codes on samples$/u,
+    (m) => `太大（${m[1]} × ${m[2]}），无法按样本选择它的 ${m[3]} 位编码`,
   ],
   [/^needs opset (\d+) or newer$/u, (m) => `需要 opset ${m[1]} 或更新`],
   [/^the values of input "(.*)" are only known while running$/u, (m) => `输入“${m[1]}”的值要到运行时才知道`],

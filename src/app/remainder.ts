@@ -10,6 +10,12 @@ export interface Remainder {
   weights: number;
 }
 
+/** Of one code of each format, scales left out. */
+const bits: Readonly<Record<Dtype, number>> = {
+  ...{ fp32: 32, fp16: 16, int8: 8, 'int8-static': 8, 'int8-dynamic': 8 },
+  ...{ int4: 4, nf4: 4, int2: 2 },
+};
+
 /**
  * What keeps a quantized model from being smaller, the most bytes first: weights in a wider format than asked for, by
  * reason, and small vectors, which no format is offered for.
@@ -26,7 +32,7 @@ export function remainders(
     found.set(reason, { reason, bytes: known.bytes + bytes, weights: known.weights + 1 });
   };
   for (const { dtype, reason, bytesAfter } of weights) {
-    if (dtype !== asked && reason !== undefined) add(`${dtype}: ${reason}`, bytesAfter);
+    if (bits[dtype] > bits[asked] && reason !== undefined) add(`${dtype}: ${reason}`, bytesAfter);
   }
   const listed = new Set(weights.map(({ name }) => name));
   for (const [name, { data }] of quantized.graph.initializers) {

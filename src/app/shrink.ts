@@ -181,7 +181,20 @@ export async function quantizeFile(
         params: { dtype, provider },
       });
     }
-    const calibrated = new Set([...dtypes].flatMap(([name, format]) => (format === 'int8-static' ? [name] : [])));
+    const progress = (done: number, total: number, item?: string): void =>
+      onProgress({ phase: 'quantizing', done, total, unit: 'weights', ...(item === undefined ? {} : { item }) });
+    const varied =
+      dtype !== 'int4' || request.uniform === true
+        ? null
+        : dataset
+          ? await formatsNearFourBits(plain, {
+              ...{ model: opened.model, provider, dataset, runtime, folder: workspace.directory },
+              ...{ seconds: formatSeconds, onProgress: progress, signal: request.signal },
+            })
+          : smallAtEightBits(plain, analysis.weights, opened.model, provider);
+    varied?.reasons.forEach((reason, weight) => reasons.set(weight, reason));
+    const formats = varied?.formats ?? new Map([...dtypes].map(([name, one]) => [name, { dtype: one }]));
+    const calibrated = new Set([...formats].flatMap(([name, { dtype: one }]) => (one === 'int8-static' ? [name] : [])));
     const ranges =
       dataset && calibrated.size > 0
         ? await collectRanges(runtime, opened.model, dataset, {
@@ -198,19 +211,6 @@ export async function quantizeFile(
           signal: request.signal,
         })
       : null;
-    const progress = (done: number, total: number, item?: string): void =>
-      onProgress({ phase: 'quantizing', done, total, unit: 'weights', ...(item === undefined ? {} : { item }) });
-    const varied =
-      dtype !== 'int4' || request.uniform === true
-        ? null
-        : dataset
-          ? await formatsNearFourBits(plain, {
-              ...{ model: opened.model, provider, dataset, runtime, folder: workspace.directory },
-              ...{ seconds: formatSeconds, onProgress: progress, signal: request.signal },
-            })
-          : smallAtEightBits(plain, analysis.weights, opened.model, provider);
-    varied?.reasons.forEach((reason, weight) => reasons.set(weight, reason));
-    const formats = varied?.formats ?? dtypes;
     const refined = dataset
       ? await refineWeights(runtime, opened.model, dataset, formats, {
           provider,
@@ -222,7 +222,11 @@ export async function quantizeFile(
       : undefined;
     const quantized = quantizeModel(opened.model, formats, {
       provider,
-      unsignedWeights: await needsUnsignedWeights(runtime, dtypes.values(), workspace.directory),
+      unsignedWeights: await needsUnsignedWeights(
+        runtime,
+        [...formats.values()].map((format) => format.dtype),
+        workspace.directory,
+      ),
       ...(ranges ? { ranges } : {}),
       ...(magnitudes ? { magnitudes } : {}),
       ...(refined ? { refined } : {}),

@@ -2,8 +2,8 @@ import { rmSync } from 'node:fs';
 import path from 'node:path';
 import { SnugError } from '../contract/errors.js';
 import type { Provider } from '../contract/types.js';
-import { intAttribute, makeNode } from '../onnx/graph.js';
-import { DataType, type Model } from '../onnx/model.js';
+import { getInt, getTensor, intAttribute, makeNode, walkGraphs } from '../onnx/graph.js';
+import { DataType, type Model, type Node } from '../onnx/model.js';
 import { newModel } from '../onnx/new-model.js';
 import { writeModel } from '../onnx/write.js';
 import type { Runtime } from '../runtime/types.js';
@@ -51,11 +51,27 @@ async function computesHalf(runtime: Runtime, provider: Provider, directory: str
   }
 }
 
-/** Whether a model computes in float16 as it is. */
-export function holdsHalf(model: Model): boolean {
-  const half = ({ dataType }: { dataType: number }): boolean => dataType === DataType.FLOAT16;
-  const { inputs, outputs, initializers } = model.graph;
-  return inputs.some(half) || outputs.some(half) || [...initializers.values()].some(half);
+/** Whether a node widens what it reads, so that it computes nothing in float16. */
+const widens = (node: Node): boolean =>
+  node.opType === 'Cast' && node.domain === '' && getInt(node, 'to', DataType.FLOAT16) !== DataType.FLOAT16;
+
+/**
+ * Whether a model computes in float16 as it is: by its inputs and outputs, or by constants that some operator reads as
+ * they are. Constants that are only stored so and cast to another type, as scales of 4-bit weights are, do not count.
+ */
+export function holdsHalf({ graph }: Model): boolean {
+  const half = (value: { dataType: number } | null): boolean => value?.dataType === DataType.FLOAT16;
+  if ([...graph.inputs, ...graph.outputs].some(half)) return true;
+  const stored = new Set<string>();
+  const read = new Set<string>();
+  walkGraphs(graph, ({ nodes, initializers }) => {
+    for (const tensor of initializers.values()) if (half(tensor)) stored.add(tensor.name);
+    for (const node of nodes) {
+      if (node.opType === 'Constant' && half(getTensor(node, 'value'))) stored.add(node.outputs[0]!);
+      if (!widens(node)) for (const input of node.inputs) read.add(input);
+    }
+  });
+  return [...stored].some((name) => read.has(name));
 }
 
 /**

@@ -44,12 +44,13 @@ const levels: Readonly<Record<Dtype, Level>> = {
 
 /**
  * Order in which a dtype that is not allowed is replaced; always ends at fp32. float16 is never a replacement: it
- * is a format of the whole graph, and not every device computes in it.
+ * is a format of the whole graph, and not every device computes in it. Nor are 8-bit activations: who asks for small
+ * weights did not ask for them.
  */
 const wider: Record<Dtype, Dtype[]> = {
   int2: ['int4', 'int8', 'fp32'],
   nf4: ['int4', 'int8', 'fp32'],
-  int4: ['int8-static', 'int8', 'fp32'],
+  int4: ['int8', 'fp32'],
   int8: ['fp32'],
   'int8-static': ['int8', 'fp32'],
   'int8-dynamic': ['int8', 'fp32'],

@@ -179,13 +179,18 @@ async function sum(
     if (fixed === null) batch = Math.max(1, Math.min(largestBatch, Math.floor((rowsPerRun * count) / most)));
   }
   const moments: ActivationMoments[] = [];
-  for (const [at, { columns }] of activations.entries()) {
-    const { mean, rows, samples: seen } = sums[at]!;
-    const share = 1 / Math.max(1, rows);
-    const file = path.join(workDirectory, `moments-${randomUUID()}.bin`);
-    await session.store([names[at]!.before], file);
-    mean.forEach((value, i) => (mean[i] = value * share));
-    moments.push({ columns, mean, rows, samples: seen, file, share });
+  try {
+    for (const [at, { columns }] of activations.entries()) {
+      const { mean, rows, samples: seen } = sums[at]!;
+      const share = 1 / Math.max(1, rows);
+      const file = path.join(workDirectory, `moments-${randomUUID()}.bin`);
+      mean.forEach((value, i) => (mean[i] = value * share));
+      moments.push({ columns, mean, rows, samples: seen, file, share });
+      await session.store([names[at]!.before], file);
+    }
+  } catch (error) {
+    for (const { file } of moments) rmSync(file, { force: true });
+    throw error;
   }
   return moments;
 }

@@ -16,7 +16,7 @@ import {
   type TappedActivation,
 } from './moments.js';
 import { beforeQuantizing } from './passes.js';
-import { blockFormatOf, matrixOf, planEncoding } from './plan.js';
+import { blockBits, blockFormatOf, matrixOf, planEncoding } from './plan.js';
 import { collectSites, type WeightSite, type WeightUse } from './sites.js';
 
 /** Codes of a weight chosen by what its operator computes on samples. */
@@ -130,7 +130,10 @@ function taskFor(
   if (activations.some(({ name }) => model.graph.initializers.has(name))) return [];
   const { rows, columns } = matrix;
   if (columns > widestColumns || rows * columns ** 2 > mostMultiplications) {
-    onTooLarge?.(site.name, `too large (${rows} × ${columns}) to choose its 4-bit codes on samples`);
+    onTooLarge?.(
+      site.name,
+      `too large (${rows} × ${columns}) to choose its ${blockBits(format.dtype)}-bit codes on samples`,
+    );
     return [];
   }
   const hasBias = uses.every((use: WeightUse) => biasOf(model.graph, use, matrix.rows, provider) !== null);

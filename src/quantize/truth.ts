@@ -207,6 +207,7 @@ const cuda: Table = {
   nf4: {
     ...everywhere(noTable),
     matmul: yes('MatMulBnb4', 'documents'),
+    'matmul-left': unconfirmed,
     gemm: yes('MatMulBnb4', 'documents'),
     other: noKernel,
   },

@@ -1,4 +1,4 @@
-import { closeSync, openSync, writeSync } from 'node:fs';
+import { closeSync, openSync, rmSync, writeSync } from 'node:fs';
 import type { Tensor } from 'onnxruntime-node';
 import { SnugError } from '../contract/errors.js';
 import { writeError } from '../onnx/output.js';
@@ -31,22 +31,28 @@ export class HeldValues {
     return rest;
   }
 
-  /** Writes values to a new file, one behind the other. @throws SnugError as `RuntimeSession.store` says. */
+  /** Writes values to a new file, one behind the other; whole or not at all. @throws SnugError as `RuntimeSession.store` says. */
   store(names: readonly string[], file: string): void {
+    const tensors = names.map((name) => {
+      const tensor = this.#values.get(name);
+      if (!tensor) throw new SnugError('E_BAD_REQUEST', `No value is held under the name "${name}".`);
+      return tensor;
+    });
     let handle: number | null = null;
+    let whole = false;
     try {
       handle = openSync(file, 'wx');
-      for (const name of names) {
-        const tensor = this.#values.get(name);
-        if (!tensor) throw new SnugError('E_BAD_REQUEST', `No value is held under the name "${name}".`);
+      for (const tensor of tensors) {
         const { buffer, byteOffset, byteLength } = tensor.data as Float32Array;
         const bytes = new Uint8Array(buffer, byteOffset, byteLength);
         for (let at = 0; at < byteLength;) at += writeSync(handle, bytes, at, Math.min(chunkBytes, byteLength - at));
       }
+      whole = true;
     } catch (error) {
       throw writeError(error, file);
     } finally {
       if (handle !== null) closeSync(handle);
+      if (handle !== null && !whole) rmSync(file, { force: true });
     }
   }
 

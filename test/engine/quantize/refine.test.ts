@@ -5,6 +5,7 @@ import { afterAll, describe, expect, it } from 'vitest';
 import { intAttribute } from '../../../src/onnx/graph.js';
 import type { Model } from '../../../src/onnx/model.js';
 import { quantizeModel, refineWeights, type RefinedWeight } from '../../../src/quantize/index.js';
+import type { Runtime } from '../../../src/runtime/types.js';
 import { buildModel, directRuntime, listDataset, node, runModel, weight } from './build.js';
 import { gaussian, sqnr } from './numbers.js';
 
@@ -96,6 +97,24 @@ describe('4-bit weights chosen on samples', () => {
     expect(readdirSync(folder)).toEqual([]);
   });
 
+  it('leave no file behind when moments cannot be stored', async () => {
+    const direct = directRuntime();
+    let stored = 0;
+    const full: Runtime = {
+      ...direct,
+      open: async (spec) => {
+        const session = await direct.open(spec);
+        const store: typeof session.store = (names, file) =>
+          ++stored > 1 ? Promise.reject(new Error('disk full')) : session.store(names, file);
+        return { ...session, store };
+      },
+    };
+    const options = { provider: 'cpu', workDirectory: folder } as const;
+    await expect(refineWeights(full, network(), dataset(), assignment, options)).rejects.toThrow('disk full');
+    expect(stored).toBe(2);
+    expect(readdirSync(folder)).toEqual([]);
+  });
+
   it('leave weights alone, and say so, that would take minutes', async () => {
     const [rows, columns] = [2304, 4096];
     const model = buildModel({
@@ -104,13 +123,18 @@ describe('4-bit weights chosen on samples', () => {
       nodes: [node('MatMul', ['x', 'w'], 'y')],
       weights: [weight('w', [columns, rows], new Float32Array(rows * columns))],
     });
-    const told: string[] = [];
-    const result = await refineWeights(directRuntime(), model, dataset(), new Map([['w', 'int4' as const]]), {
-      provider: 'cpu',
-      workDirectory: folder,
-      onTooLarge: (name, reason) => told.push(`${name}: ${reason}`),
-    });
-    expect(result.size).toBe(0);
-    expect(told).toEqual(['w: too large (2304 × 4096) to choose its 4-bit codes on samples']);
+    for (const [dtype, bits] of [
+      ['int4', 4],
+      ['int2', 2],
+    ] as const) {
+      const told: string[] = [];
+      const result = await refineWeights(directRuntime(), model, dataset(), new Map([['w', dtype]]), {
+        provider: 'cpu',
+        workDirectory: folder,
+        onTooLarge: (name, reason) => told.push(`${name}: ${reason}`),
+      });
+      expect(result.size).toBe(0);
+      expect(told).toEqual([`w: too large (2304 × 4096) to choose its ${bits}-bit codes on samples`]);
+    }
   });
 });

@@ -36,4 +36,16 @@ describe('what keeps a quantized model from being smaller', () => {
     expect(found.map(({ bytes }) => bytes)).toEqual([thin.bytesAfter, 48 * 4, 32 * 4]);
     expect(found.every((each) => each.weights === 1)).toBe(true);
   });
+
+  it('does not name as wider what has as many bits', () => {
+    const formats = new Map(quantizableWeights(model, 'cpu').map(({ name }) => [name, 'nf4' as const]));
+    const { model: quantized, weights } = quantizeModel(model, formats, { provider: 'cpu' });
+    expect(weights.find(({ name }) => name === 'wide')).toMatchObject({
+      dtype: 'int4',
+      reason: expect.stringMatching(/^not nf4/) as string,
+    });
+    const found = remainders(model, quantized, weights, 'nf4').map(({ reason }) => reason);
+    expect(found.some((reason) => reason.startsWith('int8: '))).toBe(true);
+    expect(found.some((reason) => reason.startsWith('int4: '))).toBe(false);
+  });
 });

@@ -7,10 +7,14 @@ import { bundledSamples } from '../../../src/app/samples.js';
 import { SnugError, type ErrorCode } from '../../../src/contract/errors.js';
 import type { Provider } from '../../../src/contract/types.js';
 import { Analysis } from '../../../src/fit/analysis.js';
-import { withholdHalf } from '../../../src/fit/half-device.js';
+import { holdsHalf, withholdHalf } from '../../../src/fit/half-device.js';
 import { assignDtypes, levelOf } from '../../../src/fit/levels.js';
-import { DataType } from '../../../src/onnx/model.js';
+import { intAttribute, tensorAttribute } from '../../../src/onnx/graph.js';
+import { DataType, type Model, type Node } from '../../../src/onnx/model.js';
+import { rawTensor } from '../../../src/onnx/tensor.js';
+import { quantizableWeights, quantizeModel } from '../../../src/quantize/index.js';
 import type { Runtime } from '../../../src/runtime/types.js';
+import { buildModel, node } from '../../engine/quantize/build.js';
 
 const folder = mkdtempSync(path.join(os.tmpdir(), 'snug-half-'));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
@@ -38,6 +42,31 @@ function runtimeOf(providers: Provider[], fails: ErrorCode | null): { runtime: R
 
 const analysisOf = (provider: Provider): Analysis =>
   new Analysis(openModel(bundledSamples()[0]!.modelPath).model, provider, false);
+
+describe('holdsHalf', () => {
+  const half = rawTensor('h', DataType.FLOAT16, [4], new Uint8Array(8));
+  const add = node('Add', ['x', 'wide'], 'y');
+  const cast = (to: number): Node => node('Cast', ['h'], 'wide', { to: intAttribute(to) });
+  const held = node('Constant', [], 'h', { value: tensorAttribute(half) });
+  const modelOf = (nodes: Node[], weights = [half]): Model =>
+    buildModel({ inputs: { x: [4] }, outputs: ['y'], nodes, weights });
+
+  it('counts constants that are read in float16, in Constant nodes too', () => {
+    expect(holdsHalf(modelOf([node('Add', ['x', 'h'], 'y')]))).toBe(true);
+    expect(holdsHalf(modelOf([held, node('Add', ['x', 'h'], 'y')], []))).toBe(true);
+  });
+
+  it('does not count what is only stored in float16', () => {
+    expect(holdsHalf(modelOf([cast(DataType.FLOAT), add]))).toBe(false);
+    expect(holdsHalf(modelOf([held, cast(DataType.FLOAT), add], []))).toBe(false);
+    expect(holdsHalf(modelOf([cast(DataType.FLOAT), node('Add', ['h', 'wide'], 'y')]))).toBe(true);
+    const source = openModel(bundledSamples()[0]!.modelPath).model;
+    const formats = new Map(quantizableWeights(source, 'cpu').map(({ name }) => [name, 'int4' as const]));
+    const { model } = quantizeModel(source, formats, { provider: 'cpu' });
+    expect([...model.graph.initializers.values()].some(({ dataType }) => dataType === DataType.FLOAT16)).toBe(true);
+    expect(holdsHalf(model)).toBe(false);
+  });
+});
 
 describe('withholdHalf', () => {
   it('forbids float16, with the reason, where the device fails at it', async () => {

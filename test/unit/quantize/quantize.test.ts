@@ -78,6 +78,12 @@ describe('quantizableWeights', () => {
     }
   });
 
+  it('calls a product with the weight on the left a product', () => {
+    for (const provider of providers) {
+      expect(truth[provider].nf4['matmul-left'].note ?? '').not.toContain('only matrix products');
+    }
+  });
+
   it('allows integer activations on the CPU only, and float16 everywhere but there', () => {
     for (const provider of providers) {
       for (const role of Object.values(truth[provider]['int8-dynamic']))

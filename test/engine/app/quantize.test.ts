@@ -1,0 +1,73 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { afterAll, describe, expect, it } from 'vitest';
+import { openModel } from '../../../src/app/open.js';
+import { quantizeFile } from '../../../src/app/shrink.js';
+import { readModel } from '../../../src/onnx/read.js';
+import { writeModel } from '../../../src/onnx/write.js';
+import { createRuntime } from '../../../src/runtime/client.js';
+import { buildModel, listDataset, node, operators, weight } from '../quantize/build.js';
+import { gaussian } from '../quantize/numbers.js';
+
+const folder = mkdtempSync(path.join(tmpdir(), 'snug-quantize-'));
+const runtime = createRuntime();
+afterAll(async () => {
+  await runtime.close();
+  rmSync(folder, { recursive: true, force: true });
+});
+
+/** The first convolution reads three channels: too few for blocks of 4 bits. */
+const network = buildModel({
+  inputs: { x: [1, 3, 8, 8] },
+  outputs: ['y'],
+  nodes: [
+    node('Conv', ['x', 'thin'], 'a'),
+    node('Relu', ['a'], 'b'),
+    node('Conv', ['b', 'wide'], 'c'),
+    node('GlobalAveragePool', ['c'], 'd'),
+    node('Flatten', ['d'], 'f'),
+    node('Gemm', ['f', 'head'], 'y'),
+  ],
+  weights: [
+    weight('thin', [32, 3, 3, 3], gaussian(864, 1)),
+    weight('wide', [48, 32, 3, 3], gaussian(48 * 288, 2)),
+    weight('head', [48, 64], gaussian(48 * 64, 3)),
+  ],
+  opset: 21,
+});
+
+describe('quantizeFile with samples', () => {
+  it('int4: a weight without a form in 4 bits has 8 bits, and activations stay float', async () => {
+    const file = path.join(folder, 'network.onnx');
+    writeModel(network, file);
+    const opened = openModel(file);
+    const dataset = listDataset(
+      Array.from({ length: 4 }, (_, i) => ({ x: { dims: [1, 3, 8, 8], data: gaussian(192, 10 + i) } })),
+    );
+    for (const uniform of [true, false]) {
+      const outputPath = path.join(folder, `uniform-${uniform}.onnx`);
+      const { weights } = await quantizeFile({
+        ...{
+          opened,
+          outputPath,
+          dataset,
+          dims: {},
+          runtime,
+          overwrite: false,
+          dtype: 'int4',
+          provider: 'cpu',
+          uniform,
+        },
+        onProgress: () => undefined,
+        signal: new AbortController().signal,
+      });
+      const formats = weights.map(({ dtype }) => dtype);
+      expect(formats).toContain('int4');
+      expect(formats).not.toContain('int8-static');
+      const why = expect.stringContaining('too few input channels') as string;
+      expect(weights.find(({ name }) => name === 'thin')).toMatchObject({ dtype: 'int8', reason: why });
+      expect(operators(readModel(outputPath))).not.toContain('QuantizeLinear');
+    }
+  });
+});
