@@ -19,6 +19,7 @@ import { cases, writeFeeds, type Case } from './quantize/cases.js';
 import { Judge } from './quantize/judge.js';
 import { losses, table, type Row } from './quantize/table.js';
 import { hasPeers, runPeer, runSnug, type ToolRun } from './quantize/tools.js';
+import { floors, type Format } from './sweep/check.js';
 
 const chosen = (variable: string, all: readonly string[]): readonly string[] => {
   const wanted = process.env[variable]?.split(',');
@@ -29,16 +30,16 @@ const chosen = (variable: string, all: readonly string[]): readonly string[] => 
 const block = Number(process.env.BENCH_BLOCK ?? 32);
 const calibrationSamples = 100;
 
-/** Arguments of `snug quantize`; `calibrated` adds the samples. */
-const own: Record<string, { args: string[]; calibrated: boolean }> = {
-  'snug int8': { args: ['--dtype', 'int8'], calibrated: false },
-  'snug int8-dynamic': { args: ['--dtype', 'int8-dynamic'], calibrated: false },
-  'snug int8-static': { args: ['--dtype', 'int8-static'], calibrated: true },
-  'snug int4': { args: ['--dtype', 'int4'], calibrated: false },
-  'snug int4 uniform': { args: ['--dtype', 'int4', '--uniform'], calibrated: false },
-  'snug int4 nearest': { args: ['--dtype', 'int4', '--rounding', 'nearest'], calibrated: false },
-  'snug int4 +samples': { args: ['--dtype', 'int4'], calibrated: true },
-  'snug int4 +samples uniform': { args: ['--dtype', 'int4', '--uniform'], calibrated: true },
+/** Arguments of `snug quantize` for a format; `calibrated` adds the samples. */
+const own: Record<string, { dtype: Format; args?: string[]; calibrated: boolean }> = {
+  'snug int8': { dtype: 'int8', calibrated: false },
+  'snug int8-dynamic': { dtype: 'int8-dynamic', calibrated: false },
+  'snug int8-static': { dtype: 'int8-static', calibrated: true },
+  'snug int4': { dtype: 'int4', calibrated: false },
+  'snug int4 uniform': { dtype: 'int4', args: ['--uniform'], calibrated: false },
+  'snug int4 nearest': { dtype: 'int4', args: ['--rounding', 'nearest'], calibrated: false },
+  'snug int4 +samples': { dtype: 'int4', calibrated: true },
+  'snug int4 +samples uniform': { dtype: 'int4', args: ['--uniform'], calibrated: true },
 };
 const peers = [
   ...['dynamic', 'static', 'default-8bit', 'default-sym', 'default-asym', 'default-sym-gather', 'default-asym-gather'],
@@ -127,7 +128,8 @@ describe('quantizers side by side', () => {
         const dims = Object.entries(subject.dims).flatMap(([dim, size]) => ['--dim', `${dim}=${size}`]);
         const run = mine
           ? await runSnug(subject.file, target, [
-              ...mine.args,
+              ...['--dtype', mine.dtype],
+              ...(mine.args ?? []),
               ...(mine.calibrated ? ['--calibrate', subject.calibration, ...dims] : []),
             ])
           : await runPeer(method, given, target, feeds, block);
@@ -143,6 +145,9 @@ describe('quantizers side by side', () => {
       console.log(`\n${name}, ${(before / 1e6).toFixed(2)} MB${float}\n${table(rows)}`);
       for (const row of rows.filter((one) => one.own)) {
         expect(row.cpu, row.method).toBe('yes');
+        // A dash: not tried.
+        expect(['yes', '–'], row.method).toContain(row.webgpu);
+        expect(row.sqnrDb, row.method).toBeGreaterThan(floors[own[row.method]!.dtype]);
       }
     });
   }

@@ -14,7 +14,7 @@ export type Format = Exclude<Dtype, 'fp32'>;
 /** What became of one format of one model on one provider. */
 export interface SweepRow {
   model: string;
-  format: Dtype;
+  format: Format;
   provider: Provider;
   /** `refused`: said to be impossible before anything was written. */
   outcome: 'passed' | 'refused' | 'failed';
@@ -118,6 +118,15 @@ async function run(runtime: Runtime, { target, provider, feeds, original, seen }
 const messageOf = (error: unknown): string =>
   error instanceof SnugError ? `${error.code} ${error.message} ${error.details ?? ''}` : String(error);
 
+/** What is wrong with a file that loads and runs; null when nothing is. */
+export function problemOf(row: SweepRow, original: Original): string | null {
+  if (Object.keys(row.kept).some((why) => why.endsWith('NO REASON'))) return 'a weight is kept without a reason';
+  // Where the original does not run, nothing is known of what it leaves to the CPU.
+  if (row.fallbacks.length > 0 && original.fallbacks[row.provider] !== null)
+    return `quantizing sends ${[...new Set(row.fallbacks)].join(', ')} to the CPU`;
+  return (row.db ?? NaN) >= floors[row.format] ? null : `answers keep ${row.db?.toFixed(1) ?? 'no'} dB only`;
+}
+
 /** Quantizes as `snug quantize` does, loads, runs, checks. Never throws. */
 export async function sweepOne(runtime: Runtime, job: SweepJob): Promise<SweepRow> {
   const { opened, dataset, dims, format, provider, target } = job;
@@ -143,10 +152,8 @@ export async function sweepOne(runtime: Runtime, job: SweepJob): Promise<SweepRo
     step = 'running';
     const ran = await run(runtime, job);
     Object.assign(row, ran);
-    if (Object.keys(row.kept).some((why) => why.endsWith('NO REASON')))
-      row.problem = 'a weight is kept without a reason';
-    else if (!(ran.db >= floors[format])) row.problem = `answers keep ${ran.db.toFixed(1)} dB only`;
-    else row.outcome = 'passed';
+    row.problem = problemOf(row, job.original) ?? '';
+    if (row.problem === '') row.outcome = 'passed';
   } catch (error) {
     row.problem = `${step}: ${messageOf(error)}`.replace(/\s+/g, ' ').slice(0, 300);
     if (error instanceof SnugError && error.code === 'E_NOT_SUPPORTED' && step === 'quantizing')
