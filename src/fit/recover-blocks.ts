@@ -1,4 +1,4 @@
-import { DataType, type Model, type ValueInfo } from '../onnx/model.js';
+import type { Model, ValueInfo } from '../onnx/model.js';
 import { cutValues, partBetween } from '../train/blocks.js';
 import { prepareTraining } from '../train/prepare.js';
 import { SampleSource } from '../train/samples.js';
@@ -80,9 +80,8 @@ export function blocksOf(original: Model, { forward, result }: Student): { to: V
   const others = new Map(cutValues(original).map((cut) => [cut.name, cut]));
   const cuts = cutValues(forward).filter(
     ({ name, dataType, dims }) =>
-      dataType === DataType.FLOAT &&
       (dims ?? []).length >= 2 &&
-      others.get(name)?.dataType === DataType.FLOAT &&
+      others.get(name)?.dataType === dataType &&
       String(others.get(name)?.dims) === String(dims),
   );
   const uses = new Map<string, number>();

@@ -1,4 +1,5 @@
 import path from 'node:path';
+import { SnugError } from '../contract/errors.js';
 import type { Model } from '../onnx/model.js';
 import type { Dataset } from '../runtime/dataset-types.js';
 import type { TrainingRuntime } from '../runtime/training-types.js';
@@ -64,6 +65,7 @@ export async function trainStudent(
   const { signal } = run;
   const source = await SampleSource.open(data);
   const total = prepared.settings.steps ?? run.updates;
+  let diverged = false;
   const outcome = await train({
     prepared,
     source,
@@ -80,12 +82,17 @@ export async function trainStudent(
     seconds,
     onProgress: (progress) => {
       run.onProgress(progress.step, progress.totalSteps, item);
+      if (![progress.loss, progress.gradientNorm, progress.quality.loss].every(Number.isFinite)) diverged = true;
       if (isHopeless(progress)) hopeless.abort();
     },
     signal: signal ? AbortSignal.any([signal, hopeless.signal]) : hopeless.signal,
+  }).catch((error: unknown) => {
+    // Numbers that are no longer finite before anything got better: a lower rate may do.
+    if (diverged && error instanceof SnugError && error.code === 'E_RUN_FAILED') return null;
+    throw error;
   });
   signal?.throwIfAborted();
-  if (outcome.bestStep === 0) return null;
+  if (outcome === null || outcome.bestStep === 0) return null;
   return {
     forward: trainedModel({ ...prepared, model: student.forward }, outcome.values),
     result: trainedModel({ ...prepared, model: student.result }, outcome.values),

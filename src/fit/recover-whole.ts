@@ -56,8 +56,10 @@ export async function prepareWhole(
       original,
       blocksOf(original, student).map(({ to }) => to),
     );
-    teacher = withFeatures(original, features);
-    prepared = prepare(withFeatures(student.forward, features), 'mse', rates.one[0]!);
+    if (features.length > 0) {
+      teacher = withFeatures(original, features);
+      prepared = prepare(withFeatures(student.forward, features), 'mse', rates.one[0]!);
+    }
   }
   while (memoryBytes !== null && trainingMemory(prepared, 'cpu', { teacher }).peakBytes > memoryBytes) {
     const { microBatch } = prepared.settings;
@@ -69,8 +71,15 @@ export async function prepareWhole(
   return { prepared, teacher: { modelPath, output: teacher.graph.outputs[0]?.name ?? '' } };
 }
 
-/** Values by which all count alike: the mean square of each is brought to 1, whatever its size. */
+/** Mean squares are taken for no smaller: as a share of the largest one, and where all are nearly zero. */
+const leastMeanSquare = { share: 1e-6, alone: 1e-12 };
+
+/**
+ * Values by which all count alike: the mean square of each is brought to 1, whatever its size, but for what is nearly
+ * zero. None is left out, as weights may have an influence on it alone.
+ */
 async function measured(run: RecoveryRun, original: Model, values: readonly ValueInfo[]): Promise<Feature[]> {
+  if (values.length === 0) return [];
   const modelPath = path.join(run.folder, 'teacher.onnx');
   const plain = withFeatures(
     original,
@@ -85,15 +94,21 @@ async function measured(run: RecoveryRun, original: Model, values: readonly Valu
     const data = answer.data as Float32Array;
     const row = data.length / count;
     let from = 0;
-    return values.map((value) => {
+    const found = values.map((value) => {
       const size = (value.dims ?? []).slice(1).reduce<number>((product, dim) => product * Number(dim), 1);
       let sum = 0;
       for (let sample = 0; sample < count; sample++) {
         for (let i = from; i < from + size; i++) sum += (data[sample * row + i] as number) ** 2;
       }
       from += size;
-      return { value, scale: Math.sqrt(row / (values.length * Math.max(sum / count, Number.MIN_VALUE))) };
+      return { value, size, meanSquare: sum / (count * size) };
     });
+    const { share, alone } = leastMeanSquare;
+    const least = Math.max(alone, share * Math.max(...found.map(({ meanSquare }) => meanSquare)));
+    return found.map(({ value, size, meanSquare }) => ({
+      value,
+      scale: Math.sqrt(row / (values.length * size * Math.max(meanSquare, least))),
+    }));
   } finally {
     await session.close();
   }

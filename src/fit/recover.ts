@@ -5,7 +5,7 @@ import { writeModel } from '../onnx/write.js';
 import type { Dataset } from '../runtime/dataset-types.js';
 import type { TrainingRuntime } from '../runtime/training-types.js';
 import type { Runtime } from '../runtime/types.js';
-import { forwardGraph } from '../train/forward.js';
+import { float32Output, forwardGraph } from '../train/forward.js';
 import { SampleSource } from '../train/samples.js';
 import { trainBlocks } from './recover-blocks.js';
 import { joinDatasets, windowForTraining } from './recover-data.js';
@@ -76,8 +76,14 @@ export async function recoverModel(request: RecoverRequest): Promise<RecoverOutc
   const { original, changed, output, runtime, folder, updates, seconds, memoryBytes, onProgress, signal } = request;
   const { dataset, heldOut } = await windowForTraining(request);
   const { inputDims } = await SampleSource.open(dataset, 0);
-  const teacher = forwardGraph(original, { inputDims, output });
-  const given: Student = { forward: forwardGraph(changed, { inputDims, output }), result: changed };
+  // Answers are compared, and learned from, in float32.
+  const forwardOf = (model: Model): Model => {
+    const forward = forwardGraph(model, { inputDims, output });
+    float32Output(forward);
+    return forward;
+  };
+  const teacher = forwardOf(original);
+  const given: Student = { forward: forwardOf(changed), result: changed };
   const teacherPath = path.join(folder, 'original.onnx');
   writeModel(teacher, teacherPath, { overwrite: true });
 
@@ -112,7 +118,7 @@ export async function recoverModel(request: RecoverRequest): Promise<RecoverOutc
     dataset,
     count: whole ? updates * whole.prepared.settings.batch : dataset.samples * keptCopies,
     modelPath: teacherPath,
-    output,
+    output: teacher.graph.outputs[0]?.name ?? output,
     classes,
     runtime,
     seed,

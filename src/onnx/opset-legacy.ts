@@ -11,9 +11,10 @@ import {
   stringAttribute,
   walkGraphs,
 } from './graph.js';
-import type { Graph, Model, Node } from './model.js';
-import { inferShapes } from './shape.js';
-import { float32Tensor, int64Tensor, readFloat32 } from './tensor.js';
+import { DataType, type Graph, type Model, type Node } from './model.js';
+import { inferShapes, type Shape } from './shape.js';
+import { encodeFloats, float32Tensor, int64Tensor, rawTensor, readFloat32 } from './tensor.js';
+import { valuesUsed } from './topology.js';
 
 /** Oldest opset {@link raiseToOpset13} reads: from 7 on, operators broadcast as they do today. */
 const oldest = 7;
@@ -24,31 +25,50 @@ const newest = 13;
  * Between 7 and 13 only the operators named in this file changed in more than types, and attributes that default to
  * the old meaning (ONNX changelog).
  */
-export function opset13Obstacle(model: Model): string | null {
+function opset13Obstacle(model: Model): string | null {
   const from = model.opsets.get('') ?? 0;
   if (from >= newest) return null;
   if (from < oldest) return `opset ${from} is too old`;
   if (model.functions.length > 0) return 'the model has functions of its own';
   let obstacle: string | null = null;
+  const read = valuesRead(model.graph);
   walkGraphs(model.graph, (graph, owner) => {
-    for (const node of graph.nodes) obstacle ??= obstacleOf(graph, node, from, owner !== null);
+    for (const node of graph.nodes) obstacle ??= obstacleOf(graph, node, { from, isInBody: owner !== null, read });
   });
   return obstacle;
 }
 
 const softmaxes = new Set(['Softmax', 'LogSoftmax', 'Hardmax']);
+/** Operators whose numbers were attributes before opset 11, and the element types they take. */
+const bounded = new Set(['Clip', 'Pad']);
+const floats = new Set<number>([DataType.FLOAT, DataType.FLOAT16, DataType.DOUBLE]);
 
-function obstacleOf(graph: Graph, node: Node, from: number, isInBody: boolean): string | null {
+/** Values that something reads, in a graph and the bodies inside it. */
+function valuesRead(graph: Graph): ReadonlySet<string> {
+  const read = new Set<string>();
+  walkGraphs(graph, ({ nodes, outputs }) => {
+    for (const node of nodes) for (const name of valuesUsed(node)) read.add(name);
+    for (const { name } of outputs) read.add(name);
+  });
+  return read;
+}
+
+function obstacleOf(
+  graph: Graph,
+  node: Node,
+  { from, isInBody, read }: { from: number; isInBody: boolean; read: ReadonlySet<string> },
+): string | null {
   const means = `${node.opType} (node ${nodeLabel(node)}) means something else there`;
   if (node.domain !== '') return null;
-  const extraOutputs = node.outputs.slice(1).some((output) => output !== '');
+  const extraOutputs = node.outputs.slice(1).filter((output) => output !== '');
   switch (node.opType) {
     case 'Scan':
       return from < 9 ? means : null;
     case 'BatchNormalization':
-      return extraOutputs || getInt(node, 'spatial', 1) === 0 ? means : null;
+      // Statistics it gives are taken of the batch, whether something reads them or not.
+      return extraOutputs.length > 0 || getInt(node, 'spatial', 1) === 0 ? means : null;
     case 'Dropout':
-      return extraOutputs ? means : null;
+      return extraOutputs.some((output) => read.has(output)) ? means : null;
     case 'Upsample':
     case 'Resize':
       return from < 11 && nearestMode(graph, node) === null ? `${means} as far as its scales tell` : null;
@@ -78,28 +98,37 @@ function nearestMode(graph: Graph, node: Node): 'floor' | 'ceil' | null {
  * Says a model of opset 7 … 12 in opset 13, in place: what were attributes and are inputs today become constants,
  * and a softmax over several axes is taken over one, on a matrix. Does nothing from opset 13 on.
  * @param bindings sizes of open dimensions, to know ranks by
- * @throws SnugError E_NOT_SUPPORTED for what {@link opset13Obstacle} names
+ * @throws SnugError E_NOT_SUPPORTED for what {@link opset13Obstacle} names, and for a bound of unknown element type
  */
 export function raiseToOpset13(model: Model, bindings: Readonly<Record<string, number>>): void {
   const from = model.opsets.get('') ?? 0;
   if (from >= newest) return;
   const obstacle = opset13Obstacle(model);
   if (obstacle !== null) {
-    throw new SnugError('E_NOT_SUPPORTED', `The model of opset ${from} cannot be said in opset 13: ${obstacle}.`, {
-      action: 'Export the model again with opset 17 or newer.',
-      params: { opset: from },
-    });
+    throw notSaid(from, obstacle);
   }
-  const needsRanks = model.graph.nodes.some(({ opType }) => softmaxes.has(opType));
-  const shapes = needsRanks ? inferShapes(model, bindings).shapes : new Map<string, { dims: readonly unknown[] }>();
-  const rankOf = (value: string): number | null => shapes.get(value)?.dims.length ?? null;
+  let needsShapes = false;
+  walkGraphs(model.graph, ({ nodes }) => {
+    needsShapes ||= nodes.some(({ opType }) => softmaxes.has(opType) || (from < 11 && bounded.has(opType)));
+  });
+  const result = needsShapes ? inferShapes(model, bindings) : null;
   walkGraphs(model.graph, (graph) => {
+    const body = result?.bodies.get(graph);
+    const shapeOf: ShapeOf = (value) => body?.shapes.get(value) ?? result?.shapes.get(value);
     graph.nodes = graph.nodes.flatMap((node) =>
-      node.domain === '' ? new Legacy(model, graph, node, from).carriedOver(rankOf) : [node],
+      node.domain === '' ? new Legacy(model, graph, node, { from, shapeOf }).carriedOver() : [node],
     );
   });
   model.opsets.set('', newest);
 }
+
+const notSaid = (from: number, obstacle: string): SnugError =>
+  new SnugError('E_NOT_SUPPORTED', `The model of opset ${from} cannot be said in opset 13: ${obstacle}.`, {
+    action: 'Export the model again with opset 17 or newer.',
+    params: { opset: from },
+  });
+
+type ShapeOf = (value: string) => Shape | undefined;
 
 /** One node of an older opset. */
 class Legacy {
@@ -107,12 +136,14 @@ class Legacy {
   readonly #graph: Graph;
   readonly #node: Node;
   readonly #from: number;
+  readonly #shapeOf: ShapeOf;
 
-  constructor(model: Model, graph: Graph, node: Node, from: number) {
+  constructor(model: Model, graph: Graph, node: Node, { from, shapeOf }: { from: number; shapeOf: ShapeOf }) {
     this.#model = model;
     this.#graph = graph;
     this.#node = node;
     this.#from = from;
+    this.#shapeOf = shapeOf;
   }
 
   #name(part: string): string {
@@ -129,10 +160,17 @@ class Legacy {
     return name;
   }
 
+  /** Makes an attribute a constant of the element type of the first input. */
   #float(attribute: string, value: number): string {
+    const [x = ''] = this.#node.inputs;
+    const dataType = this.#graph.initializers.get(x)?.dataType ?? this.#shapeOf(x)?.dataType ?? DataType.UNDEFINED;
+    if (!floats.has(dataType)) {
+      const { opType } = this.#node;
+      throw notSaid(this.#from, `the element type of ${opType} (node ${nodeLabel(this.#node)}) is not known`);
+    }
     this.#node.attributes.delete(attribute);
     const name = this.#name(attribute);
-    this.#graph.initializers.set(name, float32Tensor(name, [], Float32Array.of(value)));
+    this.#graph.initializers.set(name, rawTensor(name, dataType, [], encodeFloats([value], dataType)));
     return name;
   }
 
@@ -141,7 +179,7 @@ class Legacy {
     this.#node.inputs = inputs;
   }
 
-  carriedOver(rankOf: (value: string) => number | null): Node[] {
+  carriedOver(): Node[] {
     const node = this.#node;
     const from = this.#from;
     const [x = ''] = node.inputs;
@@ -157,10 +195,11 @@ class Legacy {
       case 'Softmax':
       case 'LogSoftmax':
       case 'Hardmax':
-        return this.#softmax(rankOf(x));
+        return this.#softmax(this.#shapeOf(x)?.dims.length ?? null);
       case 'Dropout':
         // What is dropped while a model learns does not matter where it runs.
         node.attributes.delete('ratio');
+        node.outputs.length = 1;
         return [node];
       case 'Clip':
         if (from < 11) this.#clip(x);

@@ -1,5 +1,5 @@
 import { SnugError } from '../contract/errors.js';
-import { float16BitsToFloat32, bfloat16BitsToFloat32 } from './half.js';
+import { bfloat16BitsToFloat32, float16BitsToFloat32, float32ToFloat16Bits } from './half.js';
 import { DataType } from './model.js';
 import type { Tensor, TensorData } from './model.js';
 
@@ -148,6 +148,21 @@ export function toInt64(value: number): bigint {
 export function int64Tensor(name: string, dims: readonly number[], values: readonly number[]): Tensor {
   const array = BigInt64Array.from(values, toInt64);
   return rawTensor(name, DataType.INT64, dims, new Uint8Array(array.buffer));
+}
+
+/** Little-endian bytes of numbers in a floating-point element type. */
+export function encodeFloats(values: readonly number[] | Float32Array, dataType: number): Uint8Array {
+  const bytes = (array: ArrayBufferView): Uint8Array =>
+    new Uint8Array(array.buffer, array.byteOffset, array.byteLength);
+  if (dataType === DataType.FLOAT) return bytes(Float32Array.from(values));
+  if (dataType === DataType.DOUBLE) return bytes(Float64Array.from(values));
+  if (dataType === DataType.FLOAT16) return bytes(float32ToFloat16Bits(Float32Array.from(values)));
+  if (dataType === DataType.BFLOAT16) {
+    const wide = new Uint32Array(Float32Array.from(values).buffer);
+    // Round to nearest, ties to even, on the upper half of the bits.
+    return bytes(Uint16Array.from(wide, (bits) => (bits + 0x7fff + ((bits >>> 16) & 1)) >>> 16));
+  }
+  throw new SnugError('E_INTERNAL', `Numbers cannot be encoded as element type ${dataType}.`);
 }
 
 /** Copies to an aligned buffer when needed, so that a typed array can be laid over it. */

@@ -1,6 +1,14 @@
-import { cloneModel, freshName, removeDeadNodesAndInitializers } from '../onnx/graph.js';
-import type { Model, ValueInfo } from '../onnx/model.js';
+import {
+  cloneModel,
+  freshName,
+  intAttribute,
+  makeNode,
+  removeDeadNodesAndInitializers,
+  replaceUses,
+} from '../onnx/graph.js';
+import { DataType, type Model, type ValueInfo } from '../onnx/model.js';
 import { topologicalOrder, valuesUsed } from '../onnx/topology.js';
+import { float32Output } from './forward.js';
 import { batchSymbol, floatTypes, GraphBuilder } from './graph-builder.js';
 import { trainableWeights } from './trainable.js';
 
@@ -50,18 +58,25 @@ export function cutValues(forward: Model): ValueInfo[] {
 }
 
 /**
- * The part of a network between two cuts, as a model of its own. The weights are shared with the network.
+ * The part of a network between two cuts, as a model of its own. The weights are shared with the network. What it
+ * takes and gives at the cuts is float32, whatever the network holds there.
  * @param from null = from the inputs
  */
 export function partBetween(forward: Model, from: ValueInfo | null, to: ValueInfo): Model {
   const part = cloneModel(forward);
   const { graph } = part;
   graph.outputs = [{ ...to }];
+  float32Output(part);
   if (from) {
     for (const node of graph.nodes) {
       node.outputs = node.outputs.map((name) => (name === from.name ? freshName(graph, `${name}/before`) : name));
     }
-    graph.inputs.push({ ...from });
+    graph.inputs.push({ ...from, dataType: DataType.FLOAT });
+    if (from.dataType !== DataType.FLOAT) {
+      const narrow = freshName(graph, `${from.name}/narrow`);
+      replaceUses(graph, from.name, narrow);
+      graph.nodes.unshift(makeNode('Cast', [from.name], [narrow], { to: intAttribute(from.dataType) }));
+    }
   }
   removeDeadNodesAndInitializers(graph);
   const used = new Set(graph.nodes.flatMap((node) => [...valuesUsed(node)]));

@@ -4,10 +4,13 @@ import {
   constantValue,
   dropInitializerInputs,
   feedInputs,
+  freshName,
   indexGraph,
+  intAttribute,
+  makeNode,
   removeDeadNodesAndInitializers,
 } from '../onnx/graph.js';
-import type { Dim, Model } from '../onnx/model.js';
+import { DataType, type Dim, type Model } from '../onnx/model.js';
 import { raiseToOpset13 } from '../onnx/opset-legacy.js';
 import { batchSymbol } from './graph-builder.js';
 
@@ -50,6 +53,19 @@ export function forwardGraph(
     .map(({ name, dataType }) => ({ name, dataType, dims: dimsOf(inputDims, name) }));
   raiseToOpset13(copy, { [batchSymbol]: 3 });
   return copy;
+}
+
+/**
+ * Makes a graph's first output float32, in place: a loss in half precision would overflow.
+ * @returns its name
+ */
+export function float32Output({ graph }: Model): string {
+  const { name = '', dataType = DataType.FLOAT } = graph.outputs[0] ?? {};
+  if (dataType === DataType.FLOAT || dataType === DataType.UNDEFINED) return name;
+  const wide = freshName(graph, `${name}/float32`);
+  graph.nodes.push(makeNode('Cast', [name], [wide], { to: intAttribute(DataType.FLOAT) }, { name: wide }));
+  graph.outputs = [{ name: wide, dataType: DataType.FLOAT, dims: null }];
+  return wide;
 }
 
 function dimsOf(inputDims: InputDims, name: string): Dim[] {

@@ -3,7 +3,7 @@ import { intAttribute } from '../onnx/attribute.js';
 import { makeNode, nodeLabel } from '../onnx/graph.js';
 import { DataType, type Attribute, type Graph, type Model, type Node, type Tensor } from '../onnx/model.js';
 import { inferShapes, type ShapeResult } from '../onnx/shape.js';
-import { float32ToFloat16Bits, int64Tensor, rawTensor, readNumbers } from '../onnx/tensor.js';
+import { encodeFloats, int64Tensor, rawTensor, readNumbers } from '../onnx/tensor.js';
 
 /** Sizes of a value at one batch, and which of them change with the batch. */
 export interface Extent {
@@ -276,19 +276,4 @@ export class GraphBuilder {
     const summed = this.reduceSum(x, axes, !leadingOnly);
     return leadingOnly || lead === 0 ? summed : this.reshapeLike(summed, value);
   }
-}
-
-/** Little-endian bytes of numbers in a floating-point element type. */
-export function encodeFloats(values: readonly number[] | Float32Array, dataType: number): Uint8Array {
-  const bytes = (array: ArrayBufferView): Uint8Array =>
-    new Uint8Array(array.buffer, array.byteOffset, array.byteLength);
-  if (dataType === DataType.FLOAT) return bytes(Float32Array.from(values));
-  if (dataType === DataType.DOUBLE) return bytes(Float64Array.from(values));
-  if (dataType === DataType.FLOAT16) return bytes(float32ToFloat16Bits(Float32Array.from(values)));
-  if (dataType === DataType.BFLOAT16) {
-    const wide = new Uint32Array(Float32Array.from(values).buffer);
-    // Round to nearest, ties to even, on the upper half of the bits.
-    return bytes(Uint16Array.from(wide, (bits) => (bits + 0x7fff + ((bits >>> 16) & 1)) >>> 16));
-  }
-  throw new SnugError('E_INTERNAL', `Numbers cannot be encoded as element type ${dataType}.`);
 }

@@ -1,11 +1,11 @@
 import { SnugError } from '../contract/errors.js';
-import { cloneModel, freshName, intAttribute, makeNode, removeDeadNodesAndInitializers } from '../onnx/graph.js';
+import { cloneModel, removeDeadNodesAndInitializers } from '../onnx/graph.js';
 import { DataType, type Model, type ValueInfo } from '../onnx/model.js';
 import { topologicalOrder } from '../onnx/topology.js';
 import { applyAdapters, type Adapter } from './adapters.js';
 import { decompose } from './decompose.js';
 import { appendGradients } from './differentiate.js';
-import { forwardGraph, type InputDims } from './forward.js';
+import { float32Output, forwardGraph, type InputDims } from './forward.js';
 import { GraphBuilder } from './graph-builder.js';
 import { appendLoss, type LossSettings } from './losses.js';
 
@@ -112,16 +112,6 @@ export function buildTrainingGraphs(model: Model, options: TrainingGraphOptions)
 
 /** Operators over codes in blocks; their scales are input 2. */
 const blockQuantized = new Set(['MatMulNBits', 'GatherBlockQuantized']);
-
-/** The output the loss is taken of, in float32: a loss in half precision would overflow. */
-function float32Output({ graph }: Model): string {
-  const { name = '', dataType = DataType.FLOAT } = graph.outputs[0] ?? {};
-  if (dataType === DataType.FLOAT || dataType === DataType.UNDEFINED) return name;
-  const wide = freshName(graph, `${name}/float32`);
-  graph.nodes.push(makeNode('Cast', [name], [wide], { to: intAttribute(DataType.FLOAT) }, { name: wide }));
-  graph.outputs = [{ name: wide, dataType: DataType.FLOAT, dims: null }];
-  return wide;
-}
 
 function finish(model: Model, builder: GraphBuilder, inputs: ValueInfo[], outputs: string[]): void {
   model.graph.inputs.push(...inputs);

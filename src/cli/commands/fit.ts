@@ -243,7 +243,10 @@ export function addFit(program: Command): void {
     )
     .option('--labels <file>', 'right classes of those samples (.npy): how many answers were right before and after')
     .option('--provider <name>', 'execution provider (default: the best one this computer has)')
-    .option('--recover', 'train what pruning leaves on the samples; by default only where the answers suffered')
+    .option(
+      '--recover',
+      'train what pruning leaves on the samples, up to 10 minutes; by default only where the answers suffered, for 30 s to 2 minutes',
+    )
     .option('--no-recover', 'train nothing')
     .option('--batch <n>', 'fix the batch; else the largest that fits is chosen')
     .option('--dim <name=n>', 'value of a named dimension; may be repeated', collect)

@@ -1,9 +1,15 @@
 import { getInt, intAttribute } from '../../onnx/attribute.js';
 import { DataType, type Tensor } from '../../onnx/model.js';
-import { computedData, elementCount, readFloat32, readNumbers, tensorByteLength } from '../../onnx/tensor.js';
+import {
+  computedData,
+  elementCount,
+  encodeFloats,
+  readFloat32,
+  readNumbers,
+  tensorByteLength,
+} from '../../onnx/tensor.js';
 import type { Decomposition, DecompositionContext, Decompositions } from '../decompose.js';
 import { noRule } from '../differentiate.js';
-import { encodeFloats } from '../graph-builder.js';
 
 /** Codes of a matrix in blocks along its rows, with the zero points taken off. */
 interface BlockCodes {

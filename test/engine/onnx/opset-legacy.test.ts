@@ -8,7 +8,7 @@ import {
   stringAttribute as s,
 } from '../../../src/onnx/graph.js';
 import { DataType, type Attribute, type Model } from '../../../src/onnx/model.js';
-import { opset13Obstacle, raiseToOpset13 } from '../../../src/onnx/opset-legacy.js';
+import { raiseToOpset13 } from '../../../src/onnx/opset-legacy.js';
 import { serializeModel } from '../../../src/onnx/write.js';
 import { normalNumbers } from '../../../src/train/random.js';
 import { testModel, type TestGraph, type TestNode } from '../train/support.js';
@@ -43,6 +43,19 @@ async function run(model: Model): Promise<{ dims: readonly number[]; values: num
   return { dims: y!.dims, values: Array.from(y!.data as Float32Array) };
 }
 
+const distance = (a: readonly number[], b: readonly number[]): number =>
+  Math.max(...a.map((value, at) => Math.abs(value - b[at]!)));
+
+/** The same with the node in another element type. */
+const typed = (to: number, node: Partial<TestNode> & { op: string }): Model =>
+  old(10, node, {
+    nodes: [
+      { op: 'Cast', in: ['x'], out: ['h'], attributes: { to: i(to) } },
+      { ...node, in: ['h'], out: ['z'] },
+      { op: 'Cast', in: ['z'], out: ['y'], attributes: { to: i(DataType.FLOAT) } },
+    ],
+  });
+
 const floats = (values: number[]): Attribute => ({ type: 'floats', value: values });
 
 const cases: Record<string, Model> = {
@@ -64,6 +77,14 @@ const cases: Record<string, Model> = {
   'Softmax over the last axis': old(11, { op: 'Softmax', attributes: { axis: i(3) } }),
   'LogSoftmax over two axes': old(12, { op: 'LogSoftmax', attributes: { axis: i(2) } }),
   Dropout: old(10, { op: 'Dropout', attributes: { ratio: f(0.3) } }),
+  'Dropout with a mask nobody reads': old(10, { op: 'Dropout', out: ['y', 'mask'] }),
+  'Clip of half precision': typed(DataType.FLOAT16, { op: 'Clip', attributes: { min: f(-0.5), max: f(0.75) } }),
+  ...Object.fromEntries(
+    [DataType.FLOAT16, DataType.DOUBLE].map((to) => [
+      `Pad of element type ${to}`,
+      typed(to, { op: 'Pad', attributes: { pads: is([0, 0, 1, 2, 0, 0, 2, 1]), value: f(1.5) } }),
+    ]),
+  ),
   Clip: old(7, { op: 'Clip', attributes: { min: f(-0.4), max: f(0.6) } }),
   'Clip below': old(10, { op: 'Clip', attributes: { min: f(0) } }),
   'Clip of today': old(12, { op: 'Clip', in: ['x', 'low'] }, { floats: { low: { dims: [], values: [0.1] } } }),
@@ -112,24 +133,36 @@ describe('a model of opset 7 … 12 in opset 13', () => {
     it(`means the same: ${name}`, async () => {
       const before = await run(model);
       const raised = cloneModel(model);
-      expect(opset13Obstacle(raised)).toBeNull();
       raiseToOpset13(raised, {});
       expect(raised.opsets.get('')).toBe(13);
-      expect(await run(raised)).toEqual(before);
+      const after = await run(raised);
+      // Where no operator of an old opset takes half precision, the runtime computes in float32 instead.
+      if (name.includes('half')) expect(distance(after.values, before.values)).toBeLessThan(2 ** -9);
+      else expect(after).toEqual(before);
     });
   }
 
   it('is refused by the name of what stops it', () => {
     const mask = old(10, { op: 'Dropout', out: ['y', 'mask'] });
-    expect(opset13Obstacle(mask)).toMatch(/Dropout/);
+    mask.graph.outputs.push({ name: 'mask', dataType: DataType.BOOL, dims: null });
     expect(() => raiseToOpset13(mask, {})).toThrow(/Dropout/);
     const mixed = old(
       9,
       { op: 'Upsample', in: ['x', 'scales'] },
       { floats: { scales: { dims: [4], values: [1, 1, 2, 0.5] } } },
     );
-    expect(opset13Obstacle(mixed)).toMatch(/Upsample/);
-    expect(opset13Obstacle(old(6, { op: 'Relu' }))).toMatch(/too old/);
-    expect(opset13Obstacle(old(17, { op: 'Relu' }))).toBeNull();
+    expect(() => raiseToOpset13(mixed, {})).toThrow(/Upsample/);
+    expect(() => raiseToOpset13(old(6, { op: 'Relu' }), {})).toThrow(/too old/);
+    const today = old(17, { op: 'Relu' });
+    raiseToOpset13(today, {});
+    expect(today.opsets.get('')).toBe(17);
+    // Bounds have the element type of what they bound.
+    const unknown = old(10, {} as TestNode, {
+      nodes: [
+        { op: 'Mystery', domain: 'elsewhere', in: ['x'], out: ['h'] },
+        { op: 'Clip', in: ['h'], out: ['y'], attributes: { min: f(0) } },
+      ],
+    });
+    expect(() => raiseToOpset13(unknown, {})).toThrow(/element type of Clip/);
   });
 });
