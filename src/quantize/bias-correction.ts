@@ -3,7 +3,7 @@ import { elementCount } from '../onnx/tensor.js';
 import type { Tensor } from '../onnx/model.js';
 import type { ChannelCodes } from './channels.js';
 import { readFloatRange } from './floats.js';
-import { channelAxis } from './plan.js';
+import { channelAxis } from './axes.js';
 import type { WeightUse } from './sites.js';
 
 const panelValues = 2 ** 22;

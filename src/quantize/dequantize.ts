@@ -5,7 +5,8 @@ import { elementCount } from '../onnx/tensor.js';
 import { quantizeAxisBlocks } from './block-axis.js';
 import { quantizeChannels, type ChannelCodes } from './channels.js';
 import { scaleBytes, type Editor } from './editor.js';
-import { axisBlock, channelAxis, summedAxis } from './plan.js';
+import { channelAxis, summedAxis } from './axes.js';
+import { axisBlock } from './plan.js';
 import { storedScaleType } from './sample.js';
 import type { WeightSite, WeightUse } from './sites.js';
 

@@ -3,7 +3,7 @@ import { DataType, type Graph, type Node } from '../onnx/model.js';
 import { elementCount } from '../onnx/tensor.js';
 import { quantizeChannels } from './channels.js';
 import { scaleBytes, type Editor } from './editor.js';
-import { channelAxis } from './plan.js';
+import { channelAxis } from './axes.js';
 import type { WeightSite, WeightUse } from './sites.js';
 
 interface IntegerWeight {

@@ -2,7 +2,7 @@ import { constantValue, getInt, indexGraph, type GraphIndex } from '../onnx/grap
 import { DataType, type Graph, type Node, type Tensor } from '../onnx/model.js';
 import { elementCount, readNumbers } from '../onnx/tensor.js';
 import { outputChannels } from './batch-norm.js';
-import { channelAxis } from './plan.js';
+import { channelAxis } from './axes.js';
 import { scaledTensor } from './scaled.js';
 import type { WeightSite, WeightUse } from './sites.js';
 import { inputChannels } from './weight-rows.js';

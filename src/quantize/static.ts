@@ -6,7 +6,7 @@ import { meanRounding } from './bias-correction.js';
 import type { Editor } from './editor.js';
 import { readFloatRange } from './floats.js';
 import { followingBias } from './matmul-nbits.js';
-import { channelAxis } from './plan.js';
+import { channelAxis } from './axes.js';
 import type { ActivationRange } from './ranges.js';
 import type { WeightSite, WeightUse } from './sites.js';
 import { poolSpatialMeans, staticRegion, type StaticRegion } from './static-region.js';

@@ -2,7 +2,7 @@ import { getInt } from '../onnx/graph.js';
 import type { Tensor } from '../onnx/model.js';
 import { elementCount } from '../onnx/tensor.js';
 import { readFloatRange } from './floats.js';
-import { channelAxis } from './plan.js';
+import { channelAxis } from './axes.js';
 import type { WeightUse } from './sites.js';
 
 /** Some output channels of a weight as rows over its inputs. */

@@ -44,6 +44,7 @@ describe('what the engine says has words in Chinese', () => {
 
   const reasons = [
     'quantize/plan.ts',
+    'quantize/obstacles.ts',
     'quantize/quantize.ts',
     'quantize/sites.ts',
     'fit/analysis.ts',
