@@ -56,6 +56,10 @@ function causal(builder: GraphBuilder, queries: number, keys: number, before: nu
 /** What a mask of zeros and ones, or of lengths, adds to the products. */
 function maskBias({ builder, node }: DecompositionContext, mask: string, keys: number, like: string): string {
   const rank = builder.rank(mask);
+  // Other vectors hold the ends and the starts of the rows, or all that packed rows need.
+  if (rank === 1 && builder.extent(mask).sizes[0] !== builder.extent(like).sizes[0]) {
+    throw noRule(node, 'its mask is not one length for each sample');
+  }
   const value = getFloat(node, 'mask_filter_value', -10000);
   const numbers = builder.cast(mask, DataType.INT64);
   const kept =
@@ -112,6 +116,8 @@ const multiHeadAttention: Decomposition = (context) => {
   const isSplit = builder.rank(key) === 4;
   const length = builder.fixedSize(query, 1);
   const keys = builder.fixedSize(key, isSplit ? 2 : 1);
+  const oneWay = getInt(node, 'unidirectional', 0) !== 0;
+  if (oneWay && keys > length) throw noRule(node, 'it looks one way, with more keys than queries');
   const widths = [query, key, value].map((part) =>
     builder.rank(part) === 4 ? builder.fixedSize(part, 1) * builder.fixedSize(part, 3) : builder.fixedSize(part, 2),
   );
@@ -129,7 +135,7 @@ const multiHeadAttention: Decomposition = (context) => {
       ...(input(4) === '' ? [] : [maskBias(context, input(4), keys, query)]),
       ...(input(5) === '' ? [] : [input(5)]),
     ],
-    allowed: getInt(node, 'unidirectional', 0) === 0 ? null : causal(builder, length, keys, 0),
+    allowed: oneWay ? causal(builder, length, keys, 0) : null,
   });
   return [joinHeads(builder, result), parts[1], parts[2]];
 };

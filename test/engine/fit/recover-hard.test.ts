@@ -93,7 +93,7 @@ describe('recovery', () => {
     const { model: changed } = await pruneModel(original, { ratio: 0.5, method: 'magnitude' });
     const request: RecoverRequest = {
       ...{ original, changed, output: 'y', dataset: samples(100), heldOut: samples(40) },
-      ...{ runtime, folder, memoryBytes: 1e9, updates: 60, seconds: 60 },
+      ...{ runtime, folder, memoryBytes: 1e9, updates: 120, seconds: 60 },
     };
     const whole = await recoverModel(request);
     expect(whole.whole).toBe(true);

@@ -156,4 +156,17 @@ describe('attention against differences along random directions', () => {
       expect(await gradientError(graph, 1)).toBeLessThan(3e-3);
     });
   }
+
+  it('is refused where its meaning is not known', async () => {
+    const oneWay = attention('MultiHeadAttention', microsoft, separate, { num_heads: i(2), unidirectional: i(1) });
+    await expect(gradientError(oneWay, 1)).rejects.toThrow(/more keys than queries/);
+    const ends = attention(
+      'Attention',
+      microsoft,
+      packed,
+      { num_heads: i(2) },
+      { in: ['x', 'w', 'b', 'mask'], tensors: [int32('mask', [4], [3, 2, 0, 0])] },
+    );
+    await expect(gradientError(ends, 1)).rejects.toThrow(/not one length for each sample/);
+  });
 });
