@@ -1,5 +1,6 @@
 import { getInt, intAttribute } from '../../onnx/attribute.js';
 import { DataType, type Tensor } from '../../onnx/model.js';
+import { normalLevels } from '../../onnx/normal-levels.js';
 import {
   computedData,
   elementCount,
@@ -77,14 +78,14 @@ function blockMatrix(context: DecompositionContext, codes: BlockCodes, scales: s
 
 /** Code `index` of bytes that hold 8 / `bits` codes each, low bits first. */
 const codeAt = (bytes: Uint8Array, index: number, bits: number): number =>
-  bits === 8 ? (bytes[index] ?? 0) : ((bytes[index >> 1] ?? 0) >> (4 * (index & 1))) & 15;
+  ((bytes[Math.floor((index * bits) / 8)] ?? 0) >> ((index * bits) % 8)) & (2 ** bits - 1);
 
 /** com.microsoft.MatMulNBits (onnxruntime ContribOperators.md): Y = A·((codes − zero points)·scales)ᵀ + bias. */
 const matMulNBits: Decomposition = (context) => {
   const { builder, node, input } = context;
   if (!context.needs(0) && !context.needs(2) && !context.needs(5)) return null;
   const bits = getInt(node, 'bits', 4);
-  if (bits !== 4 && bits !== 8) throw noRule(node, `codes of ${bits} bits are not known`);
+  if (bits !== 2 && bits !== 4 && bits !== 8) throw noRule(node, `codes of ${bits} bits are not known`);
   if (input(4) !== '') throw noRule(node, 'its columns are in another order (g_idx)');
   const [rows, columns, blockSize] = [getInt(node, 'N', 0), getInt(node, 'K', 0), getInt(node, 'block_size', 32)];
   const blocks = Math.ceil(columns / blockSize);
@@ -118,28 +119,56 @@ const matMulNBits: Decomposition = (context) => {
   return [input(5) === '' ? product : builder.add(product, input(5))];
 };
 
+/** com.microsoft.MatMulBnb4 of NF4: Y = A·(levels[codes]·scales)ᵀ, in blocks that run on from row to row. */
+const matMulBnb4: Decomposition = (context) => {
+  const { builder, node, input } = context;
+  if (getInt(node, 'quant_type', 1) !== 1) throw noRule(node, 'its codes are not NF4');
+  const [rows, columns, blockSize] = [getInt(node, 'N', 0), getInt(node, 'K', 0), getInt(node, 'block_size', 64)];
+  const [codes, scales] = [constant(context, input(1)), constant(context, input(2))];
+  const matrix = computed(context, [rows, columns], input(0), () => {
+    const [bytes, factors] = [codes.data.read(), readFloat32(scales)];
+    // The even element is in the high half of its byte.
+    return Float32Array.from({ length: rows * columns }, (_, i) => {
+      const level = normalLevels[codeAt(bytes, i ^ 1, 4)] ?? 0;
+      return level * (factors[Math.floor(i / blockSize)] ?? 0);
+    });
+  });
+  return [builder.emit('MatMul', [input(0), builder.transpose(matrix, [1, 0])])];
+};
+
 /** com.microsoft.GatherBlockQuantized over the rows of a table. */
 const gatherBlockQuantized: Decomposition = (context) => {
   const { builder, node, input } = context;
   const table = constant(context, input(0));
-  const bits = table.dataType === DataType.UINT8 ? getInt(node, 'bits', 4) : 4;
-  const perByte = table.dataType === DataType.UINT8 ? 8 / bits : 1;
+  const isPacked = table.dataType === DataType.UINT8;
+  const bits = isPacked ? getInt(node, 'bits', 4) : 4;
   const [rows = 0, stride = 0] = table.dims;
   const isRows = table.dims.length === 2 && getInt(node, 'gather_axis', 0) === 0;
   const quantizeAxis = getInt(node, 'quantize_axis', 1);
-  if (!isRows || (quantizeAxis !== 1 && quantizeAxis !== -1) || input(3) !== '' || (bits !== 8 && perByte === 2)) {
+  if (!isRows || (quantizeAxis !== 1 && quantizeAxis !== -1) || input(3) !== '') {
     throw noRule(node, 'only tables of symmetric codes, quantized along their rows, are known');
   }
   const blockSize = getInt(node, 'block_size', 128);
-  const zero = table.dataType === DataType.INT4 ? 0 : 2 ** (bits - 1);
+  const columns = isPacked ? (stride * 8) / bits : stride;
+  const blocks = Math.ceil(columns / blockSize);
+  // Only codes packed in bytes stand for numbers around their middle (onnxruntime 1.30).
+  const zero = isPacked ? 2 ** (bits - 1) : 0;
   const codes: BlockCodes = {
-    rows,
-    columns: stride,
-    blocks: Math.ceil(stride / blockSize),
-    blockSize,
-    read: () => readFloat32(table).map((code) => code - zero),
+    ...{ rows, columns, blocks, blockSize },
+    read: () => {
+      const bytes = isPacked ? table.data.read() : null;
+      const numbers = bytes ? null : readFloat32(table);
+      const padded = new Float32Array(rows * blocks * blockSize);
+      for (let row = 0; row < rows; row++) {
+        for (let column = 0; column < columns; column++) {
+          const at = row * columns + column;
+          const code = bytes ? codeAt(bytes, at, bits) : (numbers?.[at] ?? 0);
+          padded[row * blocks * blockSize + column] = code - zero;
+        }
+      }
+      return padded;
+    },
   };
-  if (stride % blockSize !== 0) throw noRule(node, 'its rows do not divide into whole blocks');
   return [builder.emit('Gather', [blockMatrix(context, codes, input(2), input(2)), input(1)])];
 };
 
@@ -207,6 +236,7 @@ const dequantizeLinear: Decomposition = (context) => {
 /** Operators over quantized weights, whose codes stay as they are. */
 export const quantizedDecompositions: Decompositions = {
   'com.microsoft:MatMulNBits': matMulNBits,
+  'com.microsoft:MatMulBnb4': matMulBnb4,
   'com.microsoft:GatherBlockQuantized': gatherBlockQuantized,
   MatMulInteger: matMulInteger,
   ConvInteger: convInteger,

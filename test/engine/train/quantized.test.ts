@@ -19,7 +19,7 @@ const codes = (name: string, dataType: number, dims: number[], packed = 1): Tens
 };
 
 /** Blocks of 16 along 40 columns: the last one is half empty. */
-function blockProduct(bits: 4 | 8, zeroPoints: 'none' | 'packed' | 'floats'): TestGraph {
+function blockProduct(bits: 2 | 4 | 8, zeroPoints: 'none' | 'packed' | 'floats'): TestGraph {
   const [rows, columns, blockSize, blocks] = [5, 40, 16, 3];
   const zeros =
     zeroPoints === 'packed'
@@ -56,9 +56,23 @@ function stored(graph: TestGraph, input: string): TestGraph {
   return { ...graph, wanted, floats: { ...graph.floats, [input]: { dims: dims as number[], values } } };
 }
 
-const table = (dataType: number, bits: number): TestGraph => ({
-  wanted: { scales: [7, 2] },
-  tensors: [codes('table', dataType, [7, 32], dataType === DataType.INT4 ? 2 : 1)],
+/** NF4 in blocks of 16 that run on from row to row. */
+const normalFloat = (): TestGraph => ({
+  wanted: { x: [B, 2, 40] },
+  tensors: [codes('w', DataType.UINT8, [(5 * 40) / 2])],
+  floats: { scales: { dims: [13], values: Array.from(bytes(13, 5), (value) => (value - 100) / 500) } },
+  nodes: [
+    {
+      ...{ op: 'MatMulBnb4', domain: microsoft, in: ['x', 'w', 'scales'], out: ['y'] },
+      attributes: { K: i(40), N: i(5), block_size: i(16), quant_type: i(1) },
+    },
+  ],
+});
+
+/** Rows of `stride` entries in blocks of 16. */
+const table = (dataType: number, bits: number, stride = 32, scales = 2): TestGraph => ({
+  wanted: { scales: [7, scales] },
+  tensors: [codes('table', dataType, [7, stride], dataType === DataType.UINT8 ? 1 : 2)],
   ints: { ids: { dims: [2, 3], values: [0, 6, 3, 3, 3, 1] } },
   nodes: [
     {
@@ -90,6 +104,14 @@ const cases: Record<string, TestGraph> = {
   'MatMulNBits 4, scales': blockProduct(4, 'packed'),
   'MatMulNBits 8': stored(blockProduct(8, 'none'), 'scales'),
   'MatMulNBits 8, zero points': stored(blockProduct(8, 'packed'), 'scales'),
+  'MatMulNBits 2': stored(blockProduct(2, 'none'), 'scales'),
+  'MatMulNBits 2, zero points': stored(blockProduct(2, 'packed'), 'scales'),
+  'MatMulNBits 2, scales': blockProduct(2, 'packed'),
+  'MatMulBnb4, NF4': normalFloat(),
+  'GatherBlockQuantized, two codes in a byte': table(DataType.UINT8, 4, 16),
+  'GatherBlockQuantized, four codes in a byte': table(DataType.UINT8, 2, 8),
+  'GatherBlockQuantized, numbers without a sign': table(DataType.UINT4, 4),
+  'GatherBlockQuantized, blocks that reach beyond': table(DataType.INT4, 4, 40, 3),
   'GatherBlockQuantized 8': table(DataType.UINT8, 8),
   'GatherBlockQuantized 4': table(DataType.INT4, 4),
   'DequantizeLinear, one scale': unpacked([6, 5], [1], {}),

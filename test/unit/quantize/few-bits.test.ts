@@ -4,7 +4,8 @@ import { float32Tensor } from '../../../src/onnx/tensor.js';
 import { dequantizeMatrix, quantizeMatrix } from '../../../src/quantize/block-matrix.js';
 import { BlockSearch } from '../../../src/quantize/block-search.js';
 import type { WeightMatrix } from '../../../src/quantize/matrix.js';
-import { dequantizeNormalFloat, normalLevels, quantizeNormalFloat } from '../../../src/quantize/normal-float.js';
+import { normalLevels } from '../../../src/onnx/normal-levels.js';
+import { dequantizeNormalFloat, quantizeNormalFloat } from '../../../src/quantize/normal-float.js';
 import { sampleMatrix, blockSqnr } from '../../../src/quantize/sample.js';
 import { gaussian, sqnr } from '../../engine/quantize/numbers.js';
 
