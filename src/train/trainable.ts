@@ -52,6 +52,7 @@ const inputRoles: Readonly<Record<string, readonly (WeightRole | null)[]>> = {
   RNN: [null, 'matrix', 'matrix', 'bias'],
   PRelu: [null, 'scale'],
   MatMulNBits: [null, null, 'quantization-scale', null, null, 'bias'],
+  MatMulBnb4: [null, null, null],
   GatherBlockQuantized: [null, null, 'quantization-scale'],
 };
 

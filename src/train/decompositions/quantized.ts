@@ -124,7 +124,9 @@ const matMulBnb4: Decomposition = (context) => {
   const { builder, node, input } = context;
   if (getInt(node, 'quant_type', 1) !== 1) throw noRule(node, 'its codes are not NF4');
   const [rows, columns, blockSize] = [getInt(node, 'N', 0), getInt(node, 'K', 0), getInt(node, 'block_size', 64)];
-  const [codes, scales] = [constant(context, input(1)), constant(context, input(2))];
+  // Scales may be stored in half precision and cast.
+  const cast = builder.graph.nodes.find(({ opType, outputs }) => opType === 'Cast' && outputs[0] === input(2));
+  const [codes, scales] = [constant(context, input(1)), constant(context, cast?.inputs[0] ?? input(2))];
   const matrix = computed(context, [rows, columns], input(0), () => {
     const [bytes, factors] = [codes.data.read(), readFloat32(scales)];
     // The even element is in the high half of its byte.

@@ -2,8 +2,11 @@ import { describe, expect, it } from 'vitest';
 import { intAttribute as i } from '../../../src/onnx/attribute.js';
 import { DataType, type Tensor } from '../../../src/onnx/model.js';
 import { float32Tensor, rawTensor } from '../../../src/onnx/tensor.js';
-import { randomNumbers } from '../../../src/train/random.js';
-import { gradientError, type TestGraph } from './support.js';
+import { recoverySettings } from '../../../src/fit/recover-train.js';
+import { quantizableWeights, quantizeModel } from '../../../src/quantize/index.js';
+import { prepareTraining } from '../../../src/train/prepare.js';
+import { normalNumbers, randomNumbers } from '../../../src/train/random.js';
+import { gradientError, testModel, type TestGraph } from './support.js';
 
 const microsoft = 'com.microsoft';
 const B = 'batch';
@@ -151,6 +154,37 @@ const straight = (zero: number, perChannel: boolean): TestGraph => ({
     { op: 'QuantizeLinear', in: ['x', 'step', 'zero'], out: ['codes'], attributes: { axis: i(1) } },
     { op: 'DequantizeLinear', in: ['codes', 'step', 'zero'], out: ['y'], attributes: { axis: i(1) } },
   ],
+});
+
+describe('a quantized model', () => {
+  it.each(['int8', 'int4', 'int2', 'nf4'] as const)('can be trained with weights in %s', (dtype) => {
+    const normal = normalNumbers(1);
+    const matrix = (dims: [number, number]): { dims: number[]; values: number[] } => ({
+      dims,
+      values: Array.from({ length: dims[0] * dims[1] }, () => normal()),
+    });
+    const model = testModel({
+      wanted: { x: [B, 64] },
+      floats: {
+        w1: matrix([64, 128]),
+        b1: { dims: [128], values: new Array<number>(128).fill(0) },
+        w2: matrix([128, 64]),
+      },
+      nodes: [
+        { op: 'MatMul', in: ['x', 'w1'], out: ['h'] },
+        { op: 'Add', in: ['h', 'b1'], out: ['b'] },
+        { op: 'Relu', in: ['b'], out: ['r'] },
+        { op: 'MatMul', in: ['r', 'w2'], out: ['y'] },
+      ],
+    });
+    model.graph.outputs = [{ name: 'y', dataType: DataType.FLOAT, dims: [B, 64] }];
+    const assignment = new Map(quantizableWeights(model, 'cpu').map(({ name }) => [name, dtype]));
+    const { model: small } = quantizeModel(model, assignment, { provider: 'cpu' });
+    expect(small.graph.nodes.filter(({ domain }) => domain === microsoft)).toHaveLength(2);
+    const own = { loss: { kind: 'mse' }, trainable: 'all', rate: 1e-3, batch: 8, updates: 1 } as const;
+    const { graphs } = prepareTraining(small, { x: [B, 64] }, recoverySettings(own));
+    expect(graphs.parameters.map(({ name }) => name)).toContain('b1');
+  });
 });
 
 describe('gradients through quantized weights', () => {
