@@ -116,7 +116,7 @@ export interface TrainingPlan {
   parameters: number;
   /** Of one micro-batch's forward and backward run. */
   estimate: Estimate;
-  /** Parameters, what the optimizer remembers, gradients added up, and a teacher's weights. */
+  /** Parameters, what the optimizer remembers, gradients, the evaluation's run, and a teacher's weights. */
   stateBytes: number;
   peakBytes: number;
   fits: boolean;

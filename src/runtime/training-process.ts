@@ -1,5 +1,6 @@
 import type { InferenceSession, Tensor } from 'onnxruntime-node';
 import { SnugError } from '../contract/errors.js';
+import { bytesOfValues, Garbage } from './garbage.js';
 import { clipFactor, gradientNorm, updateParameter, zeroBits, type OptimizedParameter } from './optimizer.js';
 import { createSession, onnxruntime, runSession, toTensors } from './session.js';
 import { readTrainingState, writeTrainingState, type StateTensor } from './training-state.js';
@@ -16,12 +17,15 @@ export class Training {
   readonly #parameters: ReadonlyMap<string, OptimizedParameter>;
   /** The same memory as the parameters' values. */
   readonly #tensors: Readonly<Record<string, Tensor>>;
-  readonly #gradientSession: InferenceSession;
+  #gradientSession: InferenceSession | null;
   #evaluationSession: InferenceSession | null = null;
   #teacherSession: InferenceSession | null = null;
   /** Gradients added up over the micro-batches of a batch that is not complete yet. */
   #pending: Map<string, Float32Array> | null = null;
   #updates: number;
+  /** Bytes of values of the last run. */
+  #spent = 0;
+  readonly #garbage = new Garbage();
 
   static async open(spec: TrainingSpec): Promise<Training> {
     const runtime = await onnxruntime();
@@ -65,9 +69,12 @@ export class Training {
 
   async step(feeds: Feeds, weight: number, rate: number | null): Promise<StepResult> {
     const runtime = await onnxruntime();
+    this.#collect();
+    const session = await this.#gradients();
     const data = await this.#withTarget(feeds);
     data[this.#spec.weight] = new runtime.Tensor('float32', Float32Array.of(weight), []);
-    const outputs = await runSession(this.#gradientSession, { ...data, ...this.#tensors });
+    const outputs = await runSession(session, { ...data, ...this.#tensors });
+    this.#spent = bytesOfValues(feeds) + bytesOfValues(outputs);
     try {
       const lossSum = numberOf(outputs[this.#spec.loss]);
       const fresh = new Map<string, Float32Array>();
@@ -87,6 +94,34 @@ export class Training {
     }
   }
 
+  /** Frees what the last run left; its answer has been sent by now. */
+  #collect(): void {
+    this.#garbage.add(this.#spent);
+    this.#spent = 0;
+  }
+
+  async #gradients(): Promise<InferenceSession> {
+    if (this.#spec.takeTurns) {
+      await this.#evaluationSession?.release();
+      this.#evaluationSession = null;
+    }
+    return (this.#gradientSession ??= await createSession({
+      ...this.#spec.session,
+      modelPath: this.#spec.gradientPath,
+    }));
+  }
+
+  async #evaluation(): Promise<InferenceSession> {
+    if (this.#spec.takeTurns) {
+      await this.#gradientSession?.release();
+      this.#gradientSession = null;
+    }
+    return (this.#evaluationSession ??= await createSession({
+      ...this.#spec.session,
+      modelPath: this.#spec.evaluationPath,
+    }));
+  }
+
   /** Leaves the parameters as they are when the gradient is not finite. */
   #update(gradients: ReadonlyMap<string, Float32Array>, rate: number): number {
     const norm = gradientNorm([...gradients.values()]);
@@ -101,9 +136,11 @@ export class Training {
   }
 
   async evaluate(feeds: Feeds): Promise<EvaluationResult> {
-    this.#evaluationSession ??= await createSession({ ...this.#spec.session, modelPath: this.#spec.evaluationPath });
+    this.#collect();
+    const session = await this.#evaluation();
     const data = await this.#withTarget(feeds);
-    const outputs = await runSession(this.#evaluationSession, { ...data, ...this.#tensors });
+    const outputs = await runSession(session, { ...data, ...this.#tensors });
+    this.#spent = bytesOfValues(feeds);
     const { loss, correct } = this.#spec;
     const result = {
       lossSum: numberOf(outputs[loss]),
@@ -125,7 +162,7 @@ export class Training {
   }
 
   async release(): Promise<void> {
-    await this.#gradientSession.release();
+    await this.#gradientSession?.release();
     await this.#evaluationSession?.release();
     await this.#teacherSession?.release();
   }

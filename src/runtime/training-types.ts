@@ -26,6 +26,8 @@ export interface TrainingSpec {
   gradientPath: string;
   /** Summed loss and right answers, without gradients. */
   evaluationPath: string;
+  /** Never holds both graphs at once: each is loaded anew when its turn comes. */
+  takeTurns: boolean;
   /** A model whose output is the target; it takes the same data. */
   teacher?: { modelPath: string; output: string };
   /** Parameters (and moments, when training goes on) to start from. */

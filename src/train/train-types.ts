@@ -5,12 +5,22 @@ import type { TrainingRuntime } from '../runtime/training-types.js';
 import type { RuntimeTensor } from '../runtime/types.js';
 import type { PreparedTraining } from './prepare.js';
 import type { SampleSource } from './samples.js';
+import type { TrainingGraphs } from './training-graph.js';
 
 /**
  * Session settings of a training run. One block planned ahead for all values would be held beside the buffers of the
  * first run; without it the runs take up to half the memory (docs of src/memory: memory pattern).
  */
 export const trainingLevers: Partial<SessionLevers> = { memoryPattern: false };
+
+/** Frozen weights from which on loading them for each evaluation is worth it, in bytes. */
+const leastForTurns = 16 * 2 ** 20;
+
+/** Whether a training holds its frozen weights once, for the gradient or for the evaluation, and never for both. */
+export function sessionsTakeTurns({ evaluation }: TrainingGraphs): boolean {
+  const { initializers } = evaluation.graph;
+  return [...initializers.values()].reduce((sum, { data }) => sum + data.byteLength, 0) >= leastForTurns;
+}
 
 /** Where the right answers come from. */
 export type Targets =

@@ -8,7 +8,13 @@ import { bestFile, readCheckpointOf, type Progress } from './checkpoint.js';
 import { initialValues } from './prepare.js';
 import { SampleOrder } from './sample-order.js';
 import { learningRate } from './schedule.js';
-import { trainingLevers, type TrainOutcome, type TrainQuality, type TrainRequest } from './train-types.js';
+import {
+  sessionsTakeTurns,
+  trainingLevers,
+  type TrainOutcome,
+  type TrainQuality,
+  type TrainRequest,
+} from './train-types.js';
 
 export * from './train-types.js';
 
@@ -247,6 +253,7 @@ class Trainer {
       session: { provider, levers: trainingLevers, ...(threads === undefined ? {} : { threads }) },
       gradientPath,
       evaluationPath,
+      takeTurns: sessionsTakeTurns(graphs),
       ...(targets.kind === 'teacher' ? { teacher: targets } : {}),
       statePath,
       gradientOutputs: Object.fromEntries(graphs.gradientOutputs),

@@ -4,6 +4,7 @@ import { DataType, type Model, type ValueInfo } from '../onnx/model.js';
 import { topologicalOrder } from '../onnx/topology.js';
 import { applyAdapters, type Adapter } from './adapters.js';
 import { decompose } from './decompose.js';
+import { unpackFrozenWeights } from './decompositions/quantized.js';
 import { appendGradients } from './differentiate.js';
 import { float32Output, forwardGraph, type InputDims } from './forward.js';
 import { GraphBuilder } from './graph-builder.js';
@@ -62,6 +63,7 @@ export function buildTrainingGraphs(model: Model, options: TrainingGraphOptions)
   const wanted = parameters.map(({ name }) => name);
   const gradient = cloneModel(base);
   decompose(gradient, wanted);
+  unpackFrozenWeights(gradient.graph);
   const builder = new GraphBuilder(gradient);
   const loss = appendLoss(builder, output, options.loss);
   const gradients = appendGradients(builder, new Map([[output, loss.gradient]]), wanted);

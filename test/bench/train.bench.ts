@@ -144,6 +144,7 @@ describe.skipIf(!existsSync(models) || !hasTorch())('training against PyTorch (n
         session: { provider: 'cpu', threads },
         gradientPath,
         evaluationPath,
+        takeTurns: false,
         statePath,
         gradientOutputs: Object.fromEntries(graphs.gradientOutputs),
         loss: graphs.loss,

@@ -1,5 +1,5 @@
 import { getInt, intAttribute } from '../../onnx/attribute.js';
-import { DataType, type Tensor } from '../../onnx/model.js';
+import { DataType, type Graph, type Node, type Tensor } from '../../onnx/model.js';
 import { normalLevels } from '../../onnx/normal-levels.js';
 import {
   computedData,
@@ -10,7 +10,8 @@ import {
   tensorByteLength,
 } from '../../onnx/tensor.js';
 import type { Decomposition, DecompositionContext, Decompositions } from '../decompose.js';
-import { noRule } from '../differentiate.js';
+import { noRule, operatorKey } from '../differentiate.js';
+import type { GraphBuilder } from '../graph-builder.js';
 
 /** Codes of a matrix in blocks along its rows, with the zero points taken off. */
 interface BlockCodes {
@@ -31,15 +32,8 @@ function constant({ builder, node }: DecompositionContext, name: string): Tensor
 }
 
 /** Adds a floating-point initializer whose bytes are computed while the model is written. */
-function computed(
-  context: DecompositionContext,
-  dims: readonly number[],
-  like: string,
-  read: () => Float32Array,
-): string {
-  const { builder } = context;
+function computed(builder: GraphBuilder, dims: readonly number[], dataType: number, read: () => Float32Array): string {
   const name = builder.name('dequantized');
-  const dataType = builder.dataType(like);
   const data = computedData(tensorByteLength(dataType, dims), () => encodeFloats(read(), dataType));
   builder.graph.initializers.set(name, { name, dataType, dims: [...dims], data });
   return builder.setExtent(name, { sizes: dims, open: dims.map(() => false) });
@@ -54,7 +48,7 @@ function blockMatrix(context: DecompositionContext, codes: BlockCodes, scales: s
   const { rows, columns, blocks, blockSize } = codes;
   const stored = builder.graph.initializers.get(scales);
   if (stored) {
-    return computed(context, [rows, columns], like, () => {
+    return computed(builder, [rows, columns], builder.dataType(like), () => {
       const [values, factors] = [codes.read(), readFloat32(stored)];
       const result = new Float32Array(rows * columns);
       for (let row = 0; row < rows; row++) {
@@ -66,7 +60,7 @@ function blockMatrix(context: DecompositionContext, codes: BlockCodes, scales: s
       return result;
     });
   }
-  const values = computed(context, [rows, blocks, blockSize], like, () => codes.read());
+  const values = computed(builder, [rows, blocks, blockSize], builder.dataType(like), () => codes.read());
   const factors = builder.reshape(scales, [rows, blocks, 1]);
   const typed =
     builder.dataType(scales) === builder.dataType(like) ? factors : builder.cast(factors, builder.dataType(like));
@@ -127,7 +121,7 @@ const matMulBnb4: Decomposition = (context) => {
   // Scales may be stored in half precision and cast.
   const cast = builder.graph.nodes.find(({ opType, outputs }) => opType === 'Cast' && outputs[0] === input(2));
   const [codes, scales] = [constant(context, input(1)), constant(context, cast?.inputs[0] ?? input(2))];
-  const matrix = computed(context, [rows, columns], input(0), () => {
+  const matrix = computed(builder, [rows, columns], builder.dataType(input(0)), () => {
     const [bytes, factors] = [codes.data.read(), readFloat32(scales)];
     // The even element is in the high half of its byte.
     return Float32Array.from({ length: rows * columns }, (_, i) => {
@@ -204,36 +198,101 @@ const convInteger: Decomposition = (context) => {
   return [builder.emit('Conv', [x, weight], Object.fromEntries(node.attributes))];
 };
 
+/** Codes of a DequantizeLinear, the axis its scales lie along, and the places of that axis one scale is for (0 = one). */
+interface LinearCodes {
+  codes: Tensor;
+  zeros: Tensor | null;
+  axis: number;
+  blockSize: number;
+  /** Scales along the axis; 0 without blocks. */
+  blocks: number;
+}
+
+function linearCodes(node: Node, codes: Tensor, zeros: Tensor | null, scaleDims: readonly number[]): LinearCodes {
+  const given = getInt(node, 'axis', 1);
+  const axis = given < 0 ? given + codes.dims.length : given;
+  const blockSize = getInt(node, 'block_size', 0);
+  return { codes, zeros, axis, blockSize, blocks: blockSize > 0 ? (scaleDims[axis] ?? 1) : 0 };
+}
+
+/** Where the scale and the zero point of element `i` of the codes are, of `length` that there are. */
+function scalePlace({ codes, axis, blockSize, blocks }: LinearCodes, length: number): (i: number) => number {
+  if (blocks === 0 && length === 1) return () => 0;
+  const inner = elementCount(codes.dims.slice(axis + 1));
+  const size = codes.dims[axis] ?? 1;
+  if (blocks === 0) return (i) => Math.floor(i / inner) % size;
+  return (i) => {
+    const at = Math.floor(i / inner) % size;
+    return (Math.floor(i / (size * inner)) * blocks + Math.floor(at / blockSize)) * inner + (i % inner);
+  };
+}
+
+/** The codes with their zero points taken off. */
+function centredCodes(linear: LinearCodes): Float32Array {
+  const numbers = readFloat32(linear.codes);
+  if (!linear.zeros) return numbers;
+  const shift = readNumbers(linear.zeros);
+  const place = scalePlace(linear, shift.length);
+  return numbers.map((code, i) => code - (shift[place(i)] ?? 0));
+}
+
 /** Unpacking a stored weight whose scales are trained; everything else follows the gradient rule. */
 const dequantizeLinear: Decomposition = (context) => {
   const { builder, node, input } = context;
   if (!context.needs(1)) return null;
   const codes = constant(context, input(0));
-  const rank = codes.dims.length;
-  const given = getInt(node, 'axis', 1);
-  const axis = given < 0 ? given + rank : given;
-  const blockSize = getInt(node, 'block_size', 0);
-  const zeros = input(2) === '' ? null : constant(context, input(2));
   const scale = builder.extent(input(1));
-  const inner = elementCount(codes.dims.slice(axis + 1));
-  const size = codes.dims[axis] ?? 1;
-  const blocks = blockSize > 0 ? (scale.sizes[axis] ?? 1) : 0;
-  const values = computed(context, codes.dims, input(1), () => {
-    const numbers = readFloat32(codes);
-    if (!zeros) return numbers;
-    const shift = readNumbers(zeros);
-    return numbers.map((code, i) => {
-      const [outer, at, rest] = [Math.floor(i / (size * inner)), Math.floor(i / inner) % size, i % inner];
-      const ofBlock = (outer * blocks + Math.floor(at / Math.max(1, blockSize))) * inner + rest;
-      return code - (shift[blocks > 0 ? ofBlock : shift.length === 1 ? 0 : at] ?? 0);
-    });
-  });
-  if (blocks === 0) return [builder.mul(values, builder.alongAxis(input(1), scale, axis, rank))];
+  const linear = linearCodes(node, codes, input(2) === '' ? null : constant(context, input(2)), scale.sizes);
+  const { axis, blockSize } = linear;
+  const values = computed(builder, codes.dims, builder.dataType(input(1)), () => centredCodes(linear));
+  if (blockSize === 0) return [builder.mul(values, builder.alongAxis(input(1), scale, axis, codes.dims.length))];
   // Each scale is repeated over its block; the last block may reach beyond the axis.
-  const places = Array.from({ length: size }, (_, at) => Math.floor(at / blockSize));
+  const places = Array.from({ length: codes.dims[axis] ?? 1 }, (_, at) => Math.floor(at / blockSize));
   const factors = builder.emit('Gather', [input(1), builder.ints(places)], { axis: intAttribute(axis) });
   return [builder.mul(values, factors)];
 };
+
+/**
+ * Stores the weights that a DequantizeLinear unpacks and nothing trains as the floating-point numbers they stand for,
+ * in place. A backward pass reads all of them again, so they would be held beside their codes in any case, and the
+ * runtime would unpack them anew in every run.
+ */
+export function unpackFrozenWeights(graph: Graph): void {
+  const widened = new Map(graph.nodes.filter(({ opType }) => opType === 'Cast').map((cast) => [cast.outputs[0], cast]));
+  graph.nodes = graph.nodes.filter((node) => {
+    if (operatorKey(node) !== 'DequantizeLinear') return true;
+    const [codes, stored, zeros] = node.inputs.map((name) => graph.initializers.get(name));
+    const [name = ''] = node.outputs;
+    // Scales may be stored in half precision.
+    const cast = stored ? undefined : widened.get(node.inputs[1]);
+    const scale = stored ?? graph.initializers.get(cast?.inputs[0] ?? '');
+    if (!codes || !integerCodes.has(codes.dataType) || !scale || (!zeros && (node.inputs[2] ?? '') !== '')) return true;
+    if (graph.outputs.some((output) => output.name === name)) return true;
+    const linear = linearCodes(node, codes, zeros ?? null, scale.dims);
+    const dataType = cast ? getInt(cast, 'to', DataType.FLOAT) : scale.dataType;
+    const data = computedData(tensorByteLength(dataType, codes.dims), () => {
+      const [numbers, factors] = [centredCodes(linear), readFloat32(scale)];
+      const place = scalePlace(linear, factors.length);
+      return encodeFloats(
+        numbers.map((code, i) => code * (factors[place(i)] ?? 0)),
+        dataType,
+      );
+    });
+    graph.initializers.set(name, { name, dataType, dims: [...codes.dims], data });
+    return false;
+  });
+}
+
+/** Element types of codes; eight-bit floating-point numbers are left to the runtime. */
+const integerCodes: ReadonlySet<number> = new Set([
+  DataType.INT4,
+  DataType.UINT4,
+  DataType.INT8,
+  DataType.UINT8,
+  DataType.INT16,
+  DataType.UINT16,
+  DataType.INT32,
+]);
 
 /** Operators over quantized weights, whose codes stay as they are. */
 export const quantizedDecompositions: Decompositions = {

@@ -93,7 +93,8 @@ describe('training through the engine service', () => {
     expect(await service.planTraining({ ...tight, budgetBytes: 1000 })).toMatchObject({ microBatch: 1, fits: false });
     const some = await service.planTraining(request({ trainable: 'biases-and-norms' }));
     expect(some.parameters).toBeLessThan(whole.parameters / 10);
-    expect(some.stateBytes).toBeLessThan(whole.stateBytes / 10);
+    // The evaluation's run is part of both.
+    expect(some.stateBytes).toBeLessThan(whole.stateBytes * 0.75);
     expect((await service.planTraining(request({ trainable: 'adapters', adapterRank: 2 }))).weights).toBe(3);
   });
 

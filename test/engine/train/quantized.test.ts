@@ -1,11 +1,14 @@
+import * as ort from 'onnxruntime-node';
 import { describe, expect, it } from 'vitest';
 import { intAttribute as i } from '../../../src/onnx/attribute.js';
 import { DataType, type Tensor } from '../../../src/onnx/model.js';
-import { float32Tensor, rawTensor } from '../../../src/onnx/tensor.js';
+import { encodeFloats, float32Tensor, rawTensor } from '../../../src/onnx/tensor.js';
 import { recoverySettings } from '../../../src/fit/recover-train.js';
 import { quantizableWeights, quantizeModel } from '../../../src/quantize/index.js';
 import { prepareTraining } from '../../../src/train/prepare.js';
 import { normalNumbers, randomNumbers } from '../../../src/train/random.js';
+import { serializeModel } from '../../../src/onnx/write.js';
+import { buildTrainingGraphs } from '../../../src/train/training-graph.js';
 import { gradientError, testModel, type TestGraph } from './support.js';
 
 const microsoft = 'com.microsoft';
@@ -204,4 +207,64 @@ describe('gradients through quantized weights', () => {
     expect(await gradientError(straight(0, false), 1, 0.3)).toBeLessThan(0.08);
     expect(await gradientError(straight(128, true), 1, 0.3)).toBeLessThan(0.08);
   });
+});
+
+it.each([
+  ['each column', 'float32', 1, 0],
+  ['blocks', 'float32', 0, 16],
+  ['half-precision scales', 'float16', 1, 0],
+] as const)('stores frozen weights as what DequantizeLinear makes of them: %s', async (_, type, axis, blockSize) => {
+  const [rows, columns, blocks] = [40, 6, 3];
+  const dims = blockSize > 0 ? [blocks, columns] : [columns];
+  const scales = Float32Array.from({ length: dims.reduce((a, b) => a * b, 1) }, (_, k) => 2 ** -(7 + (k % 3)));
+  const half = { ...float32Tensor('', dims, scales), name: 'stored' };
+  const model = testModel({
+    opset: 21,
+    wanted: { x: [B, rows] },
+    tensors: [
+      codes('w', DataType.INT8, [rows, columns]),
+      codes('zeros', DataType.INT8, dims),
+      type === 'float32'
+        ? { ...half, name: 'scales' }
+        : rawTensor('stored', DataType.FLOAT16, dims, encodeFloats(scales, DataType.FLOAT16)),
+      float32Tensor('b', [columns], new Float32Array(columns).fill(0.1)),
+    ],
+    nodes: [
+      ...(type === 'float32' ? [] : [{ op: 'Cast', in: ['stored'], out: ['scales'], attributes: { to: i(1) } }]),
+      {
+        op: 'DequantizeLinear',
+        in: ['w', 'scales', 'zeros'],
+        out: ['wide'],
+        attributes: { axis: i(axis), ...(blockSize > 0 ? { block_size: i(blockSize) } : {}) },
+      },
+      { op: 'MatMul', in: ['x', 'wide'], out: ['product'] },
+      { op: 'Add', in: ['product', 'b'], out: ['y'] },
+    ],
+  });
+  model.graph.outputs = [{ name: 'y', dataType: DataType.FLOAT, dims: [B, columns] }];
+  const graphs = buildTrainingGraphs(model, {
+    inputDims: { x: ['batch', rows] },
+    loss: { kind: 'mse' },
+    parameters: ['b'],
+  });
+  expect(graphs.gradient.graph.nodes.map(({ opType }) => opType)).not.toContain('DequantizeLinear');
+  const feeds: Record<string, ort.Tensor> = {
+    x: new ort.Tensor(
+      'float32',
+      Float32Array.from({ length: 2 * rows }, (_, k) => Math.sin(k)),
+      [2, rows],
+    ),
+    b: new ort.Tensor('float32', new Float32Array(columns).fill(0.1), [columns]),
+    [graphs.target.name]: new ort.Tensor('float32', new Float32Array(2 * columns), [2, columns]),
+    [graphs.weight]: new ort.Tensor('float32', Float32Array.of(1), []),
+  };
+  const losses = [graphs.gradient, graphs.evaluation].map(async (graph) => {
+    // Its optimizations would multiply by the codes themselves, with less precision.
+    const session = await ort.InferenceSession.create(serializeModel(graph), { graphOptimizationLevel: 'disabled' });
+    const known = Object.fromEntries(Object.entries(feeds).filter(([name]) => session.inputNames.includes(name)));
+    return Number((await session.run(known, [graphs.loss]))[graphs.loss]?.data[0]);
+  });
+  const [trained = 0, evaluated = 0] = await Promise.all(losses);
+  expect(evaluated).toBeGreaterThan(0);
+  expect(trained / evaluated).toBeCloseTo(1, 5);
 });
