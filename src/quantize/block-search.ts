@@ -5,7 +5,7 @@ import { BlockKernel } from './block-kernel.js';
  *
  * For fixed codes p = code − zeroPoint the best scale is the least-squares one, s = Σwp / Σp², and it leaves the
  * squared error Σw² − (Σwp)² / Σp². So a candidate scale is judged in one pass by (Σwp)² / Σp², and never used as
- * it is: the least-squares scale of its codes replaces it. Candidates are a grid over the clipping ratio, with
+ * it is: the least-squares scale of its codes replaces it, stretched at the end to keep the block's gain. Candidates are a grid over the clipping ratio, with
  * both signs of the scale (the code range −8…7 is not symmetric) or with neighbouring zero points.
  */
 
@@ -77,6 +77,32 @@ export class BlockSearch {
     this.search(low / most, high / most, count, importance !== null);
     this.scale = this.halfScales ? roundToHalf(this.scale * most) : Math.fround(this.scale * most);
     this.encode(values, start, count);
+    this.keepGain(values, start, count, importance, importanceStart);
+  }
+
+  /**
+   * Stretches the scale until the block keeps its length along the values it stands for, Σwŵ = Σw². The least-squares
+   * scale leaves a share ε of the power as error and takes as much off the gain; through layers that nothing normalizes
+   * these losses all point one way and add up, while what the stretch adds to the error, a factor of 1 / (1 − ε), does not.
+   */
+  private keepGain(
+    values: Float32Array,
+    start: number,
+    count: number,
+    importance: Float32Array | null,
+    importanceStart: number,
+  ): void {
+    const { codes, zeroPoint } = this;
+    let [power, product] = [0, 0];
+    for (let i = 0; i < count; i++) {
+      const value = values[start + i]! * (importance === null ? 1 : importance[importanceStart + i]!);
+      power += value * values[start + i]!;
+      product += value * (codes[i]! - zeroPoint);
+    }
+    // Neither where values are too small for their squares to be held.
+    if (product === 0 || power === 0) return;
+    const scale = power / product;
+    this.scale = this.halfScales ? roundToHalf(scale) : Math.fround(scale);
   }
 
   /** The scale (and zero point) whose codes just cover a block. */

@@ -22,7 +22,7 @@ function roundToNearest(values: Float32Array, blockSize: number, bits: CodeBits)
 }
 
 describe('block search', () => {
-  it("never leaves more error in a block than onnxruntime's rule of the same kind, symmetric or with zero points", () => {
+  it("finds codes that leave no more error in a block than onnxruntime's rule of the same kind, symmetric or with zero points", () => {
     const heavy = gaussian(4096 * 32, 21).map((value, i) => value * Math.abs(value) ** (i % 3));
     for (const zeroPoints of [false, true]) {
       const search = new BlockSearch(4, 32, zeroPoints);
@@ -33,17 +33,23 @@ describe('block search', () => {
         const scale = zeroPoints ? (high - low) / 15 : (-low >= high ? low : high) / -8;
         const zero = zeroPoints ? Math.round(-low / scale) : 8;
         search.run(heavy, start, 32, null);
-        let [error, rule] = [0, 0];
+        let [error, rule, power, product, codes] = [0, 0, 0, 0, 0];
         block.forEach((value, i) => {
           const code = Math.max(0, Math.min(15, Math.round(value / scale) + zero));
           rule += (value - (code - zero) * scale) ** 2;
-          error += (value - (search.codes[i]! - search.zeroPoint) * search.scale) ** 2;
+          const own = search.codes[i]! - search.zeroPoint;
+          error += (value - own * search.scale) ** 2;
+          power += value ** 2;
+          product += value * own;
+          codes += own ** 2;
         });
-        expect(error).toBeLessThanOrEqual(rule * (1 + 1e-5));
+        // With their least-squares scale; the one written keeps the block's gain, for a little more error.
+        expect(power - product ** 2 / codes).toBeLessThanOrEqual(rule * (1 + 1e-5));
+        expect((search.scale * product) / power).toBeCloseTo(1, 6);
         ours += error;
         theirs += rule;
       }
-      expect(10 * Math.log10(theirs / ours)).toBeGreaterThan(0.15);
+      expect(10 * Math.log10(theirs / ours)).toBeGreaterThan(0.1);
     }
   });
 
