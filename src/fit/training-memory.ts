@@ -2,7 +2,7 @@ import type { Estimate, Provider } from '../contract/types.js';
 import { prepareEstimate } from '../memory/estimate.js';
 import type { Model } from '../onnx/model.js';
 import type { PreparedTraining } from '../train/prepare.js';
-import { sessionsTakeTurns, trainingLevers } from '../train/train.js';
+import { isLarge, trainingLevers } from '../train/train.js';
 
 /** What a training will need, before it starts. */
 export interface TrainingMemory {
@@ -48,7 +48,7 @@ export function trainingMemory(
   const stateBytes = parameters * 4 * copies;
   const gradientBytes = withLoading(graphs.gradient, run);
   const judgedBytes = withLoading(graphs.evaluation, judged);
-  const both = sessionsTakeTurns(graphs) ? Math.max(gradientBytes, judgedBytes) : gradientBytes + judgedBytes;
+  const both = isLarge(graphs) ? Math.max(gradientBytes, judgedBytes) : gradientBytes + judgedBytes;
   const runs = Math.max(both + (taught?.warm.parts.weightsBytes ?? 0), taught?.peakBytes ?? 0);
   return { run, stateBytes, peakBytes: runs + stateBytes };
 }

@@ -107,7 +107,7 @@ class RuntimeClient implements Runtime, TrainingRuntime {
   }
 
   async openTraining(spec: TrainingSpec): Promise<TrainingSession> {
-    const job = this.#start(leanEnv);
+    const job = this.#start(spec.spareMemory ? leanEnv : {});
     try {
       const session = this.#complete({ ...spec.session, modelPath: spec.gradientPath });
       await job.ask({ kind: 'train-open', spec: { ...spec, session } });

@@ -96,12 +96,12 @@ export class Training {
 
   /** Frees what the last run left; its answer has been sent by now. */
   #collect(): void {
-    this.#garbage.add(this.#spent);
+    if (this.#spec.spareMemory) this.#garbage.add(this.#spent);
     this.#spent = 0;
   }
 
   async #gradients(): Promise<InferenceSession> {
-    if (this.#spec.takeTurns) {
+    if (this.#spec.spareMemory) {
       await this.#evaluationSession?.release();
       this.#evaluationSession = null;
     }
@@ -112,7 +112,7 @@ export class Training {
   }
 
   async #evaluation(): Promise<InferenceSession> {
-    if (this.#spec.takeTurns) {
+    if (this.#spec.spareMemory) {
       await this.#gradientSession?.release();
       this.#gradientSession = null;
     }

@@ -13,13 +13,14 @@ import type { TrainingGraphs } from './training-graph.js';
  */
 export const trainingLevers: Partial<SessionLevers> = { memoryPattern: false };
 
-/** Frozen weights from which on loading them for each evaluation is worth it, in bytes. */
-const leastForTurns = 16 * 2 ** 20;
+/** Bytes of weights from which on a training holds as little memory as it can; below, speed goes before. */
+const leastLarge = 16 * 2 ** 20;
 
-/** Whether a training holds its frozen weights once, for the gradient or for the evaluation, and never for both. */
-export function sessionsTakeTurns({ evaluation }: TrainingGraphs): boolean {
-  const { initializers } = evaluation.graph;
-  return [...initializers.values()].reduce((sum, { data }) => sum + data.byteLength, 0) >= leastForTurns;
+/** Whether the weights of a training, frozen and trained, are so large that it spares memory (see `TrainingSpec`). */
+export function isLarge({ gradient, parameters }: TrainingGraphs): boolean {
+  const frozen = [...gradient.graph.initializers.values()].reduce((sum, { data }) => sum + data.byteLength, 0);
+  const trained = parameters.reduce((sum, { dims }) => sum + 4 * dims.reduce((a, b) => a * b, 1), 0);
+  return frozen + trained >= leastLarge;
 }
 
 /** Where the right answers come from. */

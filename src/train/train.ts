@@ -8,13 +8,7 @@ import { bestFile, readCheckpointOf, type Progress } from './checkpoint.js';
 import { initialValues } from './prepare.js';
 import { SampleOrder } from './sample-order.js';
 import { learningRate } from './schedule.js';
-import {
-  sessionsTakeTurns,
-  trainingLevers,
-  type TrainOutcome,
-  type TrainQuality,
-  type TrainRequest,
-} from './train-types.js';
+import { isLarge, trainingLevers, type TrainOutcome, type TrainQuality, type TrainRequest } from './train-types.js';
 
 export * from './train-types.js';
 
@@ -253,7 +247,7 @@ class Trainer {
       session: { provider, levers: trainingLevers, ...(threads === undefined ? {} : { threads }) },
       gradientPath,
       evaluationPath,
-      takeTurns: sessionsTakeTurns(graphs),
+      spareMemory: isLarge(graphs),
       ...(targets.kind === 'teacher' ? { teacher: targets } : {}),
       statePath,
       gradientOutputs: Object.fromEntries(graphs.gradientOutputs),

@@ -19,6 +19,7 @@ import { NpyArray, openSource } from '../../src/runtime/npy.js';
 import { writeTrainingState } from '../../src/runtime/training-state.js';
 import type { Feeds, RuntimeTensor } from '../../src/runtime/types.js';
 import { initialValues, prepareTraining } from '../../src/train/prepare.js';
+import { isLarge } from '../../src/train/train.js';
 import { SampleSource, takeRows } from '../../src/train/samples.js';
 import { npy } from './npy.js';
 
@@ -144,7 +145,7 @@ describe.skipIf(!existsSync(models) || !hasTorch())('training against PyTorch (n
         session: { provider: 'cpu', threads },
         gradientPath,
         evaluationPath,
-        takeTurns: false,
+        spareMemory: isLarge(graphs),
         statePath,
         gradientOutputs: Object.fromEntries(graphs.gradientOutputs),
         loss: graphs.loss,
