@@ -70,7 +70,7 @@ test('a format is chosen from the table; one that cannot work is greyed with the
   await snug.openDrawer('Numbers');
   await expect(page.getByRole('radio', { name: '8-bit dynamic' })).toBeDisabled();
   await expect(page.getByText('Runs on the CPU under CUDA, so nothing would stay on the GPU.')).toBeVisible();
-  await page.getByRole('radio', { name: '4-bit weights' }).check();
+  await page.getByRole('radio', { name: '4-bit weights', exact: true }).check();
   await expect.poll(() => lastPins(snug)).toMatchObject({ dtype: 'int4' });
   await page.getByLabel('Format of encoder.layer.0.mlp.fc1.weight').selectOption('int8');
   await expect
