@@ -65,7 +65,7 @@ function obstacleOf(
     case 'Scan':
       return from < 9 ? means : null;
     case 'BatchNormalization':
-      // Statistics it gives are taken of the batch, whether something reads them or not.
+      // Naming outputs of statistics changes results even where nothing reads them (seen in onnxruntime 1.30).
       return extraOutputs.length > 0 || getInt(node, 'spatial', 1) === 0 ? means : null;
     case 'Dropout':
       return extraOutputs.some((output) => read.has(output)) ? means : null;

@@ -3,10 +3,11 @@ import { BlockKernel } from './block-kernel.js';
 /**
  * Scale (and zero point) search for one block of weights, w ≈ (code − zeroPoint) · scale.
  *
- * For fixed codes p = code − zeroPoint the best scale is the least-squares one, s = Σwp / Σp², and it leaves the
- * squared error Σw² − (Σwp)² / Σp². So a candidate scale is judged in one pass by (Σwp)² / Σp², and never used as
- * it is: the least-squares scale of its codes replaces it, stretched at the end to keep the block's gain. Candidates are a grid over the clipping ratio, with
- * both signs of the scale (the code range −8…7 is not symmetric) or with neighbouring zero points.
+ * For fixed codes p = code − zeroPoint the scale of least error is the least-squares one, s = Σwp / Σp², and it leaves
+ * Σw² − (Σwp)² / Σp². So a candidate scale is judged in one pass by (Σwp)² / Σp², and never used as it is: the
+ * least-squares scale of its codes replaces it, stretched at the end to keep the block's gain. Candidates are a grid
+ * over the clipping ratio, with both signs of the scale (the code range −8…7 is not symmetric) or with neighbouring
+ * zero points.
  */
 
 /** Adding and subtracting 1.5 · 2⁵² rounds a double to the nearest integer, ties to even, much faster than Math.round. */
