@@ -2,6 +2,7 @@ import type { Dtype, DamageBand, JobPhase, Provider, PruneMethod, Verdict } from
 import type { PartName } from '../view/bar.js';
 import { accuracyEn } from './accuracy.en.js';
 import { adjustEn } from './adjust.en.js';
+import { damageEn } from './damage.en.js';
 import { errorsEn } from './errors.en.js';
 import { createFormats } from './format.js';
 import { outcomeEn } from './outcome.en.js';
@@ -316,6 +317,7 @@ export const en = {
   },
 
   ...outcomeEn(format),
+  ...damageEn(format),
 };
 
 /** Sizes as the rest of the page writes them. */

@@ -2,6 +2,7 @@ import type { Dtype, DamageBand, JobPhase, Provider, PruneMethod, Verdict } from
 import type { PartName } from '../view/bar.js';
 import { accuracyZhCN } from './accuracy.zh-CN.js';
 import { adjustZhCN } from './adjust.zh-CN.js';
+import { damageZhCN } from './damage.zh-CN.js';
 import type { en } from './en.js';
 import { engineZhCN } from './engine.zh-CN.js';
 import { errorsZhCN } from './errors.zh-CN.js';
@@ -302,6 +303,7 @@ export const zhCN = {
   },
 
   ...outcomeZhCN(format),
+  ...damageZhCN(format),
 } satisfies typeof en;
 
 function atBatch(batch: number | null): string {

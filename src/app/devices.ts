@@ -1,4 +1,8 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
 import type { GpuReading, HardwareReading, Provider } from '../contract/types.js';
+import { computesHalf } from '../fit/half-device.js';
 import { readHardware } from '../hardware/read.js';
 import { createRuntime } from '../runtime/client.js';
 import type { SpawnRuntime } from '../runtime/spawn.js';
@@ -10,6 +14,7 @@ import { defaultProvider, deviceFor } from './open.js';
 export class Devices {
   #installed: Promise<Provider[]> | null = null;
   #reading: HardwareReading | null = null;
+  readonly #half = new Map<Provider, Promise<boolean>>();
 
   constructor(private readonly spawnRuntime: SpawnRuntime | undefined) {}
 
@@ -24,6 +29,38 @@ export class Devices {
       }
     })();
     return this.#installed;
+  }
+
+  /**
+   * Whether the device behind a provider computes in float16, tried once in a runtime process; true where that cannot be
+   * found out, as the check of a fit does.
+   */
+  async computesHalf(provider: Provider): Promise<boolean> {
+    if (provider === 'cpu') return true;
+    const known = this.#half.get(provider);
+    if (known !== undefined) return known;
+    const asked = this.#tryHalf(provider);
+    this.#half.set(provider, asked);
+    return asked.catch(() => {
+      this.#half.delete(provider);
+      return true;
+    });
+  }
+
+  /** Finds out what plans for the device that is chosen by itself will ask. */
+  async warmUp(): Promise<void> {
+    await this.computesHalf(defaultProvider(await this.anyReading(), await this.providers()));
+  }
+
+  async #tryHalf(provider: Provider): Promise<boolean> {
+    const directory = mkdtempSync(path.join(os.tmpdir(), 'snug-half-'));
+    const runtime = createRuntime(this.spawnRuntime ? { spawn: this.spawnRuntime } : {});
+    try {
+      return await computesHalf(runtime, provider, directory);
+    } finally {
+      await runtime.close();
+      rmSync(directory, { recursive: true, force: true });
+    }
   }
 
   /** What is free right now. */

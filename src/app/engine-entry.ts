@@ -7,6 +7,7 @@ import { freemem } from 'node:os';
 import { SnugError } from '../contract/errors.js';
 import { Analysis } from '../fit/analysis.js';
 import { fitModel } from '../fit/fit.js';
+import { forbidHalf } from '../fit/half-device.js';
 import { sweepBatches, throughputOf } from '../fit/batch-sweep.js';
 import { measurePruneCurve } from '../fit/prune-curve.js';
 import { Planner } from '../fit/solve.js';
@@ -64,10 +65,12 @@ async function answer(request: EngineRequest, relayed: boolean): Promise<EngineA
       return { name: data.name, samples: data.samples };
     }
     case 'plan': {
-      const key = `${request.provider}|${dataPath ?? ''}`;
+      const key = `${request.provider}|${request.half}|${dataPath ?? ''}`;
       let planner = planners.get(key);
       if (!planner) {
-        planner = new Planner(new Analysis(theModel().model, request.provider, data !== null));
+        const analysis = new Analysis(theModel().model, request.provider, data !== null);
+        if (!request.half) forbidHalf(analysis);
+        planner = new Planner(analysis);
         planners.set(key, planner);
         const mine = planner;
         // Later moves find their structures built; a newer planner (data attached) ends this one's warm-up.

@@ -29,6 +29,8 @@ export type EngineRequest =
       known: KnownError;
       curve: PruneCurve | null;
       sweep: BatchSweep | null;
+      /** Whether the device computes in float16. */
+      half: boolean;
     }
   | { kind: 'prune-curve'; path: string; dataPath: string }
   | { kind: 'batch-sweep'; path: string; dataPath: string | null; provider: Provider; dims: Record<string, number> }

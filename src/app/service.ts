@@ -115,8 +115,11 @@ class LocalEngineService implements EngineService {
     this.trainings.forget(modelId);
   }
 
-  hardware(): Promise<HardwareReading> {
-    return this.devices.read();
+  async hardware(): Promise<HardwareReading> {
+    const reading = await this.devices.read();
+    // The first plan will ask, by when the device has had the time of choosing a model to answer; what goes wrong is no news.
+    void this.devices.warmUp().catch(() => undefined);
+    return reading;
   }
 
   async accuracy(): Promise<AccuracyView> {
@@ -174,7 +177,8 @@ class LocalEngineService implements EngineService {
     const known = await this.record.known(await this.devices.keyOf(provider));
     const curve = this.pruning.partOf(modelId, samplesOf(model));
     const sweep = this.batches.partOf(modelId, sweepBasis(model, provider, pins.dims));
-    const view = await model.engine.ask({ kind: 'plan', budgetBytes, provider, pins, known, curve, sweep });
+    const half = await this.devices.computesHalf(provider);
+    const view = await model.engine.ask({ kind: 'plan', budgetBytes, provider, pins, known, curve, sweep, half });
     if (this.options.autoCalibrate) this.calibrator.soon(provider);
     return view;
   }

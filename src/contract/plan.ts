@@ -25,8 +25,8 @@ export interface WeightPlan {
   blockSize?: number;
   zeroPoints?: boolean;
   /**
-   * Error this format of this weight alone adds to the answers, as a share of their power; where a mix of formats was
-   * weighed. Comparable between the weights of one plan.
+   * Error this format of this weight alone is expected to add to the answers, as a share of their power. Comparable
+   * between the weights of one plan; absent in plans of earlier versions.
    */
   noise?: number;
 }

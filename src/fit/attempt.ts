@@ -13,7 +13,7 @@ import {
 } from '../quantize/index.js';
 import type { Feeds } from '../runtime/types.js';
 import type { Analysis } from './analysis.js';
-import { blocksOf, layoutBatch, type Structure } from './candidate.js';
+import { blocksOf, layoutBatch, noiseOf, type Structure } from './candidate.js';
 import { assignDtypes, formatsOf } from './levels.js';
 import { madeUpDataset } from './made-up.js';
 import { withFewestLiveBytes } from './node-order.js';
@@ -174,7 +174,7 @@ export async function buildCandidate(
           bytesBefore: w.bytesBefore,
           bytesAfter: w.bytesAfter,
           ...blocksOf(w),
-          ...(structure.level.mix === undefined ? {} : { noise: structure.level.mix.noises.get(w.name) ?? 0 }),
+          noise: noiseOf(analysis, structure.level, w),
           ...(reason === undefined ? {} : { reason }),
         };
       }),

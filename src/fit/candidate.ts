@@ -2,6 +2,7 @@ import type {
   Candidate,
   ClassPlan,
   Damage,
+  Dtype,
   Estimate,
   MixPlan,
   Pins,
@@ -111,7 +112,7 @@ export function buildStructure(
       bytesBefore: w.bytesBefore,
       bytesAfter: w.bytesAfter,
       ...blocksOf(w),
-      ...(level.mix === undefined ? {} : { noise: level.mix.noises.get(w.name) ?? 0 }),
+      noise: noiseOf(analysis, level, w),
       ...(reason === undefined ? {} : { reason }),
     };
   });
@@ -157,6 +158,11 @@ function residentBytes(infos: readonly WeightInfo[], weights: readonly WeightPla
 /** Block size and zero points of a weight, where they were asked for. */
 export function blocksOf({ blockSize, zeroPoints }: WeightFormat): Pick<WeightPlan, 'blockSize' | 'zeroPoints'> {
   return { ...(blockSize === undefined ? {} : { blockSize }), ...(zeroPoints === undefined ? {} : { zeroPoints }) };
+}
+
+/** What a format of one weight is expected to add to the answers: as the mix weighed it, or by the values of the weight. */
+export function noiseOf(analysis: Analysis, { mix }: Level, { name, dtype }: { name: string; dtype: Dtype }): number {
+  return mix === undefined ? analysis.outputNoise(name, dtype) : (mix.noises.get(name) ?? 0);
 }
 
 function mixPlan(mix: Mix): MixPlan {

@@ -29,8 +29,11 @@ function halfModel(): Model {
   });
 }
 
-/** Whether the device behind a provider computes in float16; true where it is not on this computer to be asked. */
-async function computesHalf(runtime: Runtime, provider: Provider, directory: string): Promise<boolean> {
+/**
+ * Whether the device behind a provider computes in float16; true where it is not on this computer to be asked.
+ * @param directory folder for the small model that is tried; it is removed again
+ */
+export async function computesHalf(runtime: Runtime, provider: Provider, directory: string): Promise<boolean> {
   if (provider === 'cpu' || !(await runtime.providers()).includes(provider)) return true;
   const file = path.join(directory, 'half.onnx');
   writeModel(halfModel(), file);
@@ -92,5 +95,10 @@ export async function withholdHalf(analysis: Analysis, runtime: Runtime, directo
       params: { provider },
     });
   }
+  forbidHalf(analysis);
+}
+
+/** Forbids float16 to all weights, as on a device that was found not to compute in it. */
+export function forbidHalf(analysis: Analysis): void {
   analysis.withhold('fp16', `${device} does not compute in float16`);
 }

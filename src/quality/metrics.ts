@@ -1,3 +1,4 @@
+import { bandOfAgreement, bandOfKl, bandOfSqnr } from '../contract/damage-bands.js';
 import type { Damage, DamageBand } from '../contract/types.js';
 
 /** Running sums for SQNR and cosine over any number of equally long vectors. */
@@ -103,29 +104,6 @@ export function klFromProbabilities(
   return Math.max(0, divergence);
 }
 
-/** Upper bounds of mean KL (nats) per band; the anchors are the widely used llama.cpp scoreboard bands. */
-const klBands: [number, DamageBand][] = [
-  [0.01, 'negligible'],
-  [0.05, 'small'],
-  [0.15, 'moderate'],
-  [0.5, 'large'],
-];
-
-/** Lower bounds of output SQNR in dB per band, for outputs that are no distribution. */
-const sqnrBands: [number, DamageBand][] = [
-  [30, 'negligible'],
-  [20, 'small'],
-  [14, 'moderate'],
-  [8, 'large'],
-];
-
-const disagreementBands: [number, DamageBand][] = [
-  [0.02, 'negligible'],
-  [0.05, 'small'],
-  [0.12, 'moderate'],
-  [0.3, 'large'],
-];
-
 const order: DamageBand[] = ['none', 'negligible', 'small', 'moderate', 'large', 'severe'];
 
 /** Position of a band from harmless to severe; `unknown` counts as severe so that it is never preferred. */
@@ -136,17 +114,15 @@ export function bandRank(band: DamageBand): number {
 
 /** Band for an expected or measured SQNR alone. */
 export function damageFromSqnr(sqnr: number | null): Damage {
-  if (sqnr === null || sqnr >= 120) return { band: 'none', sqnrDb: sqnr === null ? null : sqnr };
-  const hit = sqnrBands.find(([limit]) => sqnr >= limit);
-  return { band: hit ? hit[1] : 'severe', sqnrDb: sqnr };
+  return { band: sqnr === null ? 'none' : bandOfSqnr(sqnr), sqnrDb: sqnr };
 }
 
 /** Band of a finished comparison: the worse of KL and answer changes where they exist, else SQNR. */
 export function damageFromComparison(sqnr: number, klNats: number | null, top1: number | null): Damage {
   if (klNats === null && top1 === null) return damageFromSqnr(sqnr);
   const bands: DamageBand[] = [];
-  if (klNats !== null) bands.push(klBands.find(([limit]) => klNats < limit)?.[1] ?? 'severe');
-  if (top1 !== null) bands.push(disagreementBands.find(([limit]) => 1 - top1 < limit)?.[1] ?? 'severe');
+  if (klNats !== null) bands.push(bandOfKl(klNats));
+  if (top1 !== null) bands.push(bandOfAgreement(top1));
   if (sqnr >= 120) return { band: 'none', sqnrDb: sqnr };
   const band = bands.reduce((a, b) => (bandRank(a) >= bandRank(b) ? a : b));
   return { band, sqnrDb: sqnr };
