@@ -146,6 +146,8 @@ export interface QuantizeFileResult {
   weights: QuantizedWeight[];
   /** What keeps the result from being smaller, the most bytes first. */
   remainders: Remainder[];
+  /** What else changed in the model, in English. */
+  notes: string[];
   output: Output;
 }
 
@@ -243,6 +245,7 @@ export async function quantizeFile(
       after: { weightBytes: summarizeModel(quantized.model).weightBytes, fileBytes: output.fileBytes },
       weights,
       remainders: remainders(opened.model, quantized.model, weights, dtype),
+      notes: quantized.notes,
       output,
     };
   } finally {

@@ -139,6 +139,7 @@ export async function buildCandidate(
     ...(refined ? { refined } : {}),
     onProgress: quantizing,
   });
+  notes.push(...quantized.notes);
   let finished = (plan.relaxDims && relaxDims(quantized.model)) || quantized.model;
   if (plan.reorderNodes) {
     finished.graph.nodes = listConstantNodesFirst(finished.graph);

@@ -1,10 +1,13 @@
 import { SnugError } from '../contract/errors.js';
 import {
+  cloneModel,
+  constantValue,
   freshName,
   getFloat,
   getInt,
   getInts,
   getString,
+  indexGraph,
   intAttribute,
   makeNode,
   nodeLabel,
@@ -12,7 +15,7 @@ import {
   walkGraphs,
 } from './graph.js';
 import { DataType, type Graph, type Model, type Node } from './model.js';
-import { inferShapes, type Shape } from './shape.js';
+import { defaultBindings, inferShapes, type Shape } from './shape.js';
 import { encodeFloats, float32Tensor, int64Tensor, rawTensor, readFloat32 } from './tensor.js';
 import { valuesUsed } from './topology.js';
 
@@ -22,18 +25,31 @@ const newest = 13;
 
 /**
  * Why a model of an older opset cannot be said in opset 13; null when {@link raiseToOpset13} can, or has nothing to do.
- * Between 7 and 13 only the operators named in this file changed in more than types, and attributes that default to
- * the old meaning (ONNX changelog).
+ * Answered by raising a clone, as an element type may turn out to be unknown.
  */
-function opset13Obstacle(model: Model): string | null {
+export function opset13Obstacle(model: Model): string | null {
+  try {
+    raiseToOpset13(cloneModel(model), defaultBindings(model, 1).dims);
+    return null;
+  } catch (error) {
+    if (error instanceof SnugError) return String(error.params.obstacle ?? error.message);
+    throw error;
+  }
+}
+
+/**
+ * What a model's operators say against opset 13. Between 7 and 13 only the operators named in this file changed in
+ * more than types, and attributes that default to the old meaning (ONNX changelog).
+ */
+function operatorsObstacle(model: Model): string | null {
   const from = model.opsets.get('') ?? 0;
   if (from >= newest) return null;
   if (from < oldest) return `opset ${from} is too old`;
   if (model.functions.length > 0) return 'the model has functions of its own';
   let obstacle: string | null = null;
   const read = valuesRead(model.graph);
-  walkGraphs(model.graph, (graph, owner) => {
-    for (const node of graph.nodes) obstacle ??= obstacleOf(graph, node, { from, isInBody: owner !== null, read });
+  walkGraphs(model.graph, (graph) => {
+    for (const node of graph.nodes) obstacle ??= obstacleOf(graph, node, { from, read });
   });
   return obstacle;
 }
@@ -56,7 +72,7 @@ function valuesRead(graph: Graph): ReadonlySet<string> {
 function obstacleOf(
   graph: Graph,
   node: Node,
-  { from, isInBody, read }: { from: number; isInBody: boolean; read: ReadonlySet<string> },
+  { from, read }: { from: number; read: ReadonlySet<string> },
 ): string | null {
   const means = `${node.opType} (node ${nodeLabel(node)}) means something else there`;
   if (node.domain !== '') return null;
@@ -73,8 +89,7 @@ function obstacleOf(
     case 'Resize':
       return from < 11 && nearestMode(graph, node) === null ? `${means} as far as its scales tell` : null;
     default:
-      // Shapes inside of a body are not known.
-      return isInBody && softmaxes.has(node.opType) && getInt(node, 'axis', 1) !== -1 ? means : null;
+      return null;
   }
 }
 
@@ -82,7 +97,7 @@ function obstacleOf(
 function scalesOf(graph: Graph, node: Node): readonly number[] | null {
   const given = node.attributes.get('scales');
   if (given?.type === 'floats') return given.value;
-  const tensor = graph.initializers.get(node.inputs[1] ?? '');
+  const tensor = constantValue(graph, indexGraph(graph), node.inputs[1] ?? '');
   return tensor ? Array.from(readFloat32(tensor)) : null;
 }
 
@@ -98,12 +113,12 @@ function nearestMode(graph: Graph, node: Node): 'floor' | 'ceil' | null {
  * Says a model of opset 7 … 12 in opset 13, in place: what were attributes and are inputs today become constants,
  * and a softmax over several axes is taken over one, on a matrix. Does nothing from opset 13 on.
  * @param bindings sizes of open dimensions, to know ranks by
- * @throws SnugError E_NOT_SUPPORTED for what {@link opset13Obstacle} names, and for a bound of unknown element type
+ * @throws SnugError E_NOT_SUPPORTED for what the operators of this file rule out, and for a bound of unknown element type
  */
 export function raiseToOpset13(model: Model, bindings: Readonly<Record<string, number>>): void {
   const from = model.opsets.get('') ?? 0;
   if (from >= newest) return;
-  const obstacle = opset13Obstacle(model);
+  const obstacle = operatorsObstacle(model);
   if (obstacle !== null) {
     throw notSaid(from, obstacle);
   }
@@ -125,7 +140,7 @@ export function raiseToOpset13(model: Model, bindings: Readonly<Record<string, n
 const notSaid = (from: number, obstacle: string): SnugError =>
   new SnugError('E_NOT_SUPPORTED', `The model of opset ${from} cannot be said in opset 13: ${obstacle}.`, {
     action: 'Export the model again with opset 17 or newer.',
-    params: { opset: from },
+    params: { opset: from, obstacle },
   });
 
 type ShapeOf = (value: string) => Shape | undefined;

@@ -1,5 +1,16 @@
-import { freshName, getInt, getInts, getString, intAttribute, stringAttribute, walkGraphs } from './graph.js';
+import {
+  dropInitializerInputs,
+  freshName,
+  getInt,
+  getInts,
+  getString,
+  intAttribute,
+  stringAttribute,
+  walkGraphs,
+} from './graph.js';
 import type { Graph, Model, Node } from './model.js';
+import { opset13Obstacle, raiseToOpset13 } from './opset-legacy.js';
+import { defaultBindings } from './shape.js';
 import { int64Tensor } from './tensor.js';
 
 /** Reductions whose axes became an input with opset 18 (ReduceSum had it before). */
@@ -7,21 +18,33 @@ const reductions = new Set(
   'L1 L2 LogSum LogSumExp Max Mean Min Prod SumSquare'.split(' ').map((kind) => `Reduce${kind}`),
 );
 
-/** Oldest opset whose operators {@link raiseOpset} knows how to carry over. */
+/** From here on {@link raiseOpset} goes opset by opset; older models are said in this one first. */
 const oldest = 13;
 /** Newest opset it reaches. */
 const newest = 21;
 
+/** IR versions by the opset they came with. */
+const irVersions: readonly (readonly [opset: number, irVersion: number])[] = [
+  [21, 10],
+  [19, 9],
+  [15, 8],
+  [0, 7],
+];
+
 /**
  * Why a model's operators cannot be said in opset `target`; null when {@link raiseOpset} can. Between 13 and 21 only
  * the operators named here and there changed in more than types and attributes that default to the old meaning
- * (ONNX changelog).
+ * (ONNX changelog); from 7 to 13 see {@link raiseToOpset13}.
  * @param target at most 21.
  */
 export function opsetObstacle(model: Model, target: number): string | null {
   const from = model.opsets.get('') ?? 0;
   if (from >= target) return null;
-  if (from < oldest || target > newest) return `opset ${from} is too old to be raised to ${target}`;
+  if (from < oldest) {
+    const legacy = opset13Obstacle(model);
+    if (legacy !== null) return `opset ${from} cannot be raised to ${target}: ${legacy}`;
+  }
+  if (target > newest) return `opset ${from} cannot be raised to ${target}`;
   if (model.functions.length > 0)
     return `opset ${from} cannot be raised to ${target}: the model has functions of its own`;
   let obstacle: string | null = null;
@@ -52,11 +75,17 @@ function changesMeaning(node: Node, from: number, target: number): boolean {
 
 /**
  * Says a model in a newer opset, in place: axes of reductions and the number of parts of a Split become what they are
- * there, modes get their new names, defaults that changed are written out. Does nothing when the model is there already.
+ * there, modes get their new names, defaults that changed are written out. A model below 13 becomes 13 at least. Does
+ * nothing when the model is there already.
  * @param target as for {@link opsetObstacle}, which must have answered null.
  */
 export function raiseOpset(model: Model, target: number): void {
-  const from = model.opsets.get('') ?? 0;
+  if ((model.opsets.get('') ?? 0) >= target) return;
+  // Up to IR version 3 initializers are on the list of inputs and yet constants; later that would let callers set them.
+  if (model.irVersion < 4) dropInitializerInputs(model);
+  raiseToOpset13(model, defaultBindings(model, 1).dims);
+  const from = model.opsets.get('')!;
+  model.irVersion = Math.max(model.irVersion, irVersions.find(([opset]) => target >= opset)![1]);
   if (from >= target) return;
   walkGraphs(model.graph, (graph) => {
     for (const node of graph.nodes) if (node.domain === '') carryOver(model, graph, node, from, target);

@@ -1,6 +1,6 @@
-import { constantValue, indexGraph } from '../onnx/graph.js';
+import { indexGraph } from '../onnx/graph.js';
 import type { Graph, Node } from '../onnx/model.js';
-import { readNumbers } from '../onnx/tensor.js';
+import { clipBounds } from './clip.js';
 
 /**
  * How much of an activation's power its mean has, over the rest, for values of normal distribution (half of the power
@@ -33,8 +33,8 @@ export function meanShares(graph: Graph): Map<string, number> {
     if (rectifiers.has(opType)) return rectified;
     if (gates.has(opType)) return gated;
     if (opType === 'Clip') {
-      const low = inputs[1] === undefined ? null : constantValue(graph, index, inputs[1]);
-      return low !== null && readNumbers(low)[0]! >= 0 ? rectified : 0;
+      const [low] = clipBounds(graph, index, node);
+      return low !== null && low >= 0 ? rectified : 0;
     }
     if (opType === 'Mul') {
       const gate = inputs.map((name) => index.producer.get(name)?.opType);

@@ -5,12 +5,14 @@ import { SnugError } from '../contract/errors.js';
 import type { Provider } from '../contract/types.js';
 import { cloneModel } from '../onnx/graph.js';
 import type { Model } from '../onnx/model.js';
+import { raiseOpset } from '../onnx/opset.js';
 import { writeModelInSteps } from '../onnx/write.js';
 import type { Dataset } from '../runtime/dataset-types.js';
 import type { Runtime } from '../runtime/types.js';
 import { calibratedRange, expectedError, type Calibrator } from './calibrators.js';
 import { chooseScales } from './channel-scales.js';
 import { ActivationHistogram } from './histogram.js';
+import { leastOpset } from './obstacles.js';
 import { beforeQuantizing, staticSites, type StaticSite } from './passes.js';
 import type { ActivationRange, ActivationRanges, ChannelStatistics } from './ranges.js';
 import { findScalable, type Scalable } from './scalable.js';
@@ -66,6 +68,7 @@ export async function collectRanges(
   if (calibration.observed.length === 0) return new Map<string, ActivationRange>();
   const total = Math.min(Math.max(options.samples ?? 128, dataset.fixedBatch ?? 0), dataset.samples);
   if (total === 0) throw new SnugError('E_DATA_SHAPE', `The data set ${dataset.name} holds no samples.`);
+  raiseOpset(clone, leastOpset.QDQ);
   addStatistics(clone, calibration.observed);
   const file = path.join(options.workDirectory, `calibration-${randomUUID()}.onnx`);
   try {

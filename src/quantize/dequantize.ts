@@ -1,6 +1,5 @@
 import { intAttribute, makeNode } from '../onnx/graph.js';
 import { DataType, type Graph, type Node } from '../onnx/model.js';
-import { raiseOpset } from '../onnx/opset.js';
 import { elementCount } from '../onnx/tensor.js';
 import { quantizeAxisBlocks } from './block-axis.js';
 import { quantizeChannels, type ChannelCodes } from './channels.js';
@@ -78,7 +77,7 @@ export function encodeDequantize(editor: Editor, site: WeightSite, uses: readonl
   }
 }
 
-/** As {@link encodeDequantize} with int4 in blocks along the summed axis; raises the model to opset 21, which knows it. */
+/** As {@link encodeDequantize} with int4 in blocks along the summed axis (opset 21). */
 export function encodeDequantizeBlocks(editor: Editor, site: WeightSite, uses: readonly WeightUse[]): void {
   const { tensor, owner } = site;
   const axis = summedAxis(uses[0]!, tensor.dims.length);
@@ -113,8 +112,6 @@ export function encodeDequantizeBlocks(editor: Editor, site: WeightSite, uses: r
   for (const use of uses) {
     insertBefore(use.graph, use.node, dequantizeNode(editor, site, use, [codes, scales], { axis, block_size: block }));
   }
-  raiseOpset(editor.model, 21);
-  editor.model.irVersion = Math.max(editor.model.irVersion, 10);
 }
 
 function dequantizeNode(

@@ -18,7 +18,6 @@ export function obstacleOf(
   dtype: Dtype,
 ): string | null {
   const { tensor } = site;
-  const opset = model.opsets.get('') ?? 0;
   if (encoding === 'float16') {
     if (tensor.dataType !== DataType.FLOAT) return 'it is not float32';
     if (use.graph !== model.graph) return 'bodies of If and Loop stay float32';
@@ -28,17 +27,17 @@ export function obstacleOf(
   if (tensor.dataType !== DataType.FLOAT && !(wide && tensor.dataType === DataType.FLOAT16)) {
     return 'weights of this number format are not quantized further';
   }
+  const opset = raiseObstacle(model, leastOpset[encoding]);
+  if (opset !== null) return opset;
   switch (use.role) {
     case 'matmul-left':
       return leftObstacle(model, use);
     case 'matmul-stack':
-      if (encoding === 'DequantizeLinear-blocks') return axisBlocksObstacle(model, site, use);
-      return opset < 13 ? 'needs opset 13 or newer' : null;
+      return encoding === 'DequantizeLinear-blocks' ? axisBlocksObstacle(site, use) : null;
     case 'matmul':
     case 'gemm':
       if (tensor.dims.length !== 2) return 'the weight is no matrix';
-      if (encoding === 'MatMulInteger' && opset < 11) return 'needs opset 11 or newer';
-      return encoding === 'QDQ' ? staticObstacle(model, site, use, opset) : null;
+      return encoding === 'QDQ' ? staticObstacle(model, site, use) : null;
     case 'gather': {
       if (use.transpose !== null || tensor.dims.length !== 2) return 'only tables of rows have a quantized form';
       const axis = getInt(use.node, 'axis', 0);
@@ -48,14 +47,11 @@ export function obstacleOf(
     case 'conv':
     case 'conv-transpose':
       if (tensor.dims.length < 3) return 'its weight has no kernel dimensions';
-      if (encoding === 'ConvInteger') return opset < 11 ? 'needs opset 11 or newer' : null;
-      if (encoding === 'QDQ') return staticObstacle(model, site, use, opset);
-      if (encoding === 'DequantizeLinear-blocks') return axisBlocksObstacle(model, site, use);
-      return opset < 13 ? 'needs opset 13 or newer' : null;
+      if (encoding === 'QDQ') return staticObstacle(model, site, use);
+      return encoding === 'DequantizeLinear-blocks' ? axisBlocksObstacle(site, use) : null;
     case 'lstm':
       if (tensor.dims.length !== 3) return 'its weight has not the expected three dimensions';
-      if (encoding === 'DynamicQuantizeLSTM') return lstmObstacle(use);
-      return opset < 13 ? 'needs opset 13 or newer' : null;
+      return encoding === 'DynamicQuantizeLSTM' ? lstmObstacle(use) : null;
     case 'other':
       return null;
   }
@@ -74,24 +70,30 @@ function leftObstacle(model: Model, { graph, node }: WeightUse): string | null {
   return rank < 2 ? 'it multiplies a vector' : null;
 }
 
-function axisBlocksObstacle(model: Model, { tensor }: WeightSite, use: WeightUse): string | null {
-  const obstacle = blocksObstacle(model);
-  if (obstacle !== null) return obstacle;
+function axisBlocksObstacle({ tensor }: WeightSite, use: WeightUse): string | null {
   return tensor.dims[summedAxis(use, tensor.dims.length)]! < 16 ? 'too few input channels for blocks of 16' : null;
 }
 
-const blockObstacles = new WeakMap<Model, string | null>();
+/** The first opset that knows the operators of an encoding: scales for each channel, int4 in blocks, run-time ranges. */
+export const leastOpset: Readonly<Record<Encoding, number>> = {
+  ...{ none: 0, float16: 0, MatMulNBits: 0, MatMulBnb4: 0, GatherBlockQuantized: 0, DynamicQuantizeLSTM: 0 },
+  ...{ MatMulInteger: 11, ConvInteger: 11, DequantizeLinear: 13, QDQ: 13, 'DequantizeLinear-blocks': 21 },
+};
 
-/** Why a model cannot be said in the first opset that knows int4 in blocks; asked for once for each model. */
-function blocksObstacle(model: Model): string | null {
-  let known = blockObstacles.get(model);
-  if (known === undefined) blockObstacles.set(model, (known = opsetObstacle(model, 21)));
-  return known;
+const raiseObstacles = new WeakMap<Model, Map<number, string | null>>();
+
+/** Why a model cannot be said in an opset it needs; asked for once for each model. */
+function raiseObstacle(model: Model, opset: number): string | null {
+  if ((model.opsets.get('') ?? 0) >= opset) return null;
+  let known = raiseObstacles.get(model);
+  if (known === undefined) raiseObstacles.set(model, (known = new Map<number, string | null>()));
+  let obstacle = known.get(opset);
+  if (obstacle === undefined) known.set(opset, (obstacle = opsetObstacle(model, opset)));
+  return obstacle;
 }
 
-function staticObstacle(model: Model, { tensor }: WeightSite, use: WeightUse, opset: number): string | null {
+function staticObstacle(model: Model, { tensor }: WeightSite, use: WeightUse): string | null {
   const { graph, node } = use;
-  if (opset < 13) return 'needs opset 13 or newer';
   if (graph !== model.graph) return 'calibration does not see inside bodies of If and Loop';
   if (use.transpose !== null) return 'its weight is stored transposed';
   if (graph.initializers.has(node.inputs[0]!)) return 'its input is a constant';

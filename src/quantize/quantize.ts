@@ -2,6 +2,7 @@ import { SnugError } from '../contract/errors.js';
 import type { Dtype, Provider, WeightFormat } from '../contract/types.js';
 import { cloneModel, removeDeadNodesAndInitializers, walkGraphs } from '../onnx/graph.js';
 import type { Model, Node } from '../onnx/model.js';
+import { raiseOpset } from '../onnx/opset.js';
 import { weightSqnr } from './damage.js';
 import { encodeDequantize, encodeDequantizeBlocks } from './dequantize.js';
 import { encodeConvInteger, encodeMatMulInteger } from './dynamic.js';
@@ -11,6 +12,8 @@ import { overflowingNodes, type Magnitudes } from './float16-islands.js';
 import { encodeGather } from './gather.js';
 import { encodeLstm, otherWeight } from './lstm.js';
 import { encodeMatMulBnb4, encodeMatMulNBits } from './matmul-nbits.js';
+import { otherChanges } from './notes.js';
+import { leastOpset } from './obstacles.js';
 import { beforeQuantizing, scaleChannels } from './passes.js';
 import { blockBits, planEncoding, type EncodingPlan } from './plan.js';
 import type { ActivationRanges } from './ranges.js';
@@ -61,12 +64,14 @@ export interface Quantized {
   weights: QuantizedWeight[];
   /** Values that have their name but not their numbers from the original: they are divided by these scales. */
   scaled: ReadonlyMap<string, AppliedScales>;
+  /** What else changed: a newer opset, for instance. */
+  notes: string[];
 }
 
 /**
  * A new model with weights in the number formats asked for. Nothing is quantized yet: the new tensors compute
  * their bytes when a writer asks, one weight at a time. What a weight cannot have on the provider falls back to
- * the next wider format, or stays as it is, with the reason.
+ * the next wider format, or stays as it is, with the reason. The opset is raised where a format chosen needs it.
  * @param assignment weight name ({@link quantizableWeights}) → format; weights not named stay as they are. A format's
  *   own block size goes before `options.blockSize`. With any fp16, the whole model computes in float16, except around weights that are named fp32.
  * @throws SnugError E_BAD_REQUEST for a name the model has no weight for, or a block size that is no power of two.
@@ -110,6 +115,7 @@ export function quantizeModel(
     const settled = settle(editor, sites[index]!, { dtype: 'int8' }, overflowing);
     chosen[index] = { ...settled, reason: 'not int8-dynamic: the other weight of its layer is not' };
   }
+  raiseOpset(clone, Math.max(0, ...chosen.flatMap(({ plan }) => plan.encodings.map((one) => leastOpset[one]))));
   sites.forEach((site, index) => {
     const { dtype, plan, reason } = chosen[index]!;
     const { blockSize, zeroPoints } = formatOf(site.name);
@@ -150,7 +156,7 @@ export function quantizeModel(
   }
   removeDeadNodesAndInitializers(clone.graph);
   options.onProgress?.(sites.length, sites.length);
-  return { model: clone, weights, scaled };
+  return { model: clone, weights, scaled, notes: otherChanges(model, clone) };
 }
 
 function requireBlockSize(blockSize: number | undefined): void {

@@ -1,8 +1,9 @@
-import { constantValue, getInt, indexGraph, type GraphIndex } from '../onnx/graph.js';
+import { getInt, indexGraph, type GraphIndex } from '../onnx/graph.js';
 import { DataType, type Graph, type Node, type Tensor } from '../onnx/model.js';
-import { elementCount, readNumbers } from '../onnx/tensor.js';
+import { elementCount } from '../onnx/tensor.js';
 import { outputChannels } from './batch-norm.js';
 import { channelAxis } from './axes.js';
+import { clipBounds } from './clip.js';
 import { scaledTensor } from './scaled.js';
 import type { WeightSite, WeightUse } from './sites.js';
 import { inputChannels } from './weight-rows.js';
@@ -141,12 +142,9 @@ function absorb(
   if (homogeneous.has(opType)) return onward(0);
   switch (opType) {
     case 'Clip': {
-      const bounds = [1, 2].map((input) => {
-        const tensor = node.inputs[input] ? constantValue(graph, index, node.inputs[input]) : undefined;
-        return tensor ? readNumbers(tensor)[0] : undefined;
-      });
-      if (bounds[0] !== 0 || scalable.clip !== null || !(bounds[1]! > 0)) return false;
-      scalable.clip = bounds[1]!;
+      const [low, high] = clipBounds(graph, index, node);
+      if (low !== 0 || scalable.clip !== null || high === null || high <= 0) return false;
+      scalable.clip = high;
       return onward(0);
     }
     case 'LayerNormalization':

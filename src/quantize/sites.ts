@@ -1,4 +1,12 @@
-import { bodiesOf, cloneModel, constantValue, getInts, indexGraph, walkGraphs } from '../onnx/graph.js';
+import {
+  bodiesOf,
+  cloneModel,
+  constantValue,
+  dropInitializerInputs,
+  getInts,
+  indexGraph,
+  walkGraphs,
+} from '../onnx/graph.js';
 import type { Graph, Model, Node, Tensor } from '../onnx/model.js';
 import { elementCount } from '../onnx/tensor.js';
 import { foldArrangedWeights } from './arranged.js';
@@ -136,11 +144,24 @@ function isMatrixTranspose(node: Node, tensor: Tensor): boolean {
 }
 
 /**
+ * Whether weights are on the list of inputs because everything was: up to IR version 3 all initializers had to be
+ * there, as constants, and exporters long went on to list them. Where only some are, a caller may mean to set those.
+ */
+function listsAllAsInputs({ irVersion, graph }: Model): boolean {
+  if (irVersion < 4) return true;
+  const inputs = new Set(graph.inputs.map(({ name }) => name));
+  return [...graph.initializers.values()].every(
+    (tensor) => inputs.has(tensor.name) || floatBytes(tensor.dataType) === null || !isListed(tensor),
+  );
+}
+
+/**
  * Turns Constant nodes that hold a weight (same bounds as {@link collectSites}) into initializers of their
  * graph, in place, so that every weight has one form; also what a graph arranges for recurrent operators
- * ({@link foldArrangedWeights}).
+ * ({@link foldArrangedWeights}), and weights that an old exporter listed as inputs like everything else.
  */
 export function hoistConstants(model: Model): void {
+  if (listsAllAsInputs(model)) dropInitializerInputs(model);
   walkGraphs(model.graph, (graph) => {
     const index = indexGraph(graph);
     const outputs = index.outputs;

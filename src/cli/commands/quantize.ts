@@ -107,6 +107,7 @@ export function addQuantize(program: Command): void {
               ...(changed ? [] : [`No weight of this model can be ${dtype} on ${provider}; it was written unchanged.`]),
               `weights ${formatBytes(result.before.weightBytes)} → ${formatBytes(result.after.weightBytes)}, file ${formatBytes(result.before.fileBytes)} → ${formatBytes(result.after.fileBytes)} (${(result.before.weightBytes / Math.max(1, result.after.weightBytes)).toFixed(2)} times smaller weights)`,
               ...wider(result),
+              ...result.notes,
               '',
               table(
                 ['weight', 'operator', 'format', 'before', 'after', 'SQNR', 'note'],

@@ -9,6 +9,7 @@ import {
 } from '../../../src/onnx/graph.js';
 import { DataType, type Attribute, type Model } from '../../../src/onnx/model.js';
 import { raiseToOpset13 } from '../../../src/onnx/opset-legacy.js';
+import { float32Tensor, rawTensor } from '../../../src/onnx/tensor.js';
 import { serializeModel } from '../../../src/onnx/write.js';
 import { normalNumbers } from '../../../src/train/random.js';
 import { testModel, type TestGraph, type TestNode } from '../train/support.js';
@@ -57,6 +58,19 @@ const typed = (to: number, node: Partial<TestNode> & { op: string }): Model =>
   });
 
 const floats = (values: number[]): Attribute => ({ type: 'floats', value: values });
+
+const tensor = (dims: number[], values: number[]): Attribute => ({
+  type: 'tensor',
+  value: float32Tensor('', dims, Float32Array.from(values)),
+});
+
+/** A branch that takes a softmax over several axes of what it captures. */
+function body(name: string): Attribute {
+  const { graph } = testModel({ wanted: {}, nodes: [{ op: 'Softmax', in: ['x'], out: [`${name}_y`] }] });
+  graph.name = name;
+  graph.outputs = [{ name: `${name}_y`, dataType: DataType.FLOAT, dims: null }];
+  return { type: 'graph', value: graph };
+}
 
 const cases: Record<string, Model> = {
   Squeeze: old(
@@ -116,6 +130,26 @@ const cases: Record<string, Model> = {
     { op: 'BatchNormalization', in: ['x', 'p', 'p', 'p', 'p'] },
     {
       floats: { p: { dims: [4], values: [0.5, 1, 1.5, 2] } },
+    },
+  ),
+  'Upsample by a Constant node': old(
+    9,
+    { op: 'Upsample', in: ['x', 'scales'] },
+    {
+      nodes: [
+        { op: 'Constant', in: [], out: ['scales'], attributes: { value: tensor([4], [1, 1, 2, 2]) } },
+        { op: 'Upsample', in: ['x', 'scales'], out: ['y'] },
+      ],
+    },
+  ),
+  'Softmax in a body': old(
+    11,
+    { op: 'If' },
+    {
+      tensors: [rawTensor('yes', DataType.BOOL, [], Uint8Array.of(1))],
+      nodes: [
+        { op: 'If', in: ['yes'], out: ['y'], attributes: { then_branch: body('then'), else_branch: body('else') } },
+      ],
     },
   ),
   Scatter: old(
