@@ -20,8 +20,8 @@ export interface CommandContext {
   json: boolean;
   runtime: Runtime & TrainingRuntime;
   signal: AbortSignal;
-  /** The result: one JSON object with `--json`, else the text. */
-  print(value: object, text: string): void;
+  /** The result: one JSON object with `--json`, else the text, which a function makes only when it is shown. */
+  print(value: object, text: string | (() => string)): void;
   progress(progress: CommandProgress): void;
 }
 
@@ -99,7 +99,8 @@ export async function withContext(
       progress: (progress) => printer.show(progress),
       print(value, text) {
         printer.clear();
-        process.stdout.write(json ? `${JSON.stringify(value, null, 2)}\n` : `${printable(text)}\n`);
+        const shown = json ? JSON.stringify(value, null, 2) : printable(typeof text === 'string' ? text : text());
+        process.stdout.write(`${shown}\n`);
       },
     });
   } catch (error) {

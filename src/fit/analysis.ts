@@ -15,11 +15,11 @@ export class Analysis {
   readonly provider: Provider;
   readonly hasSamples: boolean;
   weights: WeightInfo[];
-  readonly classes: PruneClass[];
   /** How far estimates are off on this machine; sets the interval of every estimate made from here. */
   known: KnownError | null = null;
   /** What pruning was measured to do; sets the expected damage of every ratio. */
   curve: PruneCurve | null = null;
+  private classesKnown: PruneClass[] | null = null;
   private sensitivityKnown: Sensitivity | null = null;
   private readonly noiseByKey = new Map<string, number>();
   private infoByName: Map<string, WeightInfo>;
@@ -31,7 +31,11 @@ export class Analysis {
     this.summary = summarizeModel(model);
     this.weights = quantizableWeights(model, provider);
     this.infoByName = new Map(this.weights.map((w) => [w.name, w]));
-    this.classes = findClasses(model, inferShapes(model, analysisDims(model)));
+  }
+
+  /** What can be pruned together; looked for when first asked for. */
+  get classes(): PruneClass[] {
+    return (this.classesKnown ??= findClasses(this.model, inferShapes(this.model, analysisDims(this.model))));
   }
 
   /** Forbids a dtype to every weight, with the reason: the device at hand cannot do what its provider can. */

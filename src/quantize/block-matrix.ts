@@ -1,5 +1,6 @@
 import { BlockSearch, type CodeBits } from './block-search.js';
 import { Balancer } from './balance.js';
+import { roundToNearest } from './nearest.js';
 import { forEachBlock, readRows, type WeightMatrix } from './matrix.js';
 
 /** How a matrix is cut into blocks along its columns (the summed axis). */
@@ -11,7 +12,7 @@ export interface BlockFormat {
   zeroPoints: boolean;
   /** Scales are float16 numbers, to be stored in two bytes; default false. */
   halfScales?: boolean;
-  /** Plain rounding to the nearest code instead of the search for the best scale; default false. */
+  /** Plain rounding ({@link roundToNearest}) instead of the search for the best scale; default false. */
   nearest?: boolean;
 }
 
@@ -52,7 +53,7 @@ export function blockMatrixSize(
 /**
  * Quantizes a matrix block by block ({@link BlockSearch}).
  * @param importance mean square of each input channel (`columns` values), null = all alike.
- * @param share of the inputs ({@link meanShares}); above 0, errors of a row are balanced.
+ * @param share of the inputs ({@link meanShares}); above 0, errors of a row are balanced. Plain rounding does neither.
  */
 export function quantizeMatrix(
   matrix: WeightMatrix,
@@ -68,7 +69,11 @@ export function quantizeMatrix(
   const scales = new Float32Array(size.scales);
   const zeroPoints = format.zeroPoints ? new Uint8Array(size.zeroPoints) : null;
   const result: BlockMatrix = { format, rows, columns, codes, scales, zeroPoints };
-  const search = new BlockSearch(bits, blockSize, format.zeroPoints, format.halfScales, format.nearest);
+  if (format.nearest) {
+    roundToNearest(matrix, result);
+    return result;
+  }
+  const search = new BlockSearch(bits, blockSize, format.zeroPoints, format.halfScales);
   forEachBlock(matrix, blockSize, (row, block, values, start, count) => {
     search.run(values, start, count, importance, block * blockSize);
     const index = row * blocks + block;

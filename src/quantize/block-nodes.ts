@@ -55,9 +55,7 @@ export function addBlocks(
   const size = blockMatrixSize(rows, columns, format);
   const stored = storedScaleType(tensor, accuracyLevel(editor.provider, bits) !== 0);
   const parts = editor.lazyParts<'codes' | 'scales' | 'zeroPoints'>(() => {
-    const result =
-      refined?.matrix ??
-      quantizeMatrix(matrix, { ...format, nearest: editor.nearest }, null, editor.nearest ? 0 : share);
+    const result = refined?.matrix ?? quantizeMatrix(matrix, { ...format, nearest: editor.nearest }, null, share);
     const scales = alpha === 1 ? result.scales : result.scales.map((scale) => scale * alpha);
     return {
       codes: result.codes,

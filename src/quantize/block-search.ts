@@ -61,15 +61,8 @@ export class BlockSearch {
       if (value < low) low = value;
       else if (value > high) high = value;
     }
-    const middle = 2 ** (this.bits - 1);
-    this.scale = 0;
-    this.zeroPoint = middle;
-    if (low === high) {
-      this.codes.fill(middle);
-      return;
-    }
-    if (this.nearest) {
-      this.reach(low, high);
+    this.reach(low, high);
+    if (this.nearest || low === high) {
       this.encode(values, start, count);
       return;
     }
@@ -106,9 +99,12 @@ export class BlockSearch {
     this.scale = this.halfScales ? roundToHalf(scale) : Math.fround(scale);
   }
 
-  /** The scale (and zero point) whose codes just cover a block. */
-  private reach(low: number, high: number): void {
+  /** Sets the scale (and zero point) whose codes just cover values from `low` ≤ 0 to `high` ≥ 0. */
+  reach(low: number, high: number): void {
     const { largest } = this;
+    this.scale = 0;
+    this.zeroPoint = 2 ** (this.bits - 1);
+    if (low === high) return;
     const scale = this.asymmetric ? (high - low) / largest : -(-low > high ? low : high) / 2 ** (this.bits - 1);
     this.scale = this.halfScales ? roundToHalf(scale) : Math.fround(scale);
     if (!this.asymmetric || this.scale === 0) return;

@@ -24,7 +24,7 @@ export function encodeGather(editor: Editor, site: WeightSite, uses: readonly We
       ...{ halfScales: stored.half, nearest: editor.nearest },
     });
     // Codes 0 … 15 around 8 become two's complement −8 … 7: flip the top bit of each nibble.
-    if (bits === 4) result.codes.forEach((byte, i) => (result.codes[i] = byte ^ 0x88));
+    if (bits === 4) flipTopBits(result.codes);
     return { codes: withoutPadding(result), scales: scaleBytes(result.scales, stored.dataType) };
   });
   const base = `${tensor.name}_rows_q${bits}`;
@@ -66,6 +66,10 @@ export function encodeGather(editor: Editor, site: WeightSite, uses: readonly We
   editor.require('com.microsoft', 1);
   // INT4 tensors exist from IR version 10 on.
   if (bits === 4) editor.model.irVersion = Math.max(editor.model.irVersion, 10);
+}
+
+function flipTopBits(codes: Uint8Array): void {
+  for (let i = 0; i < codes.length; i++) codes[i]! ^= 0x88;
 }
 
 /** Codes of a table one after the other: rows end with their last column, not with a whole block. */

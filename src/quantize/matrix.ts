@@ -22,46 +22,69 @@ const panelValues = 2 ** 22;
 /** Rows transposed together: a cache line of float32, so that no line is fetched twice. */
 const tileRows = 16;
 
-/**
- * Visits every block of a matrix once, reading contiguous panels, so that memory stays near 2 · 16 MiB (or one
- * row, or one block of columns) whatever the size of the weight.
- */
-export function forEachBlock(matrix: WeightMatrix, blockSize: number, visit: BlockVisitor): void {
-  if (matrix.order === 'row-major') visitRows(matrix, blockSize, visit);
-  else visitColumns(matrix, blockSize, visit);
+/** A contiguous part of a matrix: whole rows of a row-major one, whole columns of the other, as the tensor holds them. */
+export interface MatrixPanel {
+  values: Float32Array;
+  firstRow: number;
+  rows: number;
+  firstColumn: number;
+  columns: number;
 }
 
-function visitRows({ tensor, rows, columns }: WeightMatrix, blockSize: number, visit: BlockVisitor): void {
-  const panelRows = Math.max(1, Math.floor(panelValues / columns));
-  for (let first = 0; first < rows; first += panelRows) {
-    const count = Math.min(panelRows, rows - first);
-    const values = readFloatRange(tensor, first * columns, count * columns);
-    for (let row = 0; row < count; row++) {
-      for (let block = 0, column = 0; column < columns; block++, column += blockSize) {
-        visit(first + row, block, values, row * columns + column, Math.min(blockSize, columns - column));
-      }
+/**
+ * Reads a matrix once in panels that end with a block of columns, so that memory stays near 2 · 16 MiB (or one row, or
+ * one block of columns) whatever the size of the weight.
+ */
+export function forEachPanel(matrix: WeightMatrix, blockSize: number, visit: (panel: MatrixPanel) => void): void {
+  const { tensor, rows, columns, order } = matrix;
+  if (order === 'row-major') {
+    const panelRows = Math.max(1, Math.floor(panelValues / columns));
+    for (let firstRow = 0; firstRow < rows; firstRow += panelRows) {
+      const count = Math.min(panelRows, rows - firstRow);
+      const values = readFloatRange(tensor, firstRow * columns, count * columns);
+      visit({ values, firstRow, rows: count, firstColumn: 0, columns });
+    }
+    return;
+  }
+  const panelColumns = Math.max(1, Math.floor(panelValues / (rows * blockSize))) * blockSize;
+  for (let firstColumn = 0; firstColumn < columns; firstColumn += panelColumns) {
+    const count = Math.min(panelColumns, columns - firstColumn);
+    const values = readFloatRange(tensor, firstColumn * rows, count * rows);
+    visit({ values, firstRow: 0, rows, firstColumn, columns: count });
+  }
+}
+
+/** Visits every block of a matrix once. */
+export function forEachBlock(matrix: WeightMatrix, blockSize: number, visit: BlockVisitor): void {
+  const visitPanel = matrix.order === 'row-major' ? visitRows : visitColumns;
+  const tile = new Float32Array(tileRows * blockSize);
+  forEachPanel(matrix, blockSize, (panel) => visitPanel(panel, blockSize, visit, tile));
+}
+
+function visitRows({ values, firstRow, rows, columns }: MatrixPanel, blockSize: number, visit: BlockVisitor): void {
+  for (let row = 0; row < rows; row++) {
+    for (let block = 0, column = 0; column < columns; block++, column += blockSize) {
+      visit(firstRow + row, block, values, row * columns + column, Math.min(blockSize, columns - column));
     }
   }
 }
 
-function visitColumns({ tensor, rows, columns }: WeightMatrix, blockSize: number, visit: BlockVisitor): void {
-  const panelBlocks = Math.max(1, Math.floor(panelValues / (rows * blockSize)));
-  const tile = new Float32Array(tileRows * blockSize);
-  for (let firstBlock = 0; firstBlock * blockSize < columns; firstBlock += panelBlocks) {
-    const firstColumn = firstBlock * blockSize;
-    const panelColumns = Math.min(panelBlocks * blockSize, columns - firstColumn);
-    const values = readFloatRange(tensor, firstColumn * rows, panelColumns * rows);
-    for (let start = 0; start < panelColumns; start += blockSize) {
-      const count = Math.min(blockSize, panelColumns - start);
-      for (let firstRow = 0; firstRow < rows; firstRow += tileRows) {
-        const tiled = Math.min(tileRows, rows - firstRow);
-        for (let i = 0; i < count; i++) {
-          const base = (start + i) * rows + firstRow;
-          for (let row = 0; row < tiled; row++) tile[row * blockSize + i] = values[base + row]!;
-        }
-        for (let row = 0; row < tiled; row++) {
-          visit(firstRow + row, firstBlock + start / blockSize, tile, row * blockSize, count);
-        }
+function visitColumns(
+  { values, rows, firstColumn, columns }: MatrixPanel,
+  blockSize: number,
+  visit: BlockVisitor,
+  tile: Float32Array,
+): void {
+  for (let start = 0; start < columns; start += blockSize) {
+    const count = Math.min(blockSize, columns - start);
+    for (let firstRow = 0; firstRow < rows; firstRow += tileRows) {
+      const tiled = Math.min(tileRows, rows - firstRow);
+      for (let i = 0; i < count; i++) {
+        const base = (start + i) * rows + firstRow;
+        for (let row = 0; row < tiled; row++) tile[row * blockSize + i] = values[base + row]!;
+      }
+      for (let row = 0; row < tiled; row++) {
+        visit(firstRow + row, (firstColumn + start) / blockSize, tile, row * blockSize, count);
       }
     }
   }

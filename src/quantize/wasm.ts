@@ -44,9 +44,12 @@ export const op = {
   branchIf: (depth: number) => [0x0d, depth],
   i32Add: [0x6a],
   i32Subtract: [0x6b],
+  i32Multiply: [0x6c],
+  i32ShiftLeft: [0x74],
   i32Less: [0x49],
   f32Load: (offset: number) => [0x2a, 2, ...unsigned(offset)],
   f32Store: (offset: number) => [0x38, 2, ...unsigned(offset)],
+  f32FromInteger: [0xb2],
   f32Add: [0x92],
   f32Multiply: [0x94],
   f32Divide: [0x95],
@@ -54,14 +57,22 @@ export const op = {
   load: (offset: number) => [...simd(0x00), 4, ...unsigned(offset)],
   loadSplat: (offset: number) => [...simd(0x09), 2, ...unsigned(offset)],
   store: (offset: number) => [...simd(0x0b), 4, ...unsigned(offset)],
+  loadLane: (index: number) => [...simd(0x56), 2, 0, index],
+  storeLane: (index: number) => [...simd(0x5a), 2, 0, index],
   zero: [...simd(0x0c), ...new Array<number>(16).fill(0)],
   splat: simd(0x13),
   lane: (index: number) => [...simd(0x1f), index],
   nearest: simd(0x6a),
+  toIntegers: simd(0xf8),
+  shiftLeft: simd(0xab),
+  or: simd(0x50),
   add: simd(0xe4),
   multiply: simd(0xe6),
   minimum: simd(0xe8),
   maximum: simd(0xe9),
+  /** The second operand where it is less (greater), else the first: one instruction, and no NaN comes through. */
+  lesser: simd(0xea),
+  greater: simd(0xeb),
 } as const;
 
 /** Adds to a local. */
@@ -80,6 +91,14 @@ export interface KernelCode {
   body: readonly number[];
 }
 
+export interface KernelMemory {
+  readonly buffer: ArrayBuffer;
+}
+
+/** A new memory of at least `bytes` bytes, zeroed. */
+export const kernelMemory = (bytes: number): KernelMemory =>
+  new WebAssembly.Memory({ initial: Math.ceil(bytes / 65536) });
+
 /** A compiled function over a memory it is given. */
 export class Kernel<F> {
   private compiled: object | null = null;
@@ -88,10 +107,14 @@ export class Kernel<F> {
 
   /** The function over a new memory of at least `bytes` bytes. */
   instantiate(bytes: number): { run: F; buffer: ArrayBuffer } {
+    const memory = kernelMemory(bytes);
+    return { run: this.over(memory), buffer: memory.buffer };
+  }
+
+  /** The function over a memory that several share. */
+  over(memory: KernelMemory): F {
     this.compiled ??= new WebAssembly.Module(moduleBytes(this.code()));
-    const memory = new WebAssembly.Memory({ initial: Math.ceil(bytes / 65536) });
-    const { exports } = new WebAssembly.Instance(this.compiled, { m: { m: memory } });
-    return { run: exports.f as F, buffer: memory.buffer };
+    return new WebAssembly.Instance(this.compiled, { m: { m: memory } }).exports.f as F;
   }
 }
 

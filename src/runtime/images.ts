@@ -1,6 +1,5 @@
 import { readdir } from 'node:fs/promises';
 import path from 'node:path';
-import sharp from 'sharp';
 import { SnugError } from '../contract/errors.js';
 import { castArray } from './arrays.js';
 import type { Rows } from './dataset.js';
@@ -139,6 +138,8 @@ async function imageFiles(folder: string): Promise<string[]> {
 }
 
 async function decode(file: string, name: string, layout: Layout, resizing: Resizing): Promise<Uint8Array> {
+  // Loaded with the first image: a tenth of a second that nothing else needs.
+  const { default: sharp } = await import('sharp');
   try {
     const upright = sharp(file, { limitInputPixels: maxPixels, failOn: 'error' }).rotate();
     return await upright

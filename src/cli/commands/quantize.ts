@@ -2,7 +2,7 @@ import type { Command } from 'commander';
 import { openData, openModel } from '../../app/open.js';
 import { quantizeFile, type QuantizeFileResult } from '../../app/shrink.js';
 import { SnugError } from '../../contract/errors.js';
-import { dtypes } from '../../contract/types.js';
+import { dtypes, type Dtype, type Provider } from '../../contract/types.js';
 import { checkOutput } from '../../fit/workspace.js';
 import { collect, parseProvider, parseShape, withContext } from '../context.js';
 import { formatBytes, table } from '../format.js';
@@ -32,6 +32,35 @@ function wider({ remainders, after }: QuantizeFileResult): string[] {
 
 /** Rows of the printed table; `--json` has all. */
 const maxRows = 40;
+
+/** The printed result. */
+function report(result: QuantizeFileResult, dtype: Dtype, provider: Provider): string {
+  const large = result.weights.filter((w) => w.bytesBefore >= 1024);
+  const shown = large.slice(0, maxRows);
+  const changed = result.weights.some((w) => w.dtype !== 'fp32');
+  return [
+    ...(changed ? [] : [`No weight of this model can be ${dtype} on ${provider}; it was written unchanged.`]),
+    `weights ${formatBytes(result.before.weightBytes)} → ${formatBytes(result.after.weightBytes)}, file ${formatBytes(result.before.fileBytes)} → ${formatBytes(result.after.fileBytes)} (${(result.before.weightBytes / Math.max(1, result.after.weightBytes)).toFixed(2)} times smaller weights)`,
+    ...wider(result),
+    ...result.notes,
+    '',
+    table(
+      ['weight', 'operator', 'format', 'before', 'after', 'SQNR', 'note'],
+      shown.map((w) => [
+        w.name,
+        w.operator,
+        w.dtype,
+        formatBytes(w.bytesBefore),
+        formatBytes(w.bytesAfter),
+        w.sqnrDb === null ? '' : `${w.sqnrDb.toFixed(1)} dB`,
+        w.reason ?? '',
+      ]),
+      [3, 4, 5],
+    ),
+    ...(large.length > maxRows ? [`… ${large.length - maxRows} more (see --json)`] : []),
+    `Written: ${result.output.path} (${formatBytes(result.output.fileBytes)})`,
+  ].join('\n');
+}
 
 export function addQuantize(program: Command): void {
   program
@@ -98,34 +127,7 @@ export function addQuantize(program: Command): void {
             onProgress: context.progress,
             signal: context.signal,
           });
-          const large = result.weights.filter((w) => w.bytesBefore >= 1024);
-          const shown = large.slice(0, maxRows);
-          const changed = result.weights.some((w) => w.dtype !== 'fp32');
-          context.print(
-            result,
-            [
-              ...(changed ? [] : [`No weight of this model can be ${dtype} on ${provider}; it was written unchanged.`]),
-              `weights ${formatBytes(result.before.weightBytes)} → ${formatBytes(result.after.weightBytes)}, file ${formatBytes(result.before.fileBytes)} → ${formatBytes(result.after.fileBytes)} (${(result.before.weightBytes / Math.max(1, result.after.weightBytes)).toFixed(2)} times smaller weights)`,
-              ...wider(result),
-              ...result.notes,
-              '',
-              table(
-                ['weight', 'operator', 'format', 'before', 'after', 'SQNR', 'note'],
-                shown.map((w) => [
-                  w.name,
-                  w.operator,
-                  w.dtype,
-                  formatBytes(w.bytesBefore),
-                  formatBytes(w.bytesAfter),
-                  w.sqnrDb === null ? '' : `${w.sqnrDb.toFixed(1)} dB`,
-                  w.reason ?? '',
-                ]),
-                [3, 4, 5],
-              ),
-              ...(large.length > maxRows ? [`… ${large.length - maxRows} more (see --json)`] : []),
-              `Written: ${result.output.path} (${formatBytes(result.output.fileBytes)})`,
-            ].join('\n'),
-          );
+          context.print(result, () => report(result, dtype, provider));
         } finally {
           await dataset?.close();
         }
