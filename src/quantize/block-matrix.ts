@@ -73,14 +73,16 @@ export function quantizeMatrix(
     roundToNearest(matrix, result);
     return result;
   }
+  const unpacked = format.zeroPoints ? new Uint8Array(size.scales) : null;
   const search = new BlockSearch(bits, blockSize, format.zeroPoints, format.halfScales);
   forEachBlock(matrix, blockSize, (row, block, values, start, count) => {
     search.run(values, start, count, importance, block * blockSize);
     const index = row * blocks + block;
     scales[index] = search.scale;
     packBlock(result, index, search.codes);
-    packZeroPoint(result, row, block, search.zeroPoint);
+    if (unpacked !== null) unpacked[index] = search.zeroPoint;
   });
+  if (unpacked !== null) packZeroPoints(result, unpacked);
   if (share > 0) balanceRows(matrix, result, share);
   return result;
 }
@@ -134,26 +136,27 @@ export function packBlock({ format, codes }: BlockMatrix, index: number, unsigne
   }
 }
 
-/** Writes the zero point of one block, where the format has them; blocks of a row come in order. */
-export function packZeroPoint(
-  { format, columns, zeroPoints }: BlockMatrix,
-  row: number,
-  block: number,
-  value: number,
+/** Writes the zero points of `count` rows, one for each block of each row, where the format has them. */
+export function packZeroPoints(
+  { format, rows, columns, zeroPoints }: BlockMatrix,
+  unpacked: ArrayLike<number>,
+  firstRow = 0,
+  count = rows,
 ): void {
   if (zeroPoints === null) return;
   const { bits, blockSize } = format;
   const blocks = blocksPerRow(columns, blockSize);
-  if (bits === 8) {
-    zeroPoints[row * blocks + block] = value;
-    return;
-  }
   const perByte = 8 / bits;
-  const byte = row * Math.ceil(blocks / perByte) + Math.floor(block / perByte);
-  const [at, mask] = [bits * (block % perByte), 2 ** bits - 1];
   // What is left of a row's last byte is the neutral zero point, as onnxruntime's own tools write it.
-  const before = at === 0 ? (bits === 4 ? 0x88 : 0xaa) : zeroPoints[byte]!;
-  zeroPoints[byte] = (before & ~(mask << at)) | (value << at);
+  const neutral = 2 ** (bits - 1);
+  let [from, to] = [0, firstRow * Math.ceil(blocks / perByte)];
+  for (let row = 0; row < count; row++) {
+    for (let block = 0; block < blocks; block += perByte, to++) {
+      let byte = 0;
+      for (let i = 0; i < perByte; i++) byte |= (block + i < blocks ? unpacked[from++]! : neutral) << (bits * i);
+      zeroPoints[to] = byte;
+    }
+  }
 }
 
 /** The values a runtime sees, `[rows, columns]` row-major: `(code − zero point) · scale`. */

@@ -3,7 +3,7 @@ import {
   blockMatrixSize,
   blocksPerRow,
   packBlock,
-  packZeroPoint,
+  packZeroPoints,
   type BlockFormat,
   type BlockMatrix,
 } from './block-matrix.js';
@@ -246,7 +246,7 @@ function store(result: BlockMatrix, panel: Panel, first: number, codes: Uint8Arr
       const target = (first + row) * blocks + block;
       result.scales[target] = scale;
       packBlock(result, target, codes);
-      packZeroPoint(result, first + row, block, zero);
     }
   }
+  packZeroPoints(result, zeros, first, rows);
 }

@@ -1,4 +1,4 @@
-import { blocksPerRow, packZeroPoint, type BlockMatrix } from './block-matrix.js';
+import { blocksPerRow, packZeroPoints, type BlockMatrix } from './block-matrix.js';
 import { BlockSearch } from './block-search.js';
 import { forEachPanel, type MatrixPanel, type WeightMatrix } from './matrix.js';
 import { NearestKernel, tileValues } from './nearest-kernel.js';
@@ -17,6 +17,7 @@ export function roundToNearest(matrix: WeightMatrix, result: BlockMatrix): void 
   const tile = new Tile(kernel, result);
   const roundPanel = matrix.order === 'row-major' ? roundRows : roundColumns;
   forEachPanel(matrix, blockSize, (panel) => roundPanel(panel, kernel.values, tile));
+  packZeroPoints(result, tile.zeroPoints);
 }
 
 /** Tiles of whole rows, or of parts of them where they are long; a row ends with a whole block, zeros at its end. */
@@ -68,6 +69,8 @@ function roundColumns({ values, rows, firstColumn, columns }: MatrixPanel, to: F
 /** Rounds what lies in the kernel's memory, and puts it where it belongs in the result. */
 class Tile {
   readonly blockSize: number;
+  /** One for each block of each row. */
+  readonly zeroPoints: Uint8Array;
   private readonly reach: BlockSearch;
   private readonly blocks: number;
   private readonly words: number;
@@ -80,6 +83,7 @@ class Tile {
     const { format, columns, codes } = result;
     this.blockSize = format.blockSize;
     this.blocks = blocksPerRow(columns, format.blockSize);
+    this.zeroPoints = new Uint8Array(result.scales.length);
     this.words = (format.blockSize * format.bits) / 32;
     this.codes = new Int32Array(codes.buffer, codes.byteOffset, codes.byteLength / 4);
     this.reach = new BlockSearch(format.bits, format.blockSize, format.zeroPoints, format.halfScales, true);
@@ -87,18 +91,20 @@ class Tile {
 
   /** One block of `count` rows, its values from `from` on, rows (or columns, in column-major tiles) `stride` apart. */
   round(firstRow: number, count: number, block: number, from: number, stride: number): void {
-    const { kernel, result, reach, blocks, words, codes, blockSize } = this;
+    const { kernel, reach, blocks, words, codes, blockSize, zeroPoints } = this;
+    const { scales, format } = this.result;
     const { first, second } = kernel;
     kernel.extremes(from * 4, stride * 4, blockSize, count);
     for (let row = 0; row < count; row++) {
       reach.reach(first[row]!, second[row]!);
       const { scale, zeroPoint } = reach;
-      result.scales[(firstRow + row) * blocks + block] = scale;
-      if (result.zeroPoints !== null) packZeroPoint(result, firstRow + row, block, zeroPoint);
+      const index = (firstRow + row) * blocks + block;
+      scales[index] = scale;
+      zeroPoints[index] = zeroPoint;
       first[row] = scale === 0 ? 0 : 1 / scale;
       second[row] = zeroPoint;
     }
-    kernel.encode(from * 4, stride * 4, words, result.format.bits, count);
+    kernel.encode(from * 4, stride * 4, words, format.bits, count);
     for (let row = 0, at = 0; row < count; row++) {
       const to = ((firstRow + row) * blocks + block) * words;
       for (let i = 0; i < words; i++) codes[to + i] = kernel.codes[at++]!;

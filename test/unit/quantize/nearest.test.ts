@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { float32Tensor } from '../../../src/onnx/tensor.js';
 import { BlockSearch } from '../../../src/quantize/block-search.js';
-import { packBlock, packZeroPoint, quantizeMatrix, type BlockFormat } from '../../../src/quantize/block-matrix.js';
+import { packBlock, packZeroPoints, quantizeMatrix, type BlockFormat } from '../../../src/quantize/block-matrix.js';
 import type { WeightMatrix } from '../../../src/quantize/matrix.js';
 import { gaussian } from '../../engine/quantize/numbers.js';
 
@@ -15,15 +15,17 @@ function oneByOne(values: Float32Array, rows: number, columns: number, format: B
     zeroPoints: zeroPoints ? new Uint8Array(rows * Math.ceil((blocks * bits) / 8)) : null,
   };
   const search = new BlockSearch(bits, blockSize, zeroPoints, format.halfScales, true);
+  const unpacked: number[] = [];
   for (let row = 0; row < rows; row++) {
     for (let block = 0; block < blocks; block++) {
       const start = block * blockSize;
       search.run(values, row * columns + start, Math.min(blockSize, columns - start), null);
       result.scales[row * blocks + block] = search.scale;
       packBlock(result, row * blocks + block, search.codes);
-      packZeroPoint(result, row, block, search.zeroPoint);
+      unpacked.push(search.zeroPoint);
     }
   }
+  packZeroPoints(result, unpacked);
   return result;
 }
 
