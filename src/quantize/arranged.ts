@@ -1,91 +1,190 @@
 import { constantValue, getInt, getInts, indexGraph, removeDeadNodesAndInitializers } from '../onnx/graph.js';
 import type { GraphIndex } from '../onnx/graph.js';
-import type { Graph, Node } from '../onnx/model.js';
+import { DataType, type Graph, type Node, type Tensor } from '../onnx/model.js';
 import { computedData, elementCount, readNumbers } from '../onnx/tensor.js';
+import { combine, isArithmetic, norm, permuted, type Computed } from './constant-arithmetic.js';
 import { floatBytes } from './floats.js';
 
-/** A constant that is cut and joined from weights. */
+/** A constant that a graph makes of weights. */
 interface Arranged {
   dataType: number;
   dims: number[];
   read: () => Uint8Array;
   /** Nodes that do it, and the weights at its start. */
   nodes: Node[];
-  weights: string[];
+  weights: Tensor[];
 }
 
-/** Operators whose gates exporters bring into ONNX's order with nodes of their own. */
-const recurrent = new Set(['LSTM', 'GRU', 'RNN']);
+/** The numbers of a small value that are the same whatever the model is fed; null where they are not known. */
+export type KnownNumbers = (value: string) => readonly number[] | null;
+
+interface Scope {
+  graph: Graph;
+  index: GraphIndex;
+  known: KnownNumbers;
+}
+
+/** Inputs of operators where a weight may be made of constants. */
+const weightInputs: Readonly<Record<string, readonly number[]>> = {
+  LSTM: [1, 2],
+  GRU: [1, 2],
+  RNN: [1, 2],
+  MatMul: [0, 1],
+  Gemm: [0, 1],
+  Conv: [1],
+  ConvTranspose: [1],
+  Gather: [0],
+};
+
+/** Constants below this size may be read elsewhere, too: kept twice they cost nothing worth sparing. */
+const smallElements = 1024;
 
 /**
- * Computes the weights of recurrent operators that a graph cuts and joins from other constants (Slice, Concat,
- * Unsqueeze: how PyTorch's newer exporter orders gates), in place: as weights of their own under the name of the
- * value they were, they can be quantized. Left alone where anything else reads a part of it.
+ * Computes weights that a graph makes of other constants, in place: as weights of their own under the name of the
+ * value they were, they can be quantized. Cut and joined ones (how PyTorch's newer exporter orders the gates of
+ * recurrent layers and parts the projections of attention), and those it scales (weight normalization). Left alone
+ * where anything else reads a part of it, or where it would take more room than what it is made of. A matrix that is
+ * transposed and nothing more stays as it is: quantization absorbs the Transpose.
+ * @param known numbers of values that follow from shapes alone: PyTorch's older exporter cuts where those say.
  */
-export function foldArrangedWeights(graph: Graph): void {
-  if (!graph.nodes.some(({ opType }) => recurrent.has(opType))) return;
+export function foldArrangedWeights(graph: Graph, known: KnownNumbers = () => null): void {
   const index = indexGraph(graph);
-  let folded = false;
+  const folded = new Map<string, Arranged>();
   for (const { opType, domain, inputs } of graph.nodes) {
-    if (domain !== '' || !recurrent.has(opType)) continue;
-    for (const name of [inputs[1] ?? '', inputs[2] ?? '']) {
-      const made = graph.initializers.has(name) ? null : arrange(graph, index, name);
-      if (made === null || !isPrivate(index, name, made)) continue;
-      const { dataType, dims, read } = made;
-      const data = computedData(elementCount(dims) * floatBytes(dataType)!, read);
-      graph.initializers.set(name, { name, dataType, dims, data });
-      const gone = new Set(made.nodes);
-      graph.nodes = graph.nodes.filter((node) => !gone.has(node));
-      folded = true;
+    if (domain !== '') continue;
+    for (const input of weightInputs[opType] ?? []) {
+      const name = inputs[input] ?? '';
+      if (folded.has(name) || graph.initializers.has(name)) continue;
+      const made = arrange({ graph, index, known }, name);
+      if (made === null || isPlainTranspose(made) || grows(made)) continue;
+      folded.set(name, made);
     }
   }
-  if (folded) removeDeadNodesAndInitializers(graph);
+  keepPrivate(index, folded);
+  if (folded.size === 0) return;
+  const gone = new Set<Node>();
+  for (const [name, { dataType, dims, read, nodes }] of folded) {
+    const data = computedData(elementCount(dims) * floatBytes(dataType)!, read);
+    graph.initializers.set(name, { name, dataType, dims, data });
+    for (const node of nodes) gone.add(node);
+  }
+  graph.nodes = graph.nodes.filter((node) => !gone.has(node));
+  removeDeadNodesAndInitializers(graph);
 }
 
-/** Whether all that leads to a value leads nowhere else: folding it stores nothing twice. */
-function isPrivate(index: GraphIndex, name: string, { nodes, weights }: Arranged): boolean {
-  const own = new Set(nodes);
-  const inner = [...weights, ...nodes.flatMap((node) => node.outputs)].filter((value) => value !== name);
-  return inner.every(
-    (value) =>
+const isPlainTranspose = ({ nodes, dims }: Arranged): boolean =>
+  nodes.length === 1 && nodes[0]!.opType === 'Transpose' && dims.length === 2;
+
+const grows = ({ dims, weights }: Arranged): boolean =>
+  elementCount(dims) > [...new Set(weights)].reduce((sum, tensor) => sum + elementCount(tensor.dims), 0);
+
+/** Drops what something outside reads a part of, until all that leads to those left leads nowhere else: nothing is then stored twice. */
+function keepPrivate(index: GraphIndex, folded: Map<string, Arranged>): void {
+  for (let before = -1; before !== folded.size;) {
+    before = folded.size;
+    const own = new Set([...folded.values()].flatMap(({ nodes }) => nodes));
+    const isInner = (value: string): boolean =>
       !index.outputs.has(value) &&
-      (index.consumers.get(value) ?? []).every(({ node, captured }) => own.has(node) && !captured),
-  );
+      (folded.has(value) ||
+        (index.consumers.get(value) ?? []).every(({ node, captured }) => own.has(node) && !captured));
+    for (const [name, { nodes, weights }] of folded) {
+      const large = weights.filter(({ dims }) => elementCount(dims) >= smallElements).map((tensor) => tensor.name);
+      if (![...large, ...nodes.flatMap((node) => node.outputs)].every(isInner)) folded.delete(name);
+    }
+  }
 }
 
-function arrange(graph: Graph, index: GraphIndex, name: string): Arranged | null {
+function arrange(scope: Scope, name: string): Arranged | null {
+  const { graph, index } = scope;
   const tensor = graph.initializers.get(name);
   if (tensor !== undefined) {
     if (floatBytes(tensor.dataType) === null || graph.inputs.some((input) => input.name === name)) return null;
     const { dataType, dims, data } = tensor;
-    return { dataType, dims: [...dims], read: () => data.read(), nodes: [], weights: [name] };
+    return { dataType, dims: [...dims], read: () => data.read(), nodes: [], weights: [tensor] };
   }
   const node = index.producer.get(name);
   if (node === undefined || node.domain !== '' || index.outputs.has(name)) return null;
-  const numbers = (input: number): number[] | null => {
-    const constant = constantValue(graph, index, node.inputs[input] ?? '');
-    return constant === null ? null : readNumbers(constant);
+  const numbers = (input: number): readonly number[] | null => {
+    const value = node.inputs[input] ?? '';
+    const constant = constantValue(graph, index, value);
+    return constant === null ? scope.known(value) : readNumbers(constant);
   };
-  if (node.opType === 'Concat') {
-    const parts = node.inputs.map((input) => arrange(graph, index, input));
-    return parts.every((part) => part !== null) ? join(node, parts) : null;
-  }
-  if (node.opType !== 'Slice' && node.opType !== 'Unsqueeze') return null;
-  const whole = arrange(graph, index, node.inputs[0] ?? '');
-  if (whole === null) return null;
+  const all = (): Arranged[] | null => {
+    const parts = node.inputs.map((input) => arrange(scope, input));
+    return parts.every((part) => part !== null) ? parts : null;
+  };
   const axes = (input: number): readonly number[] | null =>
     node.attributes.has('axes') ? getInts(node, 'axes', []) : numbers(input);
-  if (node.opType === 'Unsqueeze') {
-    const added = axes(1);
-    return added === null ? null : unsqueeze(node, whole, added);
+  if (node.opType === 'Concat') {
+    const parts = all();
+    return parts === null ? null : join(node, parts);
+  }
+  if (isArithmetic(node.opType)) {
+    const parts = all();
+    return parts?.length === 2 ? computed(node, parts, ([a, b]) => combine(node.opType, a!, b!)) : null;
+  }
+  if (!single.has(node.opType)) return null;
+  const whole = arrange(scope, node.inputs[0] ?? '');
+  if (whole === null) return null;
+  switch (node.opType) {
+    case 'Identity':
+      return { ...whole, nodes: [...whole.nodes, node] };
+    case 'Transpose': {
+      const perm = getInts(
+        node,
+        'perm',
+        whole.dims.map((_, axis) => whole.dims.length - 1 - axis),
+      );
+      return computed(node, [whole], ([part]) => permuted(part!, perm));
+    }
+    case 'ReduceL2': {
+      const over = axes(1);
+      if (over === null || over.length === 0) return null;
+      return computed(node, [whole], ([part]) => norm(part!, over, getInt(node, 'keepdims', 1) === 1));
+    }
+    case 'Unsqueeze': {
+      const added = axes(1);
+      return added === null ? null : unsqueeze(node, whole, added);
+    }
+    case 'Split':
+      return split(node, whole, name, node.attributes.has('split') ? getInts(node, 'split', []) : numbers(1));
   }
   const [starts, ends, steps] = [numbers(1), numbers(2), node.inputs.length > 4 ? numbers(4) : [1]];
   const cut = node.inputs.length > 3 ? axes(3) : starts?.map((_, axis) => axis);
-  // Gates are cut along one axis, one after the other.
+  // Gates and projections are cut along one axis, one after the other.
   if (starts?.length !== 1 || ends?.length !== 1 || cut?.length !== 1 || steps?.length !== 1 || steps[0] !== 1) {
     return null;
   }
   return slice(node, whole, cut[0]!, starts[0]!, ends[0]!);
+}
+
+/** Operators of one constant. */
+const single = new Set(['Identity', 'Transpose', 'ReduceL2', 'Unsqueeze', 'Split', 'Slice']);
+
+/** What a node computes of float32 constants. */
+function computed(
+  node: Node,
+  parts: readonly Arranged[],
+  compute: (parts: Computed[]) => Computed | null,
+): Arranged | null {
+  if (parts.some(({ dataType }) => dataType !== DataType.FLOAT)) return null;
+  const made = compute(parts.map(({ dims, read }) => ({ dims, read: () => new Float32Array(read().slice().buffer) })));
+  if (made === null) return null;
+  return {
+    dataType: DataType.FLOAT,
+    dims: made.dims,
+    read: () => new Uint8Array(made.read().buffer),
+    nodes: [...parts.flatMap((part) => part.nodes), node],
+    weights: parts.flatMap((part) => part.weights),
+  };
+}
+
+/** The part of a Split that has this name. */
+function split(node: Node, whole: Arranged, name: string, sizes: readonly number[] | null): Arranged | null {
+  if (sizes?.length !== node.outputs.length) return null;
+  const at = node.outputs.indexOf(name);
+  const start = sizes.slice(0, at).reduce((sum, size) => sum + size, 0);
+  return slice(node, whole, getInt(node, 'axis', 0), start, start + sizes[at]!);
 }
 
 function unsqueeze(node: Node, whole: Arranged, added: readonly number[]): Arranged {

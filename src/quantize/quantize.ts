@@ -82,7 +82,8 @@ export function quantizeModel(
   options: QuantizeOptions,
 ): Quantized {
   const formatOf = (name: string): WeightFormat => {
-    const asked = assignment.get(name) ?? 'fp32';
+    // A vector that folding or scaling made was not there to be named.
+    const asked = assignment.get(name) ?? (known.has(name) ? 'fp32' : 'int8-static');
     const format = typeof asked === 'string' ? { dtype: asked } : asked;
     return { ...(options.blockSize === undefined ? {} : { blockSize: options.blockSize }), ...format };
   };

@@ -218,8 +218,10 @@ export function applyScales(
         replaceTensor(graph, sites, scaledTensor(tensor, expand(inverse), inner));
       } else {
         // Exporters share equal vectors; only this use is scaled.
-        const name = rename(`${tensor.name}_scaled`);
-        graph.initializers.set(name, { ...scaledTensor(tensor, inverse, 1), name });
+        const name = isShared(graph, tensor.name) ? rename(`${tensor.name}_scaled`) : tensor.name;
+        const scaled = { ...scaledTensor(tensor, inverse, 1), name };
+        if (name === tensor.name) replaceTensor(graph, sites, scaled);
+        else graph.initializers.set(name, scaled);
         node.inputs[input] = name;
       }
     }
@@ -228,6 +230,13 @@ export function applyScales(
     for (const name of values) applied.set(name, { factors, behind: dimsBehind(use, site.tensor) });
   }
   return applied;
+}
+
+/** Whether more than one input, a body or a result takes a constant. */
+function isShared(graph: Graph, name: string): boolean {
+  const { consumers, outputs } = indexGraph(graph);
+  const readers = consumers.get(name) ?? [];
+  return outputs.has(name) || readers.length !== 1 || readers[0]!.captured;
 }
 
 /** Puts a scaled weight where it was; sites must see it, too. */

@@ -8,8 +8,10 @@ import {
   walkGraphs,
 } from '../onnx/graph.js';
 import type { Graph, Model, Node, Tensor } from '../onnx/model.js';
+import { defaultBindings, inferShapes, type ShapeResult } from '../onnx/shape.js';
 import { elementCount } from '../onnx/tensor.js';
-import { foldArrangedWeights } from './arranged.js';
+import { dropAliases } from './aliases.js';
+import { foldArrangedWeights, type KnownNumbers } from './arranged.js';
 import { floatBytes } from './floats.js';
 
 /** What an operator does with a weight; decides which encodings exist for it. */
@@ -157,11 +159,12 @@ function listsAllAsInputs({ irVersion, graph }: Model): boolean {
 
 /**
  * Turns Constant nodes that hold a weight (same bounds as {@link collectSites}) into initializers of their
- * graph, in place, so that every weight has one form; also what a graph arranges for recurrent operators
- * ({@link foldArrangedWeights}), and weights that an old exporter listed as inputs like everything else.
+ * graph, in place, so that every weight has one form; also what a graph makes of weights ({@link foldArrangedWeights}),
+ * weights of other names ({@link dropAliases}), and those that an old exporter listed as inputs like everything else.
  */
 export function hoistConstants(model: Model): void {
   if (listsAllAsInputs(model)) dropInitializerInputs(model);
+  const known = numbersOf(model);
   walkGraphs(model.graph, (graph) => {
     const index = indexGraph(graph);
     const outputs = index.outputs;
@@ -173,8 +176,19 @@ export function hoistConstants(model: Model): void {
       graph.initializers.set(name, { ...tensor, name });
       return false;
     });
-    foldArrangedWeights(graph);
+    dropAliases(graph);
+    foldArrangedWeights(graph, graph === model.graph ? known : undefined);
   });
+}
+
+/** Looks up what follows from shapes; they are inferred when first asked for. */
+function numbersOf(model: Model): KnownNumbers {
+  let constants: ShapeResult['constants'] | null = null;
+  return (value) => {
+    constants ??= inferShapes(model, defaultBindings(model, 1).dims).constants;
+    const symbols = constants.get(value)?.symbols ?? [null];
+    return symbols.every((symbol) => typeof symbol === 'number') ? symbols : null;
+  };
 }
 
 function isListed(tensor: Tensor): boolean {
