@@ -111,7 +111,7 @@ const sentences: [RegExp, Words][] = [
   ],
   [/^Without samples, the layers were refitted on made-up inputs\.$/u, () => '没有样本，各层按虚构的输入重新拟合。'],
   [
-    /^The weights could not be run one by one, so their values alone decided which format each got\.$/u,
+    /^The model could not be run with changed weights, so their values alone decided which format each got\.$/u,
     () => '无法逐个运行各权重，因此只根据权重的数值决定各自的格式。',
   ],
   [

@@ -31,7 +31,7 @@ export interface WeightPlan {
   noise?: number;
 }
 
-/** Where the sensitivity of the weights comes from: their own values, or runs with one weight changed at a time. */
+/** Where the sensitivity of the weights comes from: their own values, or runs of the model. */
 export type SensitivityBasis = 'weights' | 'measured';
 
 /** Share of the weights in each format, 0 to 1, counted in bytes before. */

@@ -89,7 +89,7 @@ export class Analysis {
   /** Noise-to-signal power a dtype of one weight adds to the answers; 0 for fp32. */
   outputNoise(weight: string, dtype: Dtype): number {
     const noise = this.noise(weight, dtype);
-    return noise === 0 ? 0 : noise * (this.measuredSensitivity?.factor(weight, noise) ?? noiseReachingOutput);
+    return noise === 0 ? 0 : noise * (this.measuredSensitivity?.factor(weight, noise, dtype) ?? noiseReachingOutput);
   }
 
   /** Noise-to-signal power a dtype adds to one weight, from a sample of its values; 0 for fp32. */

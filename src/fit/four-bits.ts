@@ -5,7 +5,8 @@ import type { Dataset } from '../runtime/dataset-types.js';
 import type { Runtime } from '../runtime/types.js';
 import type { Assignment } from './levels.js';
 import { agreeingWeights, Mixer } from './mixed-precision.js';
-import { measureSensitivity, type Sensitivity } from './sensitivity.js';
+import { measureSensitivity } from './measure-sensitivity.js';
+import type { Sensitivity } from './sensitivity.js';
 
 /**
  * Bytes of weights over those of plain 4 bits. Blocks of 32 with float32 scales, which other tools write, take 5 bits

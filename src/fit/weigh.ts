@@ -4,7 +4,8 @@ import type { Analysis } from './analysis.js';
 import type { Attempt } from './attempt.js';
 import type { FitRequest } from './fit.js';
 import { madeUpDataset } from './made-up.js';
-import { measureSensitivity, type Sensitivity } from './sensitivity.js';
+import { measureSensitivity } from './measure-sensitivity.js';
+import type { Sensitivity } from './sensitivity.js';
 import type { Planner } from './solve.js';
 
 /** What weighing the weights against each other may take. */
@@ -12,7 +13,7 @@ const mostSeconds = 20;
 
 /** Why weighing ended without a result; the values of the weights then decide. */
 export const notWeighed =
-  'The weights could not be run one by one, so their values alone decided which format each got.';
+  'The model could not be run with changed weights, so their values alone decided which format each got.';
 
 /**
  * Measures what each format of each weight does to the answers of this request's model: on its calibration samples, on

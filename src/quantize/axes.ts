@@ -30,3 +30,9 @@ export function channelAxis(use: WeightUse, rank = 2): number {
 export function summedAxis(use: WeightUse, rank: number): number {
   return use.role === 'matmul-stack' ? rank - 1 - use.input : 1;
 }
+
+/** Axis of a weight along which values share a scale, whatever the role. */
+export function blockAxis(use: WeightUse, rank: number): number {
+  if (use.role === 'gather' || use.role === 'lstm' || use.role === 'other') return rank - 1;
+  return rank === 2 && use.role !== 'matmul-stack' ? 1 - channelAxis(use) : summedAxis(use, rank);
+}

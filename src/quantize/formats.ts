@@ -1,5 +1,6 @@
 import type { Dtype, Provider, WeightFormat } from '../contract/types.js';
 import type { Model } from '../onnx/model.js';
+import { blockAxis } from './axes.js';
 import { weightSqnr } from './damage.js';
 import { planEncoding } from './plan.js';
 import type { WeightSite } from './sites.js';
@@ -46,6 +47,16 @@ export function formatOptions(
         (format) => optionOf(clone, site, format, provider),
       );
       return [site.name, undominated(options)];
+    }),
+  );
+}
+
+/** For each weight the axis along which the values of a block lie. */
+export function blockAxes(model: Model): Map<string, number> {
+  return new Map(
+    prepared(model).sites.map(({ name, uses, tensor }) => {
+      const rank = tensor.dims.length;
+      return [name, uses[0] === undefined ? rank - 1 : blockAxis(uses[0], rank)];
     }),
   );
 }

@@ -8,6 +8,6 @@ export { refineWeights, type RefinedWeight, type RefineOptions } from './refine.
 export type { ActivationRange, ActivationRanges } from './ranges.js';
 export { quantizableWeights, type WeightInfo, type WeightOption } from './weights.js';
 export { decodeWeight } from './decode.js';
-export { formatOptions, type FormatOption } from './formats.js';
+export { blockAxes, formatOptions, type FormatOption } from './formats.js';
 export { hoistConstants, weightReaders } from './sites.js';
 export { productSpeed, type Speed } from './speed.js';

@@ -18,25 +18,29 @@ import { batchSymbol } from './graph-builder.js';
 export type InputDims = Readonly<Record<string, readonly (number | typeof batchSymbol)[]>>;
 
 /**
- * A copy with one output, open sizes only where the batch is, and constants as initializers.
- * @param output the first one when left out
+ * A copy with the outputs that are asked for, open sizes only where the batch is, and constants as initializers.
+ * @param outputs `output` alone, or the first one, when left out
  * @throws SnugError E_USAGE for an output that does not exist, E_DATA_SHAPE for an input without data,
  *   E_NOT_SUPPORTED for an old opset that cannot be raised
  */
 export function forwardGraph(
   model: Model,
-  { inputDims, output }: { inputDims: InputDims; output?: string | undefined },
+  {
+    inputDims,
+    output,
+    outputs,
+  }: { inputDims: InputDims; output?: string | undefined; outputs?: readonly string[] | undefined },
 ): Model {
   const copy = cloneModel(model);
   const { graph } = copy;
   dropInitializerInputs(copy);
-  const chosen = output === undefined ? graph.outputs[0] : graph.outputs.find(({ name }) => name === output);
-  if (!chosen) {
-    throw new SnugError('E_USAGE', `The model has no output "${output ?? ''}".`, {
+  graph.outputs = (outputs ?? [output ?? graph.outputs[0]?.name ?? '']).map((asked) => {
+    const chosen = graph.outputs.find(({ name }) => name === asked);
+    if (chosen) return { name: chosen.name, dataType: chosen.dataType, dims: null };
+    throw new SnugError('E_USAGE', `The model has no output "${asked}".`, {
       action: `Choose among: ${graph.outputs.map(({ name }) => name).join(', ')}.`,
     });
-  }
-  graph.outputs = [{ name: chosen.name, dataType: chosen.dataType, dims: null }];
+  });
   const index = indexGraph(graph);
   graph.nodes = graph.nodes.filter((node) => {
     const tensor = node.opType === 'Constant' ? constantValue(graph, index, node.outputs[0] ?? '') : null;

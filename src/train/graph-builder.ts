@@ -231,6 +231,14 @@ export class GraphBuilder {
       : this.emit('ReduceMean', [x], { axes: { type: 'ints', value: axes }, keepdims: intAttribute(1) });
   }
 
+  /** Largest over one axis, kept with size 1. */
+  reduceMax(x: string, axis: number): string {
+    const keepdims = intAttribute(1);
+    return this.opset >= 18
+      ? this.emit('ReduceMax', [x, this.ints([axis])], { keepdims })
+      : this.emit('ReduceMax', [x], { axes: { type: 'ints', value: [axis] }, keepdims });
+  }
+
   transpose(x: string, permutation: readonly number[]): string {
     return this.emit('Transpose', [x], { perm: { type: 'ints', value: permutation } });
   }

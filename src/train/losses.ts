@@ -65,20 +65,13 @@ type Part = Pick<AppendedLoss, 'sum' | 'correct' | 'gradient' | 'target'>;
 const total = (builder: GraphBuilder, x: string): string =>
   builder.emit('ReduceSum', [x], { keepdims: intAttribute(0) });
 
-function reduceMax(builder: GraphBuilder, x: string, axis: number): string {
-  const keepdims = intAttribute(1);
-  return builder.opset >= 18
-    ? builder.emit('ReduceMax', [x, builder.ints([axis])], { keepdims })
-    : builder.emit('ReduceMax', [x], { axes: { type: 'ints', value: [axis] }, keepdims });
-}
-
 /** log Σ exp over the last axis, with what it is made of; written out, so that every provider has the operators. */
 function logSoftmaxParts(
   builder: GraphBuilder,
   logits: string,
   axis: number,
 ): { shifted: string; logSum: string; probabilities: string } {
-  const shifted = builder.sub(logits, reduceMax(builder, logits, axis));
+  const shifted = builder.sub(logits, builder.reduceMax(logits, axis));
   const exponentials = builder.emit('Exp', [shifted]);
   const sum = builder.reduceSum(exponentials, [axis], true);
   return {

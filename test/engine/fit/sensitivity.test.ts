@@ -8,9 +8,14 @@ import { Analysis } from '../../../src/fit/analysis.js';
 import { formatsNearFourBits } from '../../../src/fit/four-bits.js';
 import { assignDtypes, levelOf } from '../../../src/fit/levels.js';
 import { Mixer } from '../../../src/fit/mixed-precision.js';
-import { expectedSensitivity, measureSensitivity, roundedTo4Bits, Sensitivity } from '../../../src/fit/sensitivity.js';
+import { measureSensitivity, roundedTo4Bits } from '../../../src/fit/measure-sensitivity.js';
+import { expectedSensitivity, Sensitivity } from '../../../src/fit/sensitivity.js';
 import { WeightProbe } from '../../../src/fit/weight-probe.js';
 import { decodeWeight, formatOptions, quantizeModel } from '../../../src/quantize/index.js';
+import { floatAttribute } from '../../../src/onnx/attribute.js';
+import type { Model } from '../../../src/onnx/model.js';
+import { buildModel, listDataset, node, weight } from '../quantize/build.js';
+import { gaussian } from '../quantize/numbers.js';
 import { createRuntime } from '../../../src/runtime/client.js';
 import type { Dataset } from '../../../src/runtime/dataset-types.js';
 import type { Runtime, RuntimeSession } from '../../../src/runtime/types.js';
@@ -52,7 +57,7 @@ async function noiseOf(mix: Parameters<typeof quantizeModel>[1]): Promise<number
 }
 
 describe('measureSensitivity on the bundled sample', () => {
-  it('measures every format of every weight, and leaves unchanged weights alone', () => {
+  it('tells the noise of every format of every weight, and none of unchanged ones', () => {
     expect(sensitivity.basis).toBe('measured');
     expect(sensitivity.samples).toBeGreaterThan(0);
     for (const [weight, list] of options) {
@@ -82,7 +87,7 @@ describe('measureSensitivity on the bundled sample', () => {
     expect(await noiseOf(mix.formats)).toBeLessThan((await noiseOf(all)) / 2);
   });
 
-  it('ends in time: what was not run follows from the rounding of the weight, else from the others', async () => {
+  it('ends in time: what was not measured follows from the other weights', async () => {
     const quick = await measureSensitivity({
       model,
       provider: 'cpu',
@@ -96,7 +101,7 @@ describe('measureSensitivity on the bundled sample', () => {
     const first = options.get(weights[0]!)!.find(({ format }) => format.dtype === 'int4')!;
     const known = new Sensitivity(options, new Map(), new Map([[weights[0]!, 0.5]]));
     expect(known.noise(weights[0]!, first)).toBe(0.5 * first.weightNoise);
-    expect(known.factor(weights[1]!, 0.01)).toBe(0.5);
+    expect(known.factor(weights[1]!, 0.01, 'int8')).toBe(0.5);
   });
 
   it('rounds to 15 steps of a block, and knows what that did', () => {
@@ -146,6 +151,51 @@ describe('measureSensitivity on the bundled sample', () => {
     expect(readdirSync(folder)).toHaveLength(1);
     await expect(probe.close()).rejects.toThrow('closed 2');
     expect(readdirSync(folder)).toEqual([]);
+  });
+});
+
+describe('a model that cannot be differentiated', () => {
+  const [width, wide] = [96, 160];
+  /** Shrink with no threshold leaves its input as it is, and has no gradient rule. */
+  const network = (between: 'Shrink' | 'Identity'): Model =>
+    buildModel({
+      inputs: { x: ['n', width] },
+      outputs: ['y'],
+      nodes: [
+        node('MatMul', ['x', 'first'], 'h'),
+        node(between, ['h'], 'z', between === 'Shrink' ? { lambd: floatAttribute(0) } : {}),
+        node('MatMul', ['z', 'second'], 'r'),
+        node('MatMul', ['r', 'third'], 'y'),
+      ],
+      weights: [
+        weight('first', [width, wide], gaussian(width * wide, 1)),
+        weight('second', [wide, width], gaussian(width * wide, 2)),
+        // A few large values: their blocks are rounded coarsely.
+        weight(
+          'third',
+          [width, 10],
+          gaussian(width * 10, 3).map((value, i) => (i % 97 === 0 ? 6 * value : value)),
+        ),
+      ],
+    });
+
+  it('runs with one weight changed at a time, which comes to the same', async () => {
+    const inputs = Array.from({ length: 4 }, (_, at) => ({
+      x: { dims: [16, width], data: gaussian(16 * width, 10 + at) },
+    }));
+    const measure = async (graph: Model): Promise<Sensitivity> =>
+      measureSensitivity({
+        ...{ model: graph, provider: 'cpu', options: formatOptions(graph, 'cpu'), seconds: 20 },
+        ...{ dataset: listDataset(inputs), runtime, folder },
+      });
+    const [direct, gradients] = [await measure(network('Shrink')), await measure(network('Identity'))];
+    expect([direct.basis, gradients.basis]).toEqual(['measured', 'measured']);
+    for (const name of ['first', 'second', 'third']) {
+      const four = direct.options.get(name)!.find(({ format }) => format.dtype === 'int4')!;
+      const [one, other] = [direct.noise(name, four), gradients.noise(name, four)];
+      expect(one).not.toBe(other);
+      expect(Math.abs(10 * Math.log10(one / other))).toBeLessThan(2);
+    }
   });
 });
 
