@@ -42,6 +42,10 @@ const api: Required<SnugApi> = {
     const registered = await register(files);
     return registered.ok ? call('attachData', modelId, registered.value) : registered;
   },
+  async attachLabels(modelId, files) {
+    const registered = await register(files);
+    return registered.ok ? call('attachLabels', modelId, registered.value) : registered;
+  },
   plan: (request) => call('plan', request),
   accuracy: () => call('accuracy'),
   clearAccuracy: () => call('clearAccuracy'),

@@ -58,6 +58,7 @@ export function routeCalls(door: Door, desktop: DesktopCalls, page: () => WebCon
     openSample: (id) => door.openSample(id),
     openRecent: (id) => door.openRecent(id),
     attachData: (modelId, session) => door.attachPaths(modelId, pathsOf(session)),
+    attachLabels: (modelId, session) => door.attachLabelPaths(modelId, pathsOf(session)),
     plan: (request) => door.plan(request),
     accuracy: () => door.accuracy(),
     clearAccuracy: () => door.clearAccuracy(),

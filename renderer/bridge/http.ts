@@ -89,6 +89,10 @@ export function createHttpBridge(origin: string): SnugApi {
       const sent = await upload(files);
       return sent.ok ? call<OpenModel>('attachData', modelId, sent.value) : sent;
     },
+    async attachLabels(modelId, files) {
+      const sent = await upload(files);
+      return sent.ok ? call<OpenModel>('attachLabels', modelId, sent.value) : sent;
+    },
     plan: (request) => call<PlanView>('plan', request),
     accuracy: () => call<AccuracyView>('accuracy'),
     clearAccuracy: () => call<AccuracyView>('clearAccuracy'),

@@ -279,7 +279,9 @@ export const en = {
       attach: 'Add samples',
       replace: 'Replace',
       attached: (name: string, samples: number): string => `${items(samples, 'sample', 'samples')} from ${name}`,
-      formats: '.npy, .npz or text',
+      addLabels: 'Add labels',
+      labelsWhy: 'With the right class of each sample (.npy) Snug counts right answers before and after.',
+      labelled: (labels: string): string => `Right answers will be counted with ${labels}.`,
       attaching: 'Reading the samples…',
     },
     worked: {

@@ -270,7 +270,9 @@ export const zhCN = {
       attach: '添加样本',
       replace: '更换',
       attached: (name, samples) => `${count(samples)} 个样本，来自 ${name}`,
-      formats: '.npy、.npz 或文本',
+      addLabels: '添加标签',
+      labelsWhy: '有了每个样本的正确类别（.npy），Snug 会统计压缩前后的正确答案。',
+      labelled: (labels) => `将用 ${labels} 统计正确答案。`,
       attaching: '正在读取样本…',
     },
     worked: {

@@ -166,19 +166,31 @@ export class Session {
     return this.#open('', () => this.api.chooseModel());
   }
 
-  async attach(files: File[]): Promise<void> {
+  attach(files: File[]): Promise<void> {
+    return this.#attach(files, (modelId) => this.api.attachData(modelId, files));
+  }
+
+  /** The right classes of the samples. */
+  attachLabels(files: File[]): Promise<void> {
+    return this.#attach(files, (modelId) => this.api.attachLabels(modelId, files));
+  }
+
+  async #attach(files: File[], ask: (modelId: string) => Promise<Result<OpenModel>>): Promise<void> {
     const model = this.planner.model;
     if (model === null || files.length === 0) return;
     this.attaching = true;
     this.error = null;
-    const reply = await this.api.attachData(model.modelId, files);
+    const reply = await ask(model.modelId);
     this.attaching = false;
     if (!reply.ok) {
       this.error = reply.error;
       return;
     }
     if (reply.value.data !== null) {
-      announcer.say(i18n.t.plan.data.attached(reply.value.data.name, reply.value.data.samples));
+      const { name, samples, labels } = reply.value.data;
+      announcer.say(
+        labels === undefined ? i18n.t.plan.data.attached(name, samples) : i18n.t.plan.data.labelled(labels),
+      );
     }
     await this.planner.refresh(reply.value);
   }

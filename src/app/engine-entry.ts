@@ -15,6 +15,7 @@ import { createRuntime } from '../runtime/client.js';
 import type { Dataset } from '../runtime/dataset-types.js';
 import { ownChannel } from '../runtime/own-channel.js';
 import type { EngineAnswers, EngineRequest, FromEngine, ToEngine } from './engine-protocol.js';
+import { readLabels } from './labels.js';
 import type { OpenedModel } from './open.js';
 import { calibrate } from './accuracy/calibrate.js';
 import { defaultBudget, freeNow, openData, openModel, requireProvider } from './open.js';
@@ -64,6 +65,9 @@ async function answer(request: EngineRequest, relayed: boolean): Promise<EngineA
       planners.clear();
       return { name: data.name, samples: data.samples };
     }
+    case 'labels':
+      await readLabels(request.path, data?.samples ?? 0);
+      return null;
     case 'plan': {
       const key = `${request.provider}|${request.half}|${dataPath ?? ''}`;
       let planner = planners.get(key);
@@ -88,6 +92,7 @@ async function answer(request: EngineRequest, relayed: boolean): Promise<EngineA
       const run = theRuntime(relayed);
       await requireProvider(run, request.provider);
       const dataset = request.dataPath ? await openData(request.dataPath, model, request.pins.dims ?? {}) : null;
+      const labels = dataset && request.labelsPath ? await readLabels(request.labelsPath, dataset.samples) : null;
       return fitModel({
         model: model.model,
         modelPath: model.path,
@@ -99,6 +104,7 @@ async function answer(request: EngineRequest, relayed: boolean): Promise<EngineA
         known: request.known,
         curve: request.curve,
         dataset,
+        ...(labels ? { labels } : {}),
         runtime: run,
         freeBytes: () => freeNow(request.provider),
         recovery: { mode: 'auto', runtime: run, memoryBytes: freemem() / 2 },

@@ -21,6 +21,8 @@ import type { CalibrationResult } from './accuracy/calibrate.js';
 export type EngineRequest =
   | { kind: 'open'; path: string }
   | { kind: 'data'; path: string }
+  /** Whether a file holds one class for each of the attached samples. */
+  | { kind: 'labels'; path: string }
   | {
       kind: 'plan';
       budgetBytes: number;
@@ -42,6 +44,7 @@ export type EngineRequest =
       kind: 'fit';
       path: string;
       dataPath: string | null;
+      labelsPath: string | null;
       outputPath: string;
       budgetBytes: number;
       provider: Provider;
@@ -53,6 +56,7 @@ export type EngineRequest =
 export interface EngineAnswers {
   open: ModelSummary;
   data: { name: string; samples: number };
+  labels: null;
   plan: PlanView;
   fit: FitReport;
   'prune-curve': PruneCurve;

@@ -28,6 +28,8 @@ export interface EngineService {
   open(modelPath: string): Promise<OpenModel>;
   openSample(id: string): Promise<OpenModel>;
   attachData(modelId: string, dataPath: string): Promise<OpenModel>;
+  /** @throws SnugError `E_USAGE` without samples, `E_DATA_*` of the file */
+  attachLabels(modelId: string, labelsPath: string): Promise<OpenModel>;
   plan(request: PlanRequest): Promise<PlanView>;
   accuracy(): Promise<AccuracyView>;
   clearAccuracy(): Promise<AccuracyView>;

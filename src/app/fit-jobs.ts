@@ -58,7 +58,7 @@ export class FitJobs {
     this.#jobs.set(jobId, job);
     const trace = await startTrace(jobId, provider, engine);
     const { budgetBytes, pins } = request;
-    const files = { path: model.path, dataPath: model.dataPath, outputPath };
+    const files = { path: model.path, dataPath: model.dataPath, labelsPath: model.labelsPath, outputPath };
     job.finished = engine
       .ask({ kind: 'fit', ...files, budgetBytes, provider, pins, known, curve })
       .finally(() => trace.stop())

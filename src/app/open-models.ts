@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import path from 'node:path';
 import type { OpenModel } from '../contract/api.js';
 import { SnugError } from '../contract/errors.js';
 import type { ModelSummary } from '../contract/types.js';
@@ -11,6 +12,8 @@ export interface HeldModel {
   path: string;
   summary: ModelSummary;
   dataPath: string | null;
+  /** Right classes of the samples. */
+  labelsPath: string | null;
   data: OpenModel['data'];
   /** Holds the structure of the model and plans for it. */
   engine: EngineClient;
@@ -33,7 +36,7 @@ export class OpenModels {
     try {
       const summary = await engine.ask({ kind: 'open', path: modelPath });
       const modelId = randomUUID();
-      this.#models.set(modelId, { path: modelPath, summary, dataPath: null, data: null, engine });
+      this.#models.set(modelId, { path: modelPath, summary, dataPath: null, labelsPath: null, data: null, engine });
       for (const [id, model] of this.#models) {
         if (this.#models.size <= maxOpenModels) break;
         model.engine.kill();
@@ -58,6 +61,21 @@ export class OpenModels {
     const model = this.get(modelId);
     model.data = await model.engine.ask({ kind: 'data', path: dataPath });
     model.dataPath = dataPath;
+    model.labelsPath = null;
+    return { modelId, summary: model.summary, data: model.data };
+  }
+
+  /** @throws SnugError E_USAGE without samples, E_DATA_SHAPE unless there is one class for each of them */
+  async attachLabels(modelId: string, labelsPath: string): Promise<OpenModel> {
+    const model = this.get(modelId);
+    if (model.data === null) {
+      throw new SnugError('E_USAGE', 'Labels say what is right for samples, and there are none.', {
+        action: 'Attach the samples first.',
+      });
+    }
+    await model.engine.ask({ kind: 'labels', path: labelsPath });
+    model.labelsPath = labelsPath;
+    model.data = { ...model.data, labels: path.basename(labelsPath) };
     return { modelId, summary: model.summary, data: model.data };
   }
 

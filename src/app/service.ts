@@ -170,6 +170,10 @@ class LocalEngineService implements EngineService {
     return this.models.attachData(modelId, dataPath);
   }
 
+  attachLabels(modelId: string, labelsPath: string): Promise<OpenModel> {
+    return this.models.attachLabels(modelId, labelsPath);
+  }
+
   async plan(request: PlanRequest): Promise<PlanView> {
     const { modelId, budgetBytes, pins } = request;
     const model = this.models.get(modelId);

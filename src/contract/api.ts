@@ -15,8 +15,8 @@ import type {
 export interface OpenModel {
   modelId: string;
   summary: ModelSummary;
-  /** Set when calibration data is attached. */
-  data: { name: string; samples: number } | null;
+  /** Set when calibration data is attached; `labels` is the file with the right class of each sample, where there is one. */
+  data: { name: string; samples: number; labels?: string } | null;
 }
 
 /** What a job was asked for. */
@@ -83,6 +83,8 @@ export interface SnugApi {
   openRecent(id: string): Promise<Result<OpenModel>>;
   /** Attach calibration data (.npy, .npz, text). */
   attachData(modelId: string, files: File[]): Promise<Result<OpenModel>>;
+  /** Attach the right classes of the samples (.npy), so that right answers are counted; needs samples (`E_USAGE`). */
+  attachLabels(modelId: string, files: File[]): Promise<Result<OpenModel>>;
   plan(request: PlanRequest): Promise<Result<PlanView>>;
   /** How right Snug has been on this machine, and which devices are calibrated. */
   accuracy(): Promise<Result<AccuracyView>>;

@@ -91,6 +91,7 @@ export const contract = {
   openSample: v.strictTuple([id]),
   openRecent: v.strictTuple([id]),
   attachData: v.strictTuple([id, fileSession]),
+  attachLabels: v.strictTuple([id, fileSession]),
   plan: v.strictTuple([planRequest]),
   accuracy: v.strictTuple([]),
   clearAccuracy: v.strictTuple([]),

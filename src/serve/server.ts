@@ -208,6 +208,7 @@ function handlers({ door, uploads, downloads }: Parts, request: IncomingMessage)
     openSample: (id) => door.openSample(id),
     openRecent: (id) => door.openRecent(id),
     attachData: async (modelId, { session }) => door.attachPaths(modelId, await uploads.paths(session)),
+    attachLabels: async (modelId, { session }) => door.attachLabelPaths(modelId, await uploads.paths(session)),
     plan: (planRequest) => door.plan(planRequest),
     accuracy: () => door.accuracy(),
     clearAccuracy: () => door.clearAccuracy(),

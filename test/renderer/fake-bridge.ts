@@ -174,6 +174,12 @@ export function installFakeBridge(scenario: Scenario): void {
         engine.model = { ...engine.model, data: { name: files[0]?.name ?? '', samples: 200 } };
         return engine.model;
       }),
+    attachLabels: (id, files) =>
+      answer('attachLabels', [id, files.map((file) => file.name)], () => {
+        const { data } = engine.model;
+        engine.model = { ...engine.model, data: data && { ...data, labels: files[0]?.name ?? '' } };
+        return engine.model;
+      }),
     plan: (request) =>
       answer('plan', [request], async () => {
         await later(scenario.planDelayMs);

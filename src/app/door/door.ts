@@ -42,6 +42,7 @@ export interface Door {
   openSample(id: string): Promise<OpenModel>;
   openRecent(id: string): Promise<OpenModel>;
   attachPaths(modelId: string, paths: string[]): Promise<OpenModel>;
+  attachLabelPaths(modelId: string, paths: string[]): Promise<OpenModel>;
   plan(request: PlanRequest): Promise<PlanView>;
   accuracy(): Promise<AccuracyView>;
   clearAccuracy(): Promise<AccuracyView>;
@@ -95,6 +96,14 @@ export function createDoor({ service, recents, info, outputDirectory }: DoorOpti
     return shown;
   }
 
+  /** A model that something was attached to, as the page may see it. */
+  function changed(modelId: string, model: OpenModel): OpenModel {
+    const shown = modelWithoutPaths(model);
+    const before = opened.get(modelId);
+    if (before) opened.set(modelId, { ...before, model: shown });
+    return shown;
+  }
+
   /** @param askedAt by `performance.now()`, before the job began */
   function begun(jobId: string, modelId: string, asked: AskedJob, askedAt: number): { jobId: string } {
     const model = opened.get(modelId);
@@ -128,10 +137,10 @@ export function createDoor({ service, recents, info, outputDirectory }: DoorOpti
       return this.openPaths([file], before?.origin === 'upload' ? 'upload' : 'file');
     },
     async attachPaths(modelId, paths) {
-      const model = modelWithoutPaths(await service.attachData(modelId, await pickData(paths)));
-      const before = opened.get(modelId);
-      if (before) opened.set(modelId, { ...before, model });
-      return model;
+      return changed(modelId, await service.attachData(modelId, await pickData(paths)));
+    },
+    async attachLabelPaths(modelId, paths) {
+      return changed(modelId, await service.attachLabels(modelId, await pickData(paths)));
     },
     async plan(request) {
       const view = await service.plan(request);

@@ -2,10 +2,10 @@ import type { Command } from 'commander';
 import { writeFileSync } from 'node:fs';
 import { freemem } from 'node:os';
 import path from 'node:path';
+import { readLabels } from '../../app/labels.js';
 import { runsOfReport } from '../../app/accuracy/runs.js';
 import { defaultBudget, defaultProvider, freeNow, openData, openModel, requireProvider } from '../../app/open.js';
 import { reasonText, reportHtml } from '../../app/report-html.js';
-import { readRows } from '../../app/train.js';
 import { SnugError } from '../../contract/errors.js';
 import type { Dtype, FitReport, Pins } from '../../contract/types.js';
 import { dtypes } from '../../contract/types.js';
@@ -117,16 +117,6 @@ export async function runFit(context: CommandContext, target: string, options: F
   } finally {
     await dataset?.close();
   }
-}
-
-/** @throws SnugError E_DATA_SHAPE unless there is one class for each sample */
-async function readLabels(file: string, samples: number): Promise<ArrayLike<number | bigint>> {
-  const { dims, data } = await readRows(file, 'int64');
-  if (data.length === samples) return data;
-  throw new SnugError('E_DATA_SHAPE', `The labels have the shape [${dims.join(', ')}], wanted is [${samples}].`, {
-    action: 'Give one class for each sample.',
-    params: { rows: data.length, samples },
-  });
 }
 
 /** What was chosen, in one sentence. */

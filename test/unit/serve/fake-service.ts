@@ -74,6 +74,11 @@ export function fakeService(files: Record<string, string> = { 'net.snug.onnx': '
       calls.push(`attach ${modelId} ${file}`);
       return Promise.resolve({ ...openModel('/x/net.onnx'), data: { name: path.basename(file), samples: 7 } });
     },
+    attachLabels: (modelId, file) => {
+      calls.push(`labels ${modelId} ${file}`);
+      const data = { name: 'samples.npy', samples: 7, labels: path.basename(file) };
+      return Promise.resolve({ ...openModel('/x/net.onnx'), data });
+    },
     accuracy: () => Promise.resolve(noAccuracy),
     clearAccuracy: () => {
       calls.push('clear accuracy');
