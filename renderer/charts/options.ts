@@ -71,6 +71,16 @@ export function chartOptions(
   };
 }
 
+/** The point of the first data set closest to a click, wherever it was made: a finger needs no aim. */
+export function closestPoint(
+  event: { x: number | null; y: number | null },
+  chart: { getDatasetMeta(set: number): { data: readonly { x: number; y: number }[] } },
+): number {
+  const { data } = chart.getDatasetMeta(0);
+  const distances = data.map((point) => Math.hypot(point.x - (event.x ?? 0), point.y - (event.y ?? 0)));
+  return distances.indexOf(Math.min(...distances));
+}
+
 /** Of the numbers beside a chart, so that charts one above the other have their points one above the other. */
 const numbersWidth = 52;
 

@@ -4,7 +4,7 @@ import { items } from './plural.en.js';
 
 /** How sure estimates are, how right they were here, and memory while a model runs. */
 export const accuracyEn = ({ bytes, bytesPair, clock, count, decimal }: Formats) => {
-  const off = (percent: number): string => `${decimal(percent, percent > 0 && percent < 9.95 ? 1 : 0)}%`;
+  const off = (percent: number): string => `${decimal(percent, percent >= 0.05 && percent < 9.95 ? 1 : 0)}%`;
   const rules: Record<Provider, string> = {
     cpu: 'ONNX Runtime’s own planning is replayed step by step: which buffers share a place, what its arena keeps, which weights it packs.',
     cuda: 'On CUDA memory is taken from the driver in growing blocks and kept; weights and activations are counted as those blocks.',
@@ -30,7 +30,8 @@ export const accuracyEn = ({ bytes, bytesPair, clock, count, decimal }: Formats)
       off: 'Off by',
       when: 'When',
     },
-    offBy: (percent: number): string => (percent > 0 ? `+${off(percent)}` : percent < 0 ? `−${off(-percent)}` : off(0)),
+    offBy: (percent: number): string =>
+      Math.abs(percent) < 0.05 ? off(0) : percent > 0 ? `+${off(percent)}` : `−${off(-percent)}`,
     private: 'Kept on this computer only: names and numbers, no files and no folders.',
     clear: 'Clear the record',
     clearSure: (runs: number): string => `Forget ${items(runs, 'run', 'runs')}?`,
@@ -105,7 +106,7 @@ export const accuracyEn = ({ bytes, bytesPair, clock, count, decimal }: Formats)
       device: (used: number, total: number): string => `whole device ${bytesPair(used, total).join(' of ')}`,
       label: (used: number, highest: number, budget: number): string =>
         `Memory of the running model: ${bytes(used)} now, ${bytes(highest)} at most so far, budget ${bytes(budget)}.`,
-      help: 'What the process that runs the model holds above its own start. Its working room and what it keeps for the next run count too, some tens of megabytes; whether the model fits is told by the measured peak.',
+      help: 'What the process that runs the model holds above its own start. Its working room and what it keeps for the next run count too, often more than a small model itself; whether the model fits is told by the measured peak.',
     },
 
     trace: {

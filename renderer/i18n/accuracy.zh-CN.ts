@@ -3,7 +3,7 @@ import type { accuracyEn } from './accuracy.en.js';
 import type { Formats } from './format.js';
 
 export const accuracyZhCN = ({ bytes, bytesPair, clock, count, decimal }: Formats): ReturnType<typeof accuracyEn> => {
-  const off = (percent: number): string => `${decimal(percent, percent > 0 && percent < 9.95 ? 1 : 0)}%`;
+  const off = (percent: number): string => `${decimal(percent, percent >= 0.05 && percent < 9.95 ? 1 : 0)}%`;
   const rules: Record<Provider, string> = {
     cpu: '逐步重演 ONNX Runtime 自己的规划：哪些缓冲区共用一处、内存池保留多少、哪些权重会重新打包。',
     cuda: '在 CUDA 上，内存按逐渐变大的块向驱动申请并一直保留；权重和激活值按这些块计算。',
@@ -29,7 +29,7 @@ export const accuracyZhCN = ({ bytes, bytesPair, clock, count, decimal }: Format
       off: '误差',
       when: '时间',
     },
-    offBy: (percent) => (percent > 0 ? `+${off(percent)}` : percent < 0 ? `−${off(-percent)}` : off(0)),
+    offBy: (percent) => (Math.abs(percent) < 0.05 ? off(0) : percent > 0 ? `+${off(percent)}` : `−${off(-percent)}`),
     private: '只保存在这台电脑上：只有名称和数字，没有文件，也没有文件夹。',
     clear: '清除记录',
     clearSure: (runs) => `忘掉 ${count(runs)} 次运行？`,
@@ -95,7 +95,7 @@ export const accuracyZhCN = ({ bytes, bytesPair, clock, count, decimal }: Format
       device: (used, total) => `整个设备 ${bytesPair(used, total).join(' / ')}`,
       label: (used, highest, budget) =>
         `正在运行的模型占用的内存：现在 ${bytes(used)}，目前最高 ${bytes(highest)}，预算 ${bytes(budget)}。`,
-      help: '运行模型的进程比刚启动时多占的内存，其中包括它自己的工作空间和为下次运行保留的部分，约几十 MB；是否放得下以实测峰值为准。',
+      help: '运行模型的进程比刚启动时多占的内存，其中包括它自己的工作空间和为下次运行保留的部分，往往超过小模型本身；是否放得下以实测峰值为准。',
     },
 
     trace: {

@@ -15,6 +15,7 @@ export const adjustEn = ({ bytes, bytesExact, count, percent, rate }: Formats) =
   nodeAxis: 'Layers in the order they run',
   memoryAxis: 'Memory',
   budgetLine: 'Budget',
+  peakAxis: 'Peak memory',
   noData: 'Nothing to draw for this model.',
 
   memory: {
@@ -129,9 +130,15 @@ export const adjustEn = ({ bytes, bytesExact, count, percent, rate }: Formats) =
     intro: 'Fewer bits per weight. What really stays small depends on what runs it.',
     choose: 'Number format',
     auto: 'Snug’s choice',
-    columns: { format: 'Format', memory: 'Memory', file: 'File', damage: 'Damage', speed: 'Speed' },
+    columns: { format: 'Format', memory: 'Peak memory', file: 'File', damage: 'Damage', speed: 'Speed' },
+    atPlan: (batch: number | null, ratio: number): string =>
+      `Each for all weights${batch === null ? '' : `, at batch ${count(batch)}`}${ratio > 0 ? `, with ${percent(ratio)} pruned` : ''}, as in the plan. Damage: output to error in dB, higher is better; below 20\u00a0dB it shows.`,
     speeds: { faster: 'faster', same: 'same', slower: 'slower' },
-    speedHelp: 'Speed of the matrix products against 32-bit, as measured at a batch like this one.',
+    speedUnknown: 'not known',
+    speedHelp: (known: boolean, provider: string): string =>
+      known
+        ? 'Speed: a guide from large matrix products against 32-bit at a batch like this one. The check after shrinking measures your model.'
+        : `Speed: not known for the layers of this model on ${provider}. The check after shrinking measures it.`,
     mix: {
       title: 'Mixes of formats',
       intro: (measured: boolean): string =>
@@ -139,6 +146,7 @@ export const adjustEn = ({ bytes, bytesExact, count, percent, rate }: Formats) =
           measured ? 'by runs with one of them changed' : 'by their values'
         }. Choose a point.`,
       axis: 'File',
+      tooLarge: (budget: number): string => `× needs more than the budget of ${bytes(budget)}.`,
       label: (n: number, from: number, to: number, chosen: { size: number; shares: string } | null): string =>
         `${count(n)} mixes of formats from ${bytes(from)} to ${bytes(to)}; ${
           chosen === null ? 'none is chosen' : `the chosen one has ${bytes(chosen.size)}: ${chosen.shares}`
@@ -150,7 +158,7 @@ export const adjustEn = ({ bytes, bytesExact, count, percent, rate }: Formats) =
     noise: (share: number): string => `adds ${share < 0.0001 ? '<' : ''}${percent(Math.max(share, 0.0001), 2)} error`,
     notHere: 'Not possible here',
     map: 'The weights, by format and size',
-    mapHelp: 'Width: bytes before. Filled height: bytes left.',
+    mapHelp: 'Width: bytes before. Filled height: bytes left. Point at a weight for its figures.',
     mapLabel: (before: number, after: number, formats: { name: string; share: number }[]): string =>
       `${bytes(before)} of weights become ${bytes(after)}: ${formats.map((f) => `${percent(f.share)} in ${f.name}`).join(', ')}.`,
     layer: (name: string, format: string, before: number, after: number): string =>
@@ -225,6 +233,8 @@ export const adjustEn = ({ bytes, bytesExact, count, percent, rate }: Formats) =
       `${count(n)} plans by peak memory and quality; the chosen one is ${chosen} with ${bytes(size)}.`,
     chartLabelNone: (n: number): string => `${count(n)} plans by peak memory and quality; none is chosen.`,
     qualityAxis: 'Output to error, dB',
+    key: (budget: number): string =>
+      `Dashed: the budget, ${bytes(budget)}; plans right of it do not fit. Filled: the chosen plan.`,
     columns: { plan: 'Plan', memory: 'Peak memory', damage: 'Expected damage', use: 'Use' },
     onlyOne: 'With these settings there is only one plan. Let Snug choose the format or the pruning to compare others.',
     chosen: 'chosen',

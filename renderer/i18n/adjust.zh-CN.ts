@@ -16,6 +16,7 @@ export const adjustZhCN = ({ bytes, bytesExact, count, percent, rate }: Formats)
   nodeAxis: '按运行顺序的层',
   memoryAxis: '内存',
   budgetLine: '预算',
+  peakAxis: '内存峰值',
   noData: '这个模型没有可画的内容。',
 
   memory: {
@@ -119,9 +120,15 @@ export const adjustZhCN = ({ bytes, bytesExact, count, percent, rate }: Formats)
     intro: '每个权重用更少的位。真正省下多少，取决于由什么来运行。',
     choose: '数值格式',
     auto: 'Snug 的选择',
-    columns: { format: '格式', memory: '内存', file: '文件', damage: '损失', speed: '速度' },
+    columns: { format: '格式', memory: '内存峰值', file: '文件', damage: '损失', speed: '速度' },
+    atPlan: (batch, ratio) =>
+      `每种格式都用于全部权重${batch === null ? '' : `，批大小 ${count(batch)}`}${ratio > 0 ? `，剪去 ${percent(ratio)}` : ''}，与方案一致。损失：输出与误差之比（dB），越高越好；低于 20\u00a0dB 就能看出来。`,
     speeds: { faster: '更快', same: '相近', slower: '更慢' },
-    speedHelp: '矩阵乘法相对 32 位的速度，在相近的批大小下实测。',
+    speedUnknown: '未知',
+    speedHelp: (known, provider) =>
+      known
+        ? '速度：与 32 位相比的大矩阵乘积在类似批大小下的参考值。压缩后的检查会实测你的模型。'
+        : `速度：这个模型的层在 ${provider} 上的速度未知。压缩后的检查会实测。`,
     mix: {
       title: '混合格式',
       intro: (measured) =>
@@ -129,6 +136,7 @@ export const adjustZhCN = ({ bytes, bytesExact, count, percent, rate }: Formats)
           measured ? '由每次只改一个权重的运行得出' : '由权重的数值得出'
         }。点一个点来选择。`,
       axis: '文件',
+      tooLarge: (budget) => `× 超出 ${bytes(budget)} 的预算。`,
       label: (n, from, to, chosen) =>
         `${count(n)} 种混合格式，从 ${bytes(from)} 到 ${bytes(to)}；${
           chosen === null ? '没有选中的' : `选中的为 ${bytes(chosen.size)}：${chosen.shares}`
@@ -140,7 +148,7 @@ export const adjustZhCN = ({ bytes, bytesExact, count, percent, rate }: Formats)
     noise: (share) => `带来${share < 0.0001 ? '不到' : ''} ${percent(Math.max(share, 0.0001), 2)} 误差`,
     notHere: '这里不可用',
     map: '按格式和大小看权重',
-    mapHelp: '宽度：之前的字节数；填充高度：剩下的字节数。',
+    mapHelp: '宽度：之前的字节数；填充高度：剩下的字节数。指向一个权重可看其数值。',
     mapLabel: (before, after, formats) =>
       `权重从 ${bytes(before)} 变为 ${bytes(after)}：${formats.map((f) => `${f.name}占 ${percent(f.share)}`).join('，')}。`,
     layer: (name, format, before, after) => `${name}：${format}，${bytesExact(before)} → ${bytesExact(after)}`,
@@ -204,6 +212,7 @@ export const adjustZhCN = ({ bytes, bytesExact, count, percent, rate }: Formats)
     chartLabel: (n, chosen, size) => `${count(n)} 个方案的内存峰值与质量；选中的是 ${chosen}，${bytes(size)}。`,
     chartLabelNone: (n) => `${count(n)} 个方案的内存峰值与质量；没有选中的。`,
     qualityAxis: '输出与误差之比，dB',
+    key: (budget) => `虚线：预算 ${bytes(budget)}，其右侧的方案放不下。实心：所选方案。`,
     columns: { plan: '方案', memory: '内存峰值', damage: '预期损失', use: '采用' },
     onlyOne: '在这些设置下只有一个方案。让 Snug 选择格式或剪枝比例，就能比较其他方案。',
     chosen: '已选',

@@ -18,6 +18,7 @@ export const damageEn = ({ decimal, percent }: Formats) => ({
     sqnr: 'Output to error (SQNR)',
     db: (value: number): string => (value >= 200 ? 'no error' : `${decimal(value, 1)}\u00a0dB`),
     cosine: 'Cosine similarity',
+    cosineValue: (value: number): string => (value < 1 && value > 0.999995 ? '>\u00a00.99999' : decimal(value, 5)),
     perplexity: 'Perplexity',
     perplexityChange: (before: number, after: number): string => `${decimal(before, 2)} → ${decimal(after, 2)}`,
     perplexityNote: (change: number, tokens: number): string =>

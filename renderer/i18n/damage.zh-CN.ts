@@ -23,6 +23,7 @@ export const damageZhCN = ({ count, decimal, percent }: Formats): ReturnType<typ
     sqnr: '输出与误差之比（SQNR）',
     db: (value) => (value >= 200 ? '无误差' : `${decimal(value, 1)}\u00a0dB`),
     cosine: '余弦相似度',
+    cosineValue: (value) => (value < 1 && value > 0.999995 ? '>\u00a00.99999' : decimal(value, 5)),
     perplexity: '困惑度',
     perplexityChange: (before, after) => `${decimal(before, 2)} → ${decimal(after, 2)}`,
     perplexityNote: (change, tokens) =>

@@ -19,7 +19,7 @@ const dtype: Record<Dtype, string> = {
   'int8-dynamic': '8-bit dynamic',
   'int8-static': '8-bit calibrated',
   int4: '4-bit weights',
-  nf4: '4-bit weights from a table',
+  nf4: '4-bit table (NF4)',
   int2: '2-bit weights',
 };
 const damage: Record<DamageBand, string> = {
@@ -250,11 +250,11 @@ export const en = {
     factBatch: 'Batch',
     factFormat: 'Format',
     damageDb: (band: string, db: number | null): string =>
-      db === null ? band : `${band} (${format.decimal(db, 0)} dB)`,
+      db === null ? band : `${band} (${format.decimal(db, 0)}\u00a0dB)`,
     ofBudget: (need: number, budget: number): string => bytesPair(need, budget).join(' of '),
     toSpare: (size: number): string => `${bytes(size)} to spare`,
     tooMuch: (size: number): string => `${bytes(size)} too much`,
-    db: (db: number): string => `${format.decimal(db, 0)} dB`,
+    db: (db: number): string => `${format.decimal(db, 0)}\u00a0dB`,
     damageMeasured: 'the check will measure it',
     damageHelp:
       'How far the answers are expected to move: the strength of the original output over the error, in decibels. Higher is better; the check measures it.',

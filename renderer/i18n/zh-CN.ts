@@ -242,7 +242,7 @@ export const zhCN = {
     factDamage: '预期损失',
     factBatch: '批大小',
     factFormat: '格式',
-    damageDb: (band, db) => (db === null ? band : `${band}（${format.decimal(db, 0)} dB）`),
+    damageDb: (band, db) => (db === null ? band : `${band}（${format.decimal(db, 0)}\u00a0dB）`),
     ofBudget: (need, budget) => bytesPair(need, budget).join(' / '),
     toSpare: (size) => `还余 ${bytes(size)}`,
     tooMuch: (size) => `超出 ${bytes(size)}`,

@@ -8,6 +8,11 @@ import type { WeightInfo } from '../quantize/index.js';
 import { estimateSqnr, quantizableWeights } from '../quantize/index.js';
 import { expectedSensitivity, noiseReachingOutput, type Sensitivity } from './sensitivity.js';
 
+/** A reason starts with the operator it is about; said of a whole model it is about all of them. */
+export function withoutOperator(reason: string): string {
+  return reason.replace(/^[A-Z]\w*(?:, [A-Z]\w*)*: /, '');
+}
+
 /** What is worked out once per model, provider and presence of samples, and reused by every re-solve. */
 export class Analysis {
   readonly model: Model;
@@ -69,8 +74,7 @@ export class Analysis {
     const options = this.weights.flatMap((w) => w.options.filter((o) => o.dtype === dtype));
     if (!this.hasSamples && options.some((o) => o.allowed && o.needsSamples)) return 'needs calibration samples';
     const reason = options.find((o) => o.reason)?.reason;
-    // A reason starts with the operator it is about; here it is about all of them.
-    return reason?.replace(/^[A-Z]\w*(?:, [A-Z]\w*)*: /, '') ?? 'no weight of this model can have it here';
+    return (reason && withoutOperator(reason)) ?? 'no weight of this model can have it here';
   }
 
   /** What each format of each weight does to the answers: by the values of the weights until it was measured. */

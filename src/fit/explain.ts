@@ -1,6 +1,6 @@
 import type { Candidate, Damage, Dtype, Pins, PlanView, Reason } from '../contract/types.js';
 import { dtypes } from '../contract/types.js';
-import type { Analysis } from './analysis.js';
+import { type Analysis, withoutOperator } from './analysis.js';
 import { structureLabel } from './candidate.js';
 import { levelOf } from './levels.js';
 import { mixLabel } from './mix-ladder.js';
@@ -13,14 +13,26 @@ export function damageKey(damage: Damage): number {
 
 /** Says what a dtype leaves large, when that is worth knowing: at least 5 % of the weight bytes. */
 export function leftLarge(candidate: Candidate, dtype: Dtype): string | null {
-  if (dtype === 'fp32') return null;
-  const { weights } = candidate.plan;
+  const { share, largest } = othersThan(candidate, dtype);
+  if (share < 0.05 || largest === undefined) return null;
+  return `${Math.round(share * 100)} % of the weights keep another format (${largest.reason ?? largest.dtype})`;
+}
+
+/** Why a dtype is no choice for a model of which it suits next to nothing; null where it suits some. */
+export function suitsNothing(candidate: Candidate, dtype: Dtype): string | null {
+  const { share, largest } = othersThan(candidate, dtype);
+  return share < 0.995 || largest?.reason === undefined ? null : withoutOperator(largest.reason);
+}
+
+/** Bytes of the weights that keep another dtype, as a share, and the largest of them. */
+function othersThan({ plan: { weights } }: Candidate, dtype: Dtype) {
+  if (dtype === 'fp32') return { share: 0, largest: undefined };
   const bytes = (list: typeof weights): number => list.reduce((sum, w) => sum + w.bytesBefore, 0);
   const others = weights.filter((w) => w.dtype !== dtype);
-  const share = bytes(others) / (bytes(weights) || 1);
-  if (share < 0.05) return null;
-  const [largest] = [...others].sort((a, b) => b.bytesBefore - a.bytesBefore);
-  return `${Math.round(share * 100)} % of the weights keep another format (${largest.reason ?? largest.dtype})`;
+  return {
+    share: bytes(others) / (bytes(weights) || 1),
+    largest: others.toSorted((a, b) => b.bytesBefore - a.bytesBefore)[0],
+  };
 }
 
 /** What holds the smallest reachable plan up. */

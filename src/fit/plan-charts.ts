@@ -2,7 +2,7 @@ import type { Candidate, Damage, Dtype, PlanView } from '../contract/types.js';
 import { dtypes } from '../contract/types.js';
 import type { Analysis } from './analysis.js';
 import type { Structure } from './candidate.js';
-import { leftLarge } from './explain.js';
+import { leftLarge, suitsNothing } from './explain.js';
 import { levelOf, type Level } from './levels.js';
 import type { Mix } from './mixed-precision.js';
 import { productSpeed, type Speed } from '../quantize/index.js';
@@ -39,7 +39,7 @@ export function pruneChart(source: ChartSource, shown: Candidate): PlanView['cha
 export function dtypeChart(source: ChartSource, shown: Candidate): PlanView['charts']['dtypes'] {
   return dtypes.map((dtype) => {
     const c = source.at(source.closest(levelOf(dtype), shown.plan.pruneRatio, dtype), shown.plan.batch);
-    const why = source.analysis.whyNot(dtype);
+    const why = source.analysis.whyNot(dtype) ?? suitsNothing(c, dtype);
     return {
       dtype,
       peakBytes: c.estimate.peakBytes,
@@ -56,6 +56,7 @@ export function dtypeChart(source: ChartSource, shown: Candidate): PlanView['cha
 function speedOf({ provider }: Analysis, dtype: Dtype, { plan, estimate }: Candidate): Speed | null {
   const bytes = (weights: Candidate['plan']['weights']): number => weights.reduce((sum, w) => sum + w.bytesBefore, 0);
   const products = plan.weights.filter(({ operator }) => operator === 'MatMul' || operator === 'Gemm');
+  if (dtype === 'fp32') return 'same';
   if (bytes(products) < bytes(plan.weights) / 2) return null;
   const rows = Object.values(estimate.dims).reduce((all, size) => all * Math.max(1, size), 1);
   return productSpeed(provider, dtype, rows);

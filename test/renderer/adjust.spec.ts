@@ -112,7 +112,7 @@ test('a point of the trade-off chart is clicked', async ({ snug }) => {
   const box = await canvas.boundingBox();
   if (box === null) throw new Error('The chart is not drawn.');
   const asked = (await snug.calls('plan')).length;
-  await canvas.click({ position: { x: box.width * 0.2, y: box.height * 0.5 } });
+  await canvas.click({ position: { x: box.width * 0.35, y: box.height * 0.5 } });
   await expect.poll(async () => (await snug.calls('plan')).length).toBeGreaterThan(asked);
 });
 

@@ -73,7 +73,8 @@ describe('the sweep', () => {
 
   it('doubles the batch while that is faster, and ends two sizes after it no longer is', async () => {
     const { done, ran, told } = await sweep((batch) => (batch <= 8 ? 2 : batch / 4));
-    expect(ran).toEqual([1, 2, 4, 8, 16, 32]);
+    // What gained nothing, and the size below the knee, are run twice.
+    expect(ran).toEqual([1, 2, 4, 8, 16, 16, 32, 32, 4]);
     expect(done).toMatchObject({ state: 'done', total: 6 });
     expect(done.points[3]).toMatchObject({ batch: 8, samplesPerSecond: 4000, measuredBytes: 8000 });
     expect(told.map(({ points, state }) => [points.length, state])).toEqual(
@@ -85,11 +86,25 @@ describe('the sweep', () => {
     const all = await sweep(() => 2);
     const { points } = all.done;
     const limit = points[3]?.estimatedBytes ?? 0;
-    expect((await sweep(() => 2, limit)).ran).toEqual([1, 2, 4, 8]);
-    expect((await sweep((batch) => batch * 900)).ran).toEqual([1, 2, 4]);
+    expect((await sweep(() => 2, limit)).ran).toEqual([1, 2, 4, 8, 4]);
+    expect((await sweep((batch) => batch * 900)).ran).toEqual([1, 2, 2, 4]);
     const failed = await sweep((batch) => (batch > 2 ? -1 : 1));
     expect(failed.done).toMatchObject({ state: 'done', total: 2 });
     await expect(sweep(() => -1)).rejects.toThrow('no memory');
+  });
+
+  it('finds the same knee when one run of a size was slowed down by something else', async () => {
+    const quiet = (batch: number): number => (batch <= 16 ? 2 : batch / 8);
+    const wanted = kneeOf((await sweep(quiet)).done.points.map((each) => ({ ...each, fits: true })));
+    expect(wanted?.batch).toBe(16);
+    for (const disturbed of [2, 8, 16, 32]) {
+      const times = new Map<number, number>();
+      const { done } = await sweep((batch) => {
+        times.set(batch, (times.get(batch) ?? 0) + 1);
+        return quiet(batch) * (batch === disturbed && times.get(batch) === 1 ? 3 : 1);
+      });
+      expect(kneeOf(done.points.map((each) => ({ ...each, fits: true })))?.batch).toBe(16);
+    }
   });
 
   it('stopped in the middle, gives no result', async () => {
