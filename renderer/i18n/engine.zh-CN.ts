@@ -47,7 +47,8 @@ const reasons: Record<string, string> = {
   'no operator uses it': '没有算子用到它',
   'with its scales it would not get smaller': '加上缩放系数后不会变小',
   'it is not float32': '它不是 float32',
-  'bodies of If and Loop stay float32': 'If 和 Loop 内部保持 float32',
+  'its body of If or Loop stays float32: its types are not all known':
+    '它所在的 If 或 Loop 内部保持 float32：其中的类型并非全部已知',
   'it needs the range of float32': '它需要 float32 的数值范围',
   'weights of this number format are not quantized further': '这种数值格式的权重不再量化',
   'the weight is a stack of matrices, not one matrix': '这个权重是一叠矩阵，不是单个矩阵',
@@ -77,7 +78,26 @@ const sentences: [RegExp, Words][] = [
     /^too large \((\d+) × (\d+)\) to choose its (\d)-bit codes on samples$/u,
     (m) => `太大（${m[1]} × ${m[2]}），无法按样本选择它的 ${m[3]} 位编码`,
   ],
-  [/^needs opset (\d+) or newer$/u, (m) => `需要 opset ${m[1]} 或更新`],
+  [
+    /^opset (\d+) cannot be raised to (\d+): opset \d+ is too old$/u,
+    (m) => `opset ${m[1]} 无法升级到 ${m[2]}：版本太旧`,
+  ],
+  [
+    /^opset (\d+) cannot be raised to (\d+): the model has functions of its own$/u,
+    (m) => `opset ${m[1]} 无法升级到 ${m[2]}：模型带有自己的函数`,
+  ],
+  [
+    /^opset (\d+) cannot be raised to (\d+): (\w+)(?: \(node .*\))? means something else there.*$/u,
+    (m) => `opset ${m[1]} 无法升级到 ${m[2]}：${m[3]} 在那里含义不同`,
+  ],
+  [
+    /^The model was raised from opset (\d+) to (\d+), which its number formats need\.$/u,
+    (m) => `模型已从 opset ${m[1]} 升级到 ${m[2]}，它的数字格式需要这样。`,
+  ],
+  [
+    /^(\d+) constants that the file listed as inputs cannot be given from outside any more\.$/u,
+    (m) => `文件列为输入的 ${m[1]} 个常量不能再从外部给出。`,
+  ],
   [/^the values of input "(.*)" are only known while running$/u, (m) => `输入“${m[1]}”的值要到运行时才知道`],
   [/^the shape of input "(.*)" is unknown$/u, (m) => `输入“${m[1]}”的形状未知`],
   [/^no shape rule for the operator (\S+)$/u, (m) => `没有算子 ${m[1]} 的形状规则`],

@@ -1,8 +1,9 @@
-import { bodiesOf, constantValue, indexGraph } from '../onnx/graph.js';
+import { bodiesOf, constantValue, indexGraph, walkGraphs } from '../onnx/graph.js';
 import { DataType, type Graph, type Node } from '../onnx/model.js';
+import { valuesUsed } from '../onnx/topology.js';
 import { valueTypes } from './value-types.js';
 
-/** Smallest and largest value of every float value of the main graph, by name: activations seen, constants read. */
+/** Smallest and largest value by name: activations of the main graph as seen, and constants, those of bodies included. */
 export type Magnitudes = ReadonlyMap<string, { low: number; high: number }>;
 
 /** Half of what float16 holds: other inputs than the samples may reach further. */
@@ -16,8 +17,9 @@ const cheap = new Set(
 );
 
 /**
- * Nodes of the main graph that must compute in float32 because a value they read or write reaches beyond 3·10⁴ (or a
- * constant beyond what float16 holds), with how far it reaches. Masks of huge negative numbers are no reason.
+ * Nodes that must compute in float32 because a value they read or write reaches beyond 3·10⁴ (or a constant beyond
+ * what float16 holds), with how far it reaches. Masks of huge negative numbers are no reason. What happens inside of
+ * bodies is not seen: where what goes in or comes out reaches that far, all their nodes are here.
  */
 export function overflowingNodes(graph: Graph, magnitudes: Magnitudes): Map<Node, number> {
   const found = new Map<Node, number>();
@@ -27,12 +29,19 @@ export function overflowingNodes(graph: Graph, magnitudes: Magnitudes): Map<Node
     const low = seen.low <= maskValue && seen.high <= largestSafe ? 0 : -seen.low;
     return Math.max(low, seen.high);
   };
-  for (const node of graph.nodes) {
-    if (bodiesOf(node).length > 0) continue;
-    const reaches = [...node.inputs, ...node.outputs].filter((name) => name !== '').map(reachOf);
-    const reach = Math.max(0, ...reaches.map((value) => (Number.isNaN(value) ? Infinity : value)));
-    if (reach > largestSafe) found.set(node, reach);
-  }
+  walkGraphs(graph, ({ nodes }) => {
+    for (const node of nodes) {
+      const reaches = [...valuesUsed(node), ...node.outputs].filter((name) => name !== '').map(reachOf);
+      const reach = Math.max(0, ...reaches.map((value) => (Number.isNaN(value) ? Infinity : value)));
+      if (reach <= largestSafe) continue;
+      found.set(node, reach);
+      for (const body of bodiesOf(node)) {
+        walkGraphs(body, (inner) => {
+          for (const one of inner.nodes) found.set(one, Math.max(reach, found.get(one) ?? 0));
+        });
+      }
+    }
+  });
   return found;
 }
 

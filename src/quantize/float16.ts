@@ -5,16 +5,16 @@ import {
   getTensor,
   intAttribute,
   makeNode,
+  removeDeadNodesAndInitializers,
   replaceUses,
   tensorAttribute,
 } from '../onnx/graph.js';
-import { float32ToFloat16Bits } from '../onnx/half.js';
-import { DataType, type Graph, type Node, type Tensor, type TensorData } from '../onnx/model.js';
-import { assertRange, elementCount } from '../onnx/tensor.js';
+import { DataType, type Graph, type Node } from '../onnx/model.js';
 import type { Editor } from './editor.js';
+import { wideBodies } from './float16-bodies.js';
 import { enclosedNodes } from './float16-islands.js';
-import { readFloatRange } from './floats.js';
-import { valueTypes } from './value-types.js';
+import { toHalf } from './half-tensor.js';
+import { typesAround, valueTypes } from './value-types.js';
 
 /**
  * Operators that stay float32: no float16 form, or intermediate results that leave its range (squares and sums
@@ -38,69 +38,56 @@ export function staysFloat32(opType: string): boolean {
 /** Inputs that stay float32 although their operator computes in float16. */
 const floatInputs: Record<string, readonly number[]> = { Resize: [1, 2], GroupNorm: [1, 2], SkipGroupNorm: [1, 2] };
 
-const largestHalf = 65504;
-const smallestHalf = 2 ** -24;
-
 /**
- * In place: large finite values clamp to what float16 holds. Tiny ones of a tensor round as they do, to zero perhaps;
- * a single number (the epsilon of a division) does not become zero.
- */
-function clampToHalf(values: Float32Array, single: boolean): Float32Array {
-  for (let i = 0; i < values.length; i++) {
-    const value = values[i]!;
-    if (value > largestHalf && value < Infinity) values[i] = largestHalf;
-    else if (value < -largestHalf && value > -Infinity) values[i] = -largestHalf;
-    else if (single && value > 0 && value < smallestHalf) values[i] = smallestHalf;
-    else if (single && value < 0 && value > -smallestHalf) values[i] = -smallestHalf;
-  }
-  return values;
-}
-
-/** A float tensor's bytes as float16, converted range by range. */
-function halfData(tensor: Tensor): TensorData {
-  const byteLength = elementCount(tensor.dims) * 2;
-  const readRange = (offset: number, length: number): Uint8Array => {
-    assertRange(byteLength, offset, length);
-    const first = Math.floor(offset / 2);
-    const count = Math.ceil((offset + length) / 2) - first;
-    const halves = float32ToFloat16Bits(clampToHalf(readFloatRange(tensor, first, count), byteLength === 2));
-    return new Uint8Array(halves.buffer, offset - first * 2, length);
-  };
-  return { byteLength, origin: 'computed', read: () => readRange(0, byteLength), readRange };
-}
-
-function toHalf(tensor: Tensor): Tensor {
-  return { ...tensor, dataType: DataType.FLOAT16, data: halfData(tensor) };
-}
-
-/**
- * Converts a model to float16 in place. Inputs and outputs keep their types (casts inside), blocked operators,
- * nodes with bodies and the readers of `keep` stay float32 with casts at their borders, none between two of them.
+ * Converts a model to float16 in place, bodies of If, Loop and Scan included. Inputs and outputs, those of bodies too,
+ * keep their types (casts inside), blocked operators and the readers of `keep` stay float32 with casts at their
+ * borders, none between two of them.
  * @param keep names of weights that stay float32.
  * @param wide nodes that compute in float32, besides.
  */
 export function convertToFloat16(editor: Editor, keep: ReadonlySet<string>, wide: Iterable<Node>): void {
   const { graph } = editor.model;
-  const conversion = new Conversion(editor, graph, keep, new Set(wide));
-  conversion.run();
+  const wideNodes = new Set(wide);
+  new Conversion(graph, { editor, keep, wideNodes, wideBodies: wideBodies(graph, wideNodes) }).run();
+}
+
+/** What is the same for all graphs of a model. */
+interface Plan {
+  editor: Editor;
+  keep: ReadonlySet<string>;
+  wideNodes: Set<Node>;
+  /** Bodies that stay float32. */
+  wideBodies: ReadonlySet<Graph>;
 }
 
 class Conversion {
+  private readonly editor: Editor;
+  /** Of what this graph and those around it hold. */
   private readonly types: Map<string, number>;
+  /** Values this graph holds, those around it aside. */
+  private readonly own: Set<string>;
+  /** Value that keeps its type → its float16 form. */
+  private readonly halves = new Map<string, string>();
   /** Value → its float32 form, where one exists. */
   private readonly wide = new Map<string, string>();
   private readonly converted: Node[] = [];
   private readonly opset: number;
 
   constructor(
-    private readonly editor: Editor,
     private readonly graph: Graph,
-    private readonly keep: ReadonlySet<string>,
-    private readonly wideNodes: Set<Node>,
+    private readonly plan: Plan,
+    /** For a body: the graph around it, and whose body it is. */
+    private readonly outer: { conversion: Conversion; node: Node } | null = null,
   ) {
-    this.types = valueTypes(graph);
-    this.opset = editor.model.opsets.get('') ?? 0;
-    for (const node of enclosedNodes(graph, (one) => this.isBlocked(one))) wideNodes.add(node);
+    this.editor = plan.editor;
+    this.types = valueTypes(graph, outer === null ? undefined : typesAround(outer.node, graph, outer.conversion.types));
+    this.own = new Set([
+      ...graph.initializers.keys(),
+      ...graph.inputs.map(({ name }) => name),
+      ...graph.nodes.flatMap(({ outputs }) => outputs),
+    ]);
+    this.opset = this.editor.model.opsets.get('') ?? 0;
+    for (const node of enclosedNodes(graph, (one) => this.isBlocked(one))) plan.wideNodes.add(node);
   }
 
   run(): void {
@@ -121,15 +108,14 @@ class Conversion {
         for (const name of capturedNames(body)) if (outputs.has(name)) replaceUses(body, name, outputs.get(name)!);
       }
     }
-    for (const name of outputs.values()) this.types.set(name, DataType.FLOAT);
-    const inputs = new Map<string, string>();
-    for (const input of graph.inputs) {
-      if (input.dataType !== DataType.FLOAT || graph.initializers.has(input.name)) continue;
-      const half = editor.name(`${input.name}_half`);
-      inputs.set(input.name, half);
-      this.types.set(half, DataType.FLOAT);
-      this.wide.set(half, input.name);
-      this.converted.push(this.cast(input.name, half, DataType.FLOAT16));
+    for (const name of outputs.values()) this.hold(name);
+    for (const { name } of graph.inputs) {
+      if (!this.isFloat(name) || graph.initializers.has(name)) continue;
+      const half = editor.name(`${name}_half`);
+      this.halves.set(name, half);
+      this.hold(half);
+      this.wide.set(half, name);
+      this.converted.push(this.cast(name, half, DataType.FLOAT16));
     }
     for (const tensor of initializers) {
       // A float32 form for those who need it; unused ones are removed afterwards.
@@ -139,7 +125,7 @@ class Conversion {
       this.wide.set(tensor.name, wide);
     }
     for (const node of nodes) {
-      node.inputs = node.inputs.map((input) => inputs.get(input) ?? input);
+      node.inputs = node.inputs.map((input) => this.half(input));
       if (this.isBlocked(node)) this.keepWide(node);
       else this.narrow(node);
     }
@@ -154,6 +140,23 @@ class Conversion {
     for (const [name, info] of graph.valueInfo) {
       if (info.dataType === DataType.FLOAT) graph.valueInfo.delete(name);
     }
+    if (this.outer !== null) removeDeadNodesAndInitializers(graph);
+  }
+
+  /** Takes a new value into account that has a float16 form of this name. */
+  private hold(name: string): void {
+    this.types.set(name, DataType.FLOAT);
+    this.own.add(name);
+  }
+
+  /** The conversion of the graph that holds a value. */
+  private holder(value: string): Conversion {
+    return this.own.has(value) || this.outer === null ? this : this.outer.conversion.holder(value);
+  }
+
+  /** Float16 form of a float value. */
+  private half(value: string): string {
+    return this.holder(value).halves.get(value) ?? value;
   }
 
   private isFloat(value: string): boolean {
@@ -165,15 +168,17 @@ class Conversion {
   }
 
   private isBlocked(node: Node): boolean {
-    if (this.wideNodes.has(node) || staysFloat32(node.opType) || bodiesOf(node).length > 0) return true;
+    if (this.plan.wideNodes.has(node) || staysFloat32(node.opType) || bodiesOf(node).length > 0) return true;
     // Scales of Q/DQ may be float16 from opset 19 on.
     const scaled = node.opType === 'DequantizeLinear' || node.opType === 'QuantizeLinear';
     if (scaled && node.domain === '' && this.opset < 19) return true;
-    return node.inputs.some((input) => this.keep.has(input));
+    return node.inputs.some((input) => this.plan.keep.has(input));
   }
 
   /** Float32 form of a value, cast once however many read it. */
   private widened(value: string): string {
+    const holder = this.holder(value);
+    if (holder !== this) return holder.widened(value);
     let wide = this.wide.get(value);
     if (wide === undefined) {
       wide = this.editor.name(`${value}_float`);
@@ -184,12 +189,12 @@ class Conversion {
   }
 
   private keepWide(node: Node): void {
-    node.inputs = node.inputs.map((input) => (this.isFloat(input) ? this.widened(input) : input));
+    // Before the inputs are renamed: a body may take their types.
     for (const body of bodiesOf(node)) {
-      for (const name of capturedNames(body)) {
-        if (this.isFloat(name)) replaceUses(body, name, this.widened(name));
-      }
+      if (this.plan.wideBodies.has(body)) this.widenCaptured(body);
+      else new Conversion(body, this.plan, { conversion: this, node }).run();
     }
+    node.inputs = node.inputs.map((input) => (this.isFloat(input) ? this.widened(input) : input));
     this.converted.push(node);
     node.outputs = node.outputs.map((output) => {
       if (output === '' || !this.isFloat(output)) return output;
@@ -198,6 +203,13 @@ class Conversion {
       this.converted.push(this.cast(wide, output, DataType.FLOAT16));
       return wide;
     });
+  }
+
+  /** A body that stays float32 reads float32. */
+  private widenCaptured(body: Graph): void {
+    for (const name of capturedNames(body)) {
+      if (this.isFloat(name)) replaceUses(body, name, this.widened(this.half(name)));
+    }
   }
 
   private narrow(node: Node): void {

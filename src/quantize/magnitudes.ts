@@ -2,7 +2,7 @@ import { rmSync } from 'node:fs';
 import path from 'node:path';
 import { randomUUID } from 'node:crypto';
 import { SnugError } from '../contract/errors.js';
-import { cloneModel, constantValue, indexGraph, intAttribute, makeNode } from '../onnx/graph.js';
+import { cloneModel, constantValue, indexGraph, intAttribute, makeNode, walkGraphs } from '../onnx/graph.js';
 import { DataType, type Attribute, type Model, type Tensor } from '../onnx/model.js';
 import { elementCount, float32Tensor, int64Tensor } from '../onnx/tensor.js';
 import { writeModelInSteps } from '../onnx/write.js';
@@ -39,10 +39,17 @@ export async function collectMagnitudes(
   const clone = cloneModel(model);
   beforeQuantizing(clone);
   const { graph } = clone;
-  const floats = [...graph.initializers.values()].filter(({ dataType }) => dataType === DataType.FLOAT);
+  const floats: Tensor[] = [];
+  walkGraphs(graph, ({ initializers }) => {
+    floats.push(...[...initializers.values()].filter(({ dataType }) => dataType === DataType.FLOAT));
+  });
   if (floats.reduce((sum, { data }) => sum + data.byteLength, 0) > mostWeightBytes) return null;
   const magnitudes = new Map<string, { low: number; high: number }>();
-  for (const tensor of floats) magnitudes.set(tensor.name, extremes(tensor));
+  for (const tensor of floats) {
+    // Bodies beside each other may share names.
+    const [known, { low, high }] = [magnitudes.get(tensor.name) ?? { low: 0, high: 0 }, extremes(tensor)];
+    magnitudes.set(tensor.name, { low: Math.min(known.low, low), high: Math.max(known.high, high) });
+  }
   const file = path.join(options.workDirectory, `magnitudes-${randomUUID()}.onnx`);
   const observed = addExtremes(clone);
   try {

@@ -4,6 +4,7 @@ import { DataType, type Model } from '../onnx/model.js';
 import { opsetObstacle } from '../onnx/opset.js';
 import { channelAxis, summedAxis } from './axes.js';
 import { staysFloat32 } from './float16.js';
+import { isWideBody } from './float16-bodies.js';
 import { otherWeight } from './lstm.js';
 import { rankOf } from './ranks.js';
 import type { WeightSite, WeightUse } from './sites.js';
@@ -20,7 +21,7 @@ export function obstacleOf(
   const { tensor } = site;
   if (encoding === 'float16') {
     if (tensor.dataType !== DataType.FLOAT) return 'it is not float32';
-    if (use.graph !== model.graph) return 'bodies of If and Loop stay float32';
+    if (isWideBody(model, use.graph)) return 'its body of If or Loop stays float32: its types are not all known';
     return staysFloat32(use.node.opType) ? 'it needs the range of float32' : null;
   }
   const wide = encoding === 'MatMulNBits' || encoding === 'GatherBlockQuantized';

@@ -225,9 +225,7 @@ describe('MatMul and Gemm as MatMulNBits on the CPU', () => {
       expect(int8.model.graph.initializers.has('outer')).toBe(false);
       expect(sqnr(exact.y!, (await runModel(int8.model, feeds)).y!)).toBeGreaterThan(34);
       const half = quantizeAll(model, 'fp16', 'webgpu');
-      const halves = new Map(half.weights.map((row) => [row.name, row]));
-      expect(halves.get('top')).toMatchObject({ dtype: 'fp16' });
-      expect(halves.get('outer')).toMatchObject({ dtype: 'fp32', reason: expect.stringContaining('bodies') as string });
+      expect(half.weights.map((row) => row.dtype)).toEqual(['fp16', 'fp16', 'fp16']);
       const got = await runModel(half.model, feeds);
       expect(sqnr(exact.y!, got.y!)).toBeGreaterThan(50);
       expect(sqnr(exact.z!, got.z!)).toBeGreaterThan(50);
