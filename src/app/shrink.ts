@@ -176,7 +176,13 @@ export async function quantizeFile(
     if (dtype === 'fp16' || holdsHalf(opened.model)) await withholdHalf(analysis, runtime, workspace.directory);
     const plain = assignDtypes(analysis, analysis.weights, levelOf(dtype), {});
     const { dtypes, reasons } = plain;
-    if (analysis.weights.length > 0 && [...dtypes.values()].every((d) => d === 'fp32')) {
+    if (analysis.weights.length === 0) {
+      throw new SnugError('E_NOT_SUPPORTED', 'The model holds no floating point weights that could be quantized.', {
+        action: 'A model that is quantized already stays as it is: start from the original. Nothing was written.',
+        params: { dtype, provider },
+      });
+    }
+    if ([...dtypes.values()].every((d) => d === 'fp32')) {
       const why = analysis.whyNot(dtype) ?? 'no weight of this model can have it here';
       throw new SnugError('E_NOT_SUPPORTED', `No weight can be ${dtype} on ${provider}: ${why}.`, {
         action: 'Choose another --dtype or --provider. Nothing was written.',

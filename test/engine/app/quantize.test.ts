@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
@@ -70,4 +70,20 @@ describe('quantizeFile with samples', () => {
       expect(operators(readModel(outputPath))).not.toContain('QuantizeLinear');
     }
   });
+});
+
+it('refuses a model that has nothing to quantize, and writes nothing', async () => {
+  const file = path.join(folder, 'bare.onnx');
+  const nodes = [node('Add', ['x', 'b'], 'y')];
+  writeModel(
+    buildModel({ inputs: { x: [1, 8] }, outputs: ['y'], nodes, weights: [weight('b', [8], gaussian(8, 1))] }),
+    file,
+  );
+  const outputPath = path.join(folder, 'bare-int8.onnx');
+  const request = { opened: openModel(file), outputPath, dataset: null, dims: {}, runtime, overwrite: false };
+  const { signal } = new AbortController();
+  await expect(
+    quantizeFile({ ...request, dtype: 'int8', provider: 'cpu', onProgress: () => undefined, signal }),
+  ).rejects.toMatchObject({ code: 'E_NOT_SUPPORTED' });
+  expect(existsSync(outputPath)).toBe(false);
 });

@@ -161,3 +161,24 @@ it('gives every weight of the result a reason, vectors that were scaled included
     for (const { reason } of float) expect(reason).toContain('no quantized form');
   }
 });
+
+it('leaves weights that hold infinities as they are, with the reason', async () => {
+  const mask = gaussian(64 * 64, 1);
+  mask[77] = -Infinity;
+  const model = buildModel({
+    inputs: { x: [4, 64] },
+    outputs: ['y', 'z'],
+    nodes: [node('MatMul', ['x', 'w'], 'h'), node('Sigmoid', ['h'], 'y'), node('MatMul', ['x', 'v'], 'z')],
+    weights: [weight('w', [64, 64], mask), weight('v', [64, 64], gaussian(64 * 64, 2))],
+  });
+  const feeds = { x: { dims: [4, 64], data: gaussian(256, 3) } };
+  const wanted = await runModel(model, feeds);
+  for (const dtype of ['int8', 'int4', 'nf4', 'int2', 'int8-dynamic'] as const) {
+    const asked = new Map(['w', 'v'].map((name) => [name, dtype]));
+    const { model: small, weights } = quantizeModel(model, asked, { provider: 'cpu' });
+    expect(weights.find(({ name }) => name === 'w')).toMatchObject({ dtype: 'fp32' });
+    expect(weights.find(({ name }) => name === 'w')!.reason).toContain('infinite');
+    expect(weights.find(({ name }) => name === 'v')!.dtype).toBe(dtype);
+    expect((await runModel(small, feeds)).y).toEqual(wanted.y);
+  }
+});
