@@ -47,14 +47,17 @@ export function subjects(folder: string): Subject[] {
   return [...found.sort((a, b) => a.name.localeCompare(b.name)), ...generated];
 }
 
-/** Sizes of open dimensions besides the batch: short sequences, small images, nothing remembered. */
+/**
+ * Sizes of open dimensions besides the batch: short sequences, small images, nothing remembered. Those that PyTorch
+ * numbers (`s53`) may depend on each other; they are left to the engine.
+ */
 export function smallDims({ model }: OpenedModel): Record<string, number> {
   const dims: Record<string, number> = {};
   const batch = batchDimension(model);
   for (const input of fedInputs(model)) {
     input.dims?.forEach((_, axis) => {
       const name = bindingName(input, axis);
-      if (name === null || name === batch || axis === 0) return;
+      if (name === null || name === batch || axis === 0 || /^s\d+$/.test(name)) return;
       if (/height|width/i.test(name)) dims[name] = 64;
       else if (!/past/i.test(name)) dims[name] = 16;
     });
