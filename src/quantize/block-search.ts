@@ -5,18 +5,26 @@ import { BlockKernel } from './block-kernel.js';
  *
  * For fixed codes p = code − zeroPoint the scale of least error is the least-squares one, s = Σwp / Σp², and it leaves
  * Σw² − (Σwp)² / Σp². So a candidate scale is judged in one pass by (Σwp)² / Σp², and never used as it is: the
- * least-squares scale of its codes replaces it, stretched at the end to keep the block's gain. Candidates are a grid
- * over the clipping ratio, with both signs of the scale (the code range −8…7 is not symmetric) or with neighbouring
- * zero points.
+ * least-squares scale of its codes replaces it. Candidates are a grid over the clipping ratio, with both signs of the
+ * scale (the code range −8…7 is not symmetric) or with neighbouring zero points.
+ *
+ * At the end the scale is stretched until the block keeps its length along the values it stands for, Σwŵ = Σw². The
+ * least-squares scale leaves a share ε of the power as error and takes as much off the gain; through layers that nothing
+ * normalizes these losses all point one way and add up, while what the stretch adds to the error, a factor of
+ * 1 / (1 − ε), does not.
  */
 
 /** Adding and subtracting 1.5 · 2⁵² rounds a double to the nearest integer, ties to even, much faster than Math.round. */
 const roundingMagic = 6755399441055744;
 
-/** Clipping ratios per number of bits: what is left of the range after cutting off the largest weights. */
+/**
+ * Clipping ratios per number of bits: what is left of the range after cutting off the largest weights. With 40 ratios
+ * instead of six, 4 bits gain some 0.02 dB more.
+ */
+const fourBitRatios = [1, 0.95, 0.9, 0.85, 0.8, 0.75];
 const clipRatios: Record<CodeBits, { symmetric: readonly number[]; asymmetric: readonly number[] }> = {
   2: { symmetric: [1, 0.8, 0.64, 0.5, 0.4, 0.3], asymmetric: [1, 0.8, 0.64, 0.5] },
-  4: { symmetric: [1, 0.93, 0.86, 0.79], asymmetric: [1, 0.93, 0.86, 0.79] },
+  4: { symmetric: fourBitRatios, asymmetric: fourBitRatios },
   8: { symmetric: [1, 0.98], asymmetric: [1] },
 };
 
@@ -63,40 +71,18 @@ export class BlockSearch {
     }
     this.reach(low, high);
     if (this.nearest || low === high) {
-      this.encode(values, start, count);
+      this.encode(values, start, count, null, 0);
       return;
     }
     const most = Math.max(-low, high);
-    this.load(values, start, count, most, importance, importanceStart);
+    const power = this.load(values, start, count, most, importance, importanceStart);
     this.search(low / most, high / most, count, importance !== null);
     this.scale = this.halfScales ? roundToHalf(this.scale * most) : Math.fround(this.scale * most);
-    this.encode(values, start, count);
-    this.keepGain(values, start, count, importance, importanceStart);
-  }
-
-  /**
-   * Stretches the scale until the block keeps its length along the values it stands for, Σwŵ = Σw². The least-squares
-   * scale leaves a share ε of the power as error and takes as much off the gain; through layers that nothing normalizes
-   * these losses all point one way and add up, while what the stretch adds to the error, a factor of 1 / (1 − ε), does not.
-   */
-  private keepGain(
-    values: Float32Array,
-    start: number,
-    count: number,
-    importance: Float32Array | null,
-    importanceStart: number,
-  ): void {
-    const { codes, zeroPoint } = this;
-    let [power, product] = [0, 0];
-    for (let i = 0; i < count; i++) {
-      const value = values[start + i]! * (importance === null ? 1 : importance[importanceStart + i]!);
-      power += value * values[start + i]!;
-      product += value * (codes[i]! - zeroPoint);
-    }
+    const product = this.encode(values, start, count, importance, importanceStart);
     // Neither where values are too small for their squares to be held.
     if (product === 0 || power === 0) return;
-    const scale = power / product;
-    this.scale = this.halfScales ? roundToHalf(scale) : Math.fround(scale);
+    // Keeps the gain: Σwŵ = Σw².
+    this.scale = this.halfScales ? roundToHalf(power / product) : Math.fround(power / product);
   }
 
   /** Sets the scale (and zero point) whose codes just cover values from `low` ≤ 0 to `high` ≥ 0. */
@@ -111,7 +97,7 @@ export class BlockSearch {
     this.zeroPoint = Math.max(0, Math.min(largest, Math.round(-low / this.scale)));
   }
 
-  /** Puts the block into the kernel's memory, largest magnitude and largest factor at 1. */
+  /** Puts the block into the kernel's memory, largest magnitude and largest factor at 1; returns its power, Σw². */
   private load(
     values: Float32Array,
     start: number,
@@ -119,20 +105,28 @@ export class BlockSearch {
     most: number,
     importance: Float32Array | null,
     importanceStart: number,
-  ): void {
-    const { kernel } = this;
+  ): number {
+    const { values: shrunk, weights, weighted } = this.kernel;
     const shrink = 1 / most;
-    for (let i = 0; i < count; i++) kernel.values[i] = values[start + i]! * shrink;
-    kernel.values.fill(0, count, (count + 3) & ~3);
-    if (importance === null) return;
+    let power = 0;
+    for (let i = 0; i < count; i++) {
+      const value = values[start + i]!;
+      shrunk[i] = value * shrink;
+      power += value * value;
+    }
+    shrunk.fill(0, count, (count + 3) & ~3);
+    if (importance === null) return power;
+    power = 0;
     let strongest = 0;
     for (let i = 0; i < count; i++) strongest = Math.max(strongest, importance[importanceStart + i]!);
     for (let i = 0; i < count; i++) {
       const weight = strongest === 0 ? 1 : importance[importanceStart + i]! / strongest;
-      kernel.weights[i] = weight;
-      kernel.weighted[i] = weight * kernel.values[i]!;
+      weights[i] = weight;
+      weighted[i] = weight * shrunk[i]!;
+      power += importance[importanceStart + i]! * values[start + i]! ** 2;
     }
-    kernel.weighted.fill(0, count, (count + 3) & ~3);
+    weighted.fill(0, count, (count + 3) & ~3);
+    return power;
   }
 
   /** Leaves the best scale of the block in memory and its zero point; scale 0 when nothing explains anything. */
@@ -165,29 +159,37 @@ export class BlockSearch {
     const best = kernel.judge(count, weighted, 0);
     if (best < 0) return;
     this.zeroPoint = zeroPoints[best]!;
-    let { gain, scale } = kernel;
+    const { gain, scale } = kernel;
     // The least-squares scale moves some codes; following them never loses.
-    for (let round = 0; round < 2; round++) {
-      kernel.clear();
-      kernel.add(1 / scale, -this.zeroPoint, largest - this.zeroPoint);
-      if (kernel.judge(count, weighted, gain) < 0) break;
-      ({ gain, scale } = kernel);
-    }
-    this.scale = scale;
+    kernel.clear();
+    kernel.add(1 / scale, -this.zeroPoint, largest - this.zeroPoint);
+    this.scale = kernel.judge(count, weighted, gain) < 0 ? scale : kernel.scale;
   }
 
-  private encode(values: Float32Array, start: number, count: number): void {
+  /** Sets the nearest codes of the scale; returns their product with the values, Σw(code − zeroPoint). */
+  private encode(
+    values: Float32Array,
+    start: number,
+    count: number,
+    importance: Float32Array | null,
+    importanceStart: number,
+  ): number {
     const { codes, zeroPoint, scale, largest } = this;
     if (scale === 0) {
       codes.fill(zeroPoint);
-      return;
+      return 0;
     }
     const inverse = 1 / scale;
+    let product = 0;
     for (let i = 0; i < count; i++) {
-      const code = values[start + i]! * inverse + roundingMagic - roundingMagic + zeroPoint;
-      codes[i] = code < 0 ? 0 : code > largest ? largest : code;
+      const value = values[start + i]!;
+      const near = value * inverse + roundingMagic - roundingMagic + zeroPoint;
+      const code = near < 0 ? 0 : near > largest ? largest : near;
+      codes[i] = code;
+      product += (importance === null ? value : value * importance[importanceStart + i]!) * (code - zeroPoint);
     }
     codes.fill(zeroPoint, count);
+    return product;
   }
 }
 

@@ -14,15 +14,17 @@ const rowMajor = (values: Float32Array, rows: number): WeightMatrix => {
   return { tensor: float32Tensor('w', [rows, columns], values), rows, columns, order: 'row-major' };
 };
 
-/** Least error of a block over a fine grid of scales of both signs, codes −2 … 1. */
-function bestOfGrid(block: Float32Array): number {
+/** Least error of a block over a fine grid of scales of both signs, codes −2^(bits−1) … 2^(bits−1) − 1. */
+function bestOfGrid(block: Float32Array, bits: 2 | 4): number {
   const most = Math.max(...block.map(Math.abs));
+  const half = 2 ** (bits - 1);
   let least = Infinity;
   for (let step = 1; step <= 400; step++) {
-    for (const scale of [(most * step) / 400, (-most * step) / 400]) {
+    for (const sign of [-1, 1]) {
+      const scale = (sign * most * step * 2) / (400 * half);
       let error = 0;
       for (const value of block) {
-        error += (value - Math.max(-2, Math.min(1, Math.round(value / scale))) * scale) ** 2;
+        error += (value - Math.max(-half, Math.min(half - 1, Math.round(value / scale))) * scale) ** 2;
       }
       least = Math.min(least, error);
     }
@@ -30,27 +32,35 @@ function bestOfGrid(block: Float32Array): number {
   return least;
 }
 
-describe('2-bit codes', () => {
-  it('are within a hundredth of a decibel of the best scale there is, on average', () => {
-    const values = gaussian(64 * 64, 3);
-    const search = new BlockSearch(2, 64, false);
-    let [ours, best] = [0, 0];
-    for (let start = 0; start < values.length; start += 64) {
-      const block = values.subarray(start, start + 64);
-      search.run(values, start, 64, null);
-      let [power, product, codes] = [0, 0, 0];
-      block.forEach((value, i) => {
-        power += value ** 2;
-        product += value * (search.codes[i]! - 2);
-        codes += (search.codes[i]! - 2) ** 2;
-      });
-      // What the codes leave with their least-squares scale: the one written keeps the block's gain.
-      ours += power - product ** 2 / codes;
-      best += bestOfGrid(block);
-    }
-    expect(10 * Math.log10(ours / best)).toBeLessThan(0.01);
-  });
+describe('symmetric codes', () => {
+  for (const [bits, blockSize, most] of [
+    [2, 64, 0.01],
+    [4, 32, 0.02],
+  ] as const) {
+    it(`of ${bits} bits are within ${most} dB of the best scale there is, on average`, () => {
+      const values = gaussian(64 * 64, 3);
+      const search = new BlockSearch(bits, blockSize, false);
+      let [ours, best] = [0, 0];
+      for (let start = 0; start < values.length; start += blockSize) {
+        const block = values.subarray(start, start + blockSize);
+        search.run(values, start, blockSize, null);
+        let [power, product, codes] = [0, 0, 0];
+        block.forEach((value, i) => {
+          const code = search.codes[i]! - search.zeroPoint;
+          power += value ** 2;
+          product += value * code;
+          codes += code ** 2;
+        });
+        // What the codes leave with their least-squares scale: the one written keeps the block's gain.
+        ours += power - product ** 2 / codes;
+        best += bestOfGrid(block, bits);
+      }
+      expect(10 * Math.log10(ours / best)).toBeLessThan(most);
+    });
+  }
+});
 
+describe('2-bit codes', () => {
   it('come back from their bytes, zero points and partial blocks included', () => {
     fc.assert(
       fc.property(
