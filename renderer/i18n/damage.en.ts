@@ -10,7 +10,7 @@ export const damageEn = ({ decimal, percent }: Formats) => ({
     advice: damageAdvice,
     onSamples: (samples: number): string =>
       `Compared on ${items(samples, 'sample', 'samples')} that nothing was fitted to.`,
-    onRandom: 'Compared on random inputs, which tell little about real ones. Attach samples and run it again.',
+    onRandom: 'Compared on random inputs, which tell little about real ones.',
     columns: { measure: 'Measure', value: 'Value', damage: 'Damage' },
     sameAnswer: 'Same answer (top 1)',
     kl: 'KL divergence',

@@ -15,7 +15,7 @@ export const damageZhCN = ({ count, decimal, percent }: Formats): ReturnType<typ
       unknown: '添加样本即可得知代价。',
     },
     onSamples: (samples) => `在 ${count(samples)} 个未参与拟合的样本上比较。`,
-    onRandom: '在随机输入上比较，不能说明真实输入的情况。请添加样本后重新运行。',
+    onRandom: '在随机输入上比较，不能说明真实输入的情况。',
     columns: { measure: '指标', value: '数值', damage: '损失' },
     sameAnswer: '答案相同（top 1）',
     kl: 'KL 散度',

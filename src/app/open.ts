@@ -146,7 +146,7 @@ export async function requireProvider(runtime: Runtime, provider: Provider): Pro
     {
       action:
         provider === 'cuda'
-          ? 'Run "npm run setup:cuda" once on Linux with an NVIDIA driver, or use --provider webgpu.'
+          ? `Run "npm run setup:cuda" once on Linux with an NVIDIA driver, or use --provider ${installed.includes('webgpu') ? 'webgpu' : 'cpu'}.`
           : 'Use another --provider.',
       params: { provider },
     },

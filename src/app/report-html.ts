@@ -1,3 +1,4 @@
+import { adviceBand, damageAdvice } from '../contract/damage-bands.js';
 import type { FitReport, Reason } from '../contract/types.js';
 
 const escapes: Record<string, string> = { '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;', "'": '&#39;' };
@@ -75,7 +76,7 @@ function damageHtml(quality: FitReport['quality'], row: (cells: (string | number
   const share = (value: number | null): string => (value === null ? '–' : `${(value * 100).toFixed(1)}%`);
   const head = (cells: string[]): string =>
     `<thead><tr>${cells.map((cell) => `<th scope="col">${cell}</th>`).join('')}</tr></thead>`;
-  const parts: string[] = [];
+  const parts: string[] = [`<p>Damage: ${quality.damage.band}. ${damageAdvice[adviceBand(quality)]}</p>`];
   if (outputs.length > 0) {
     const rows = outputs.map(({ value, sqnrDb, cosine, klNats, top1Agreement, damage }) =>
       row([

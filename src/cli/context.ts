@@ -6,7 +6,7 @@ import { createRuntime } from '../runtime/client.js';
 import type { TrainingRuntime } from '../runtime/training-types.js';
 import type { Runtime } from '../runtime/types.js';
 import type { OpenedModel } from '../app/open.js';
-import { formatBytes, parseDims, parseNumber, printable } from './format.js';
+import { formatBytes, parseDims, parseNumber, printable, wrapLines } from './format.js';
 
 /** Work of the command line that no screen shows has phases of its own. */
 export type CommandPhase = JobProgress['phase'] | 'running' | 'training';
@@ -100,7 +100,9 @@ export async function withContext(
       print(value, text) {
         printer.clear();
         const shown = json ? JSON.stringify(value, null, 2) : printable(typeof text === 'string' ? text : text());
-        process.stdout.write(`${shown}\n`);
+        // Whoever reads a pipe wants whole lines.
+        const wrapped = !json && process.stdout.isTTY ? wrapLines(shown, process.stdout.columns ?? 80) : shown;
+        process.stdout.write(`${wrapped}\n`);
       },
     });
   } catch (error) {

@@ -92,8 +92,35 @@ export function printable(text: string): string {
   return text.replace(/[\u0000-\u0009\u000b-\u001f\u007f-\u009f]/g, '\ufffd');
 }
 
+/**
+ * Breaks lines that are longer than a terminal is wide between words. What follows stands under the last column of a row
+ * of a table, and a little further in than a line of text.
+ */
+export function wrapLines(text: string, columns: number): string {
+  const wrap = (line: string, indent: string): string => {
+    if (line.length <= columns) return line;
+    const at = line.lastIndexOf(' ', columns);
+    // One long word, a path for example, is left whole.
+    if (at <= indent.length) return line;
+    return `${line.slice(0, at).trimEnd()}\n${wrap(indent + line.slice(at + 1).trimStart(), indent)}`;
+  };
+  return text
+    .split('\n')
+    .map((line) => {
+      const inner = /^\s*/u.exec(line)?.[0].length ?? 0;
+      const column = /^.*\S {2,}(?=\S)/u.exec(line)?.[0].length ?? columns;
+      return wrap(line, ' '.repeat(column < columns * 0.7 ? column : inner + 2));
+    })
+    .join('\n');
+}
+
 export function percent(share: number, digits = 1): string {
   return `${(share * 100).toFixed(digits)} %`;
+}
+
+/** `+1.2 %`; no sign where it rounds to nothing. */
+export function signedPercent(share: number): string {
+  return Math.abs(share) < 0.0005 ? percent(0) : `${share > 0 ? '+' : '−'}${percent(Math.abs(share))}`;
 }
 
 export function milliseconds(ms: number): string {

@@ -4,6 +4,7 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { SnugError } from '../contract/errors.js';
 import { addBatch } from './commands/batch.js';
+import { addCompare } from './commands/compare.js';
 import { addDemo } from './commands/demo.js';
 import { addFit } from './commands/fit.js';
 import { addGpu } from './commands/gpu.js';
@@ -54,6 +55,12 @@ export async function main(argv: string[]): Promise<number> {
     .version(version())
     .option('--json', 'print one JSON object on stdout')
     .option('-q, --quiet', 'no progress on stderr')
+    // The list of commands is told without their common options, narrow enough for 80 columns.
+    .configureHelp({
+      minWidthToWrap: 30,
+      subcommandTerm: (one) =>
+        [one.name(), ...one.registeredArguments.map((a) => (a.required ? `<${a.name()}>` : `[${a.name()}]`))].join(' '),
+    })
     .showHelpAfterError('(add --help for the options)')
     .exitOverride();
   for (const add of [
@@ -65,6 +72,7 @@ export async function main(argv: string[]): Promise<number> {
     addBatch,
     addTrain,
     addFit,
+    addCompare,
     addServe,
     addDemo,
   ])

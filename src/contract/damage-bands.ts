@@ -47,6 +47,18 @@ export function bandOfAgreement(share: number): DamageBand {
   return disagreementBands.find(({ limit }) => 1 - share < limit)?.band ?? 'severe';
 }
 
+/** The band whose advice holds: that random inputs did no harm says nothing of real ones. */
+export function adviceBand({
+  source,
+  damage,
+}: {
+  source: 'samples' | 'random';
+  damage: { band: DamageBand };
+}): DamageBand {
+  const harmless = damage.band === 'none' || damage.band === 'negligible' || damage.band === 'small';
+  return source === 'random' && harmless ? 'unknown' : damage.band;
+}
+
 /** What to do about a band, in English sentences. */
 export const damageAdvice: Record<DamageBand, string> = {
   none: 'Use it as you used the original.',
@@ -56,5 +68,5 @@ export const damageAdvice: Record<DamageBand, string> = {
     'Try it on your own cases before you rely on it. A larger budget, wider formats in the worst layers or training win answers back.',
   large: 'Choose a larger budget, wider formats or less pruning, or train it. As it is, its answers are rough.',
   severe: 'Do not rely on it: choose a larger budget, wider formats or less pruning, or train it.',
-  unknown: 'Attach samples to learn what it costs.',
+  unknown: 'Give it samples to learn what it costs on real inputs.',
 };

@@ -14,8 +14,9 @@ import { checkOutput } from '../../fit/workspace.js';
 import { readHardware } from '../../hardware/read.js';
 import type { CommandContext, ShapeOptions } from '../context.js';
 import { batchOf, collect, parseProvider, parseShape, withContext } from '../context.js';
+import { damageLines } from '../damage.js';
 import { deviceHere, knownHere, machineRecord, summaryLine } from '../machine.js';
-import { formatBytes, milliseconds, parseBytes, parseNumber, percent, table } from '../format.js';
+import { formatBytes, milliseconds, parseBytes, parseNumber, percent, signedPercent, table } from '../format.js';
 import { NothingFits } from '../outcome.js';
 
 export interface FitOptions extends ShapeOptions {
@@ -135,9 +136,6 @@ export function planSentence(report: FitReport): string {
   return `${formats.join(', ') || 'fp32'}; ${pruned}; batch ${plan.batch} on ${plan.provider}`;
 }
 
-/** Layers named on the terminal; the JSON and HTML reports have all of them. */
-const shownLayers = 5;
-
 function reportText(report: FitReport): string {
   const { before, measured, predicted, after, quality } = report;
   const within = measured ? predicted.peakBytes / measured.peakBytes - 1 : null;
@@ -146,7 +144,7 @@ function reportText(report: FitReport): string {
       'peak memory',
       before.measured ? formatBytes(before.measured.peakBytes) : `about ${formatBytes(before.estimate.peakBytes)}`,
       measured ? formatBytes(measured.peakBytes) : '–',
-      `${formatBytes(predicted.peakBytes)}${within === null ? '' : ` (${within >= 0 ? '+' : '−'}${percent(Math.abs(within))})`}`,
+      `${formatBytes(predicted.peakBytes)}${within === null ? '' : ` (${signedPercent(within)})`}`,
     ],
     ['file', formatBytes(before.fileBytes), formatBytes(after.fileBytes), ''],
     ['parameters', before.parameters.toLocaleString('en'), after.parameters.toLocaleString('en'), ''],
@@ -165,35 +163,7 @@ function reportText(report: FitReport): string {
     '',
     table(['', 'before', report.fits ? 'after' : 'smallest', 'predicted'], rows, [1, 2, 3]),
   ];
-  if (quality) {
-    const same = quality.top1Agreement === null ? '' : `, ${percent(quality.top1Agreement)} of answers the same`;
-    const kl = quality.klNats === null ? '' : `, KL ${quality.klNats.toFixed(4)} nats`;
-    const where =
-      quality.source === 'samples' ? `${quality.samples} held-out samples` : 'random inputs (no measure of accuracy)';
-    lines.push(
-      '',
-      `Damage ${quality.damage.band}: output SQNR ${quality.sqnrDb.toFixed(1)} dB${same}${kl}, on ${where}`,
-    );
-  }
-  if (quality?.accuracy) {
-    const { before: was, after: is, samples } = quality.accuracy;
-    lines.push(`Right answers: ${percent(was)} before, ${percent(is)} after, on ${samples} labelled samples`);
-  }
-  if (quality?.perplexity) {
-    const { before: was, after: is, tokens } = quality.perplexity;
-    lines.push(`Perplexity: ${was.toFixed(3)} before, ${is.toFixed(3)} after, on ${tokens} tokens`);
-  }
-  const worst = [...(quality?.layers ?? [])].sort((a, b) => a.sqnrDb - b.sqnrDb).slice(0, shownLayers);
-  if (worst.length > 0) {
-    lines.push(
-      '',
-      table(
-        ['layers farthest from the original', 'format', 'SQNR', 'damage'],
-        worst.map(({ layer, dtype, sqnrDb, damage }) => [layer, dtype, `${sqnrDb.toFixed(1)} dB`, damage.band]),
-        [2],
-      ),
-    );
-  }
+  if (quality) lines.push('', ...damageLines(quality));
   if (report.tried.length > 1) {
     lines.push(
       '',
