@@ -7,6 +7,7 @@ import { execFileSync } from 'node:child_process';
 import { existsSync, readdirSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
+import { setFlagsFromString } from 'node:v8';
 
 const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '../..');
 const built = path.join(root, 'out/cli.js');
@@ -37,5 +38,7 @@ if (inClone && !process.env.SNUG_SKIP_BUILD) {
     }
   }
 }
+// Weights pass through in large pieces outside of V8's heap; its room for young objects would grow to 50 MB beside them.
+setFlagsFromString('--semi-space-growth-factor=1');
 const { main } = await import(pathToFileURL(built).href);
 process.exitCode = await main(process.argv);

@@ -126,7 +126,7 @@ async function oneByOne(
     if (noise === 0) continue;
     await probe.change(weight, values);
     const { sqnrDb } = await probe.compare();
-    await probe.restore(weight, original);
+    await probe.restore(weight);
     rounded.set(weight, 10 ** (-sqnrDb / 10) / noise);
   }
   const tried = new Set(names);

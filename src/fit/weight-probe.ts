@@ -1,17 +1,24 @@
-import { mkdtempSync, rmSync } from 'node:fs';
+import { closeSync, mkdtempSync, openSync, rmSync, writeFileSync, writeSync } from 'node:fs';
 import path from 'node:path';
 import type { Quality } from '../contract/types.js';
 import { cloneModel } from '../onnx/graph.js';
 import { DataType, type Model } from '../onnx/model.js';
-import { readFloat32 } from '../onnx/tensor.js';
+import { writeError } from '../onnx/output.js';
+import { defaultBindings, inferShapes } from '../onnx/shape.js';
+import { readFloat32, tensorByteLength } from '../onnx/tensor.js';
 import { writeModelInSteps } from '../onnx/write.js';
 import { answerOutputs, Comparison } from '../quality/compare.js';
 import { hoistConstants } from '../quantize/index.js';
 import type { Dataset } from '../runtime/dataset-types.js';
+import { Garbage } from '../runtime/garbage.js';
 import type { Feeds, Runtime, RuntimeSession } from '../runtime/types.js';
 
 /** Reference answers kept at once. */
 const maxAnswerBytes = 128e6;
+/** Bytes of the largest activation in one run, about: several are alive at once. */
+const activationBytes = 8 * 2 ** 20;
+/** Bytes of a weight copied at once. */
+const chunkBytes = 2 ** 22;
 
 export interface ProbeRequest {
   model: Model;
@@ -31,12 +38,16 @@ export interface ProbeRequest {
 export class WeightProbe {
   private batches: { feeds: Feeds; answers: Feeds; samples: number }[] = [];
   private changed = new Set<string>();
+  private readonly garbage = new Garbage();
+  /** Weight → where its values begin in the file of all originals. */
+  private readonly offsets = new Map<string, number>();
 
   private constructor(
     private readonly request: ProbeRequest,
     private readonly session: RuntimeSession,
     private readonly tensors: Model['graph']['initializers'],
     private readonly folder: string,
+    private readonly mostAtOnce: number,
   ) {}
 
   /**
@@ -46,6 +57,7 @@ export class WeightProbe {
   static async open(request: ProbeRequest): Promise<WeightProbe | null> {
     const model = cloneModel(request.model);
     hoistConstants(model);
+    const mostAtOnce = samplesAtOnce(model, request.dataset.dims);
     const { graph } = model;
     const tensors: Model['graph']['initializers'] = new Map();
     const given = new Set([...graph.inputs, ...graph.outputs].map(({ name }) => name));
@@ -62,8 +74,9 @@ export class WeightProbe {
     try {
       const modelPath = path.join(folder, 'model.onnx');
       await writeModelInSteps(model, modelPath, {});
-      session = await request.runtime.open({ modelPath, provider: 'cpu' });
-      const probe = new WeightProbe(request, session, tensors, folder);
+      session = await request.runtime.open({ modelPath, provider: 'cpu', lean: true });
+      const probe = new WeightProbe(request, session, tensors, folder, mostAtOnce);
+      probe.writeOriginals();
       for (const name of tensors.keys()) {
         request.signal?.throwIfAborted();
         await probe.restore(name);
@@ -91,7 +104,7 @@ export class WeightProbe {
     this.batches = [];
     let bytes = 0;
     const fixed = dataset.fixedBatch ?? null;
-    const step = fixed ?? Math.min(atOnce, count);
+    const step = fixed ?? Math.min(atOnce, this.mostAtOnce, count);
     const end = Math.min(dataset.samples, start + Math.max(count, step));
     const started = performance.now();
     let done = 0;
@@ -112,12 +125,49 @@ export class WeightProbe {
     return this.batches.reduce((sum, batch) => sum + batch.samples, 0);
   }
 
+  private get originals(): string {
+    return path.join(this.folder, 'weights.bin');
+  }
+
+  /** From a file the session reads weights without a second copy of them anywhere. */
+  private writeOriginals(): void {
+    let handle: number | null = null;
+    try {
+      handle = openSync(this.originals, 'wx');
+      let end = 0;
+      for (const [name, { data }] of this.tensors) {
+        this.request.signal?.throwIfAborted();
+        this.offsets.set(name, end);
+        const whole = data.origin === 'computed' ? data.read() : null;
+        for (let at = 0; at < data.byteLength; at += chunkBytes) {
+          const length = Math.min(chunkBytes, data.byteLength - at);
+          end += writeWhole(handle, whole ? whole.subarray(at, at + length) : data.readRange(at, length));
+        }
+      }
+    } catch (error) {
+      throw writeError(error, this.originals);
+    } finally {
+      if (handle !== null) closeSync(handle);
+    }
+  }
+
+  private async holdFrom(file: string, name: string, offset: number): Promise<void> {
+    const { dims } = this.tensors.get(name)!;
+    await this.session.holdFile(file, [{ name, dtype: 'float32', dims: [...dims], offset }]);
+  }
+
   /** Gives a weight other values until {@link restore}. */
   async change(weight: string, values: Float32Array): Promise<void> {
-    await this.session.hold({
-      [weight]: { dtype: 'float32', dims: [...this.tensors.get(weight)!.dims], data: values },
-    });
+    const file = path.join(this.folder, 'changed.bin');
+    try {
+      writeFileSync(file, new Uint8Array(values.buffer, values.byteOffset, values.byteLength));
+    } catch (error) {
+      throw writeError(error, file);
+    }
     this.changed.add(weight);
+    await this.holdFrom(file, weight, 0);
+    // Whoever made the values has no more use for them, nor for what they were made of.
+    this.garbage.add(2 * values.byteLength);
   }
 
   /** The original values; null for weights that cannot be changed. */
@@ -126,9 +176,8 @@ export class WeightProbe {
     return tensor === undefined ? null : readFloat32(tensor);
   }
 
-  /** @param values the original ones, where they are at hand */
-  async restore(weight: string, values = this.values(weight)): Promise<void> {
-    await this.change(weight, values!);
+  async restore(weight: string): Promise<void> {
+    await this.holdFrom(this.originals, weight, this.offsets.get(weight)!);
     this.changed.delete(weight);
   }
 
@@ -153,4 +202,20 @@ export class WeightProbe {
       rmSync(this.folder, { recursive: true, force: true });
     }
   }
+}
+
+function writeWhole(handle: number, bytes: Uint8Array): number {
+  for (let at = 0; at < bytes.length;) at += writeSync(handle, bytes, at);
+  return bytes.length;
+}
+
+/** As many samples as keep the largest activation small. */
+function samplesAtOnce(model: Model, dims: Record<string, number>): number {
+  const { shapes } = inferShapes(model, defaultBindings(model, 1, dims).dims);
+  let largest = 1;
+  for (const [name, { dataType, dims }] of shapes) {
+    if (model.graph.initializers.has(name) || dataType === DataType.STRING) continue;
+    largest = Math.max(largest, tensorByteLength(dataType, dims));
+  }
+  return Math.max(1, Math.floor(activationBytes / largest));
 }

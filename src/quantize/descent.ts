@@ -13,8 +13,41 @@ import { readRows, type WeightMatrix } from './matrix.js';
 /** Second moments of what a matrix multiplies: `moments[i, j] = mean of xᵢxⱼ`, row-major, columns × columns. */
 export interface Moments {
   columns: number;
-  /** Symmetric, not negative definite; changed by {@link descend} (damping). */
+  /** Symmetric, not negative definite. */
   values: Float32Array;
+}
+
+/**
+ * The memory that {@link descend} works in. Whoever fills the moments in here spares a second copy of what is most of
+ * all that descent needs.
+ */
+export class DescentMemory {
+  /** Floats from one row of the moments to the next. */
+  readonly stride: number;
+  /** Rows of a matrix worked on at once. */
+  readonly panelRows: number;
+  /** Moments `[columns, stride]`, then what descent needs of its own; {@link descend} damps the moments. */
+  readonly values: Float32Array;
+  readonly axpy: Axpy;
+
+  constructor(
+    readonly columns: number,
+    readonly rows: number,
+  ) {
+    this.stride = Math.ceil(columns / 16) * 16;
+    this.panelRows = Math.max(1, Math.min(rows, Math.floor(panelFloats / this.stride)));
+    const { values, axpy } = axpyMemory((columns + this.panelRows) * this.stride);
+    this.values = values;
+    this.axpy = axpy;
+  }
+
+  static holding({ columns, values }: Moments, rows: number): DescentMemory {
+    const memory = new DescentMemory(columns, rows);
+    for (let k = 0; k < columns; k++) {
+      memory.values.set(values.subarray(k * columns, (k + 1) * columns), k * memory.stride);
+    }
+    return memory;
+  }
 }
 
 export interface DescentOptions {
@@ -51,17 +84,16 @@ const groupColumns = 32;
 export async function descend(
   matrix: WeightMatrix,
   format: BlockFormat,
-  moments: Moments,
+  moments: Moments | DescentMemory,
   options: DescentOptions = defaultDescent,
   signal?: AbortSignal,
 ): Promise<BlockMatrix> {
   const { rows, columns } = matrix;
   const { bits, blockSize } = format;
   const blocks = blocksPerRow(columns, blockSize);
-  const stride = Math.ceil(columns / 16) * 16;
-  const panelRows = Math.max(1, Math.min(rows, Math.floor(panelFloats / stride)));
-  const { values, axpy } = axpyMemory(columns * stride + panelRows * stride);
-  const diagonal = loadMoments(values, moments, stride, options.damping);
+  const memory = moments instanceof DescentMemory ? moments : DescentMemory.holding(moments, rows);
+  const { stride, panelRows, values, axpy } = memory;
+  const diagonal = damp(memory, options.damping);
   const inverse = diagonal.map((value) => 1 / value);
   const size = blockMatrixSize(rows, columns, format);
   const result: BlockMatrix = {
@@ -150,17 +182,16 @@ interface Work {
   half: boolean;
 }
 
-/** Copies the moments with padded rows, adds the damping, and returns the diagonal. */
-function loadMoments(to: Float32Array, { columns, values }: Moments, stride: number, damping: number): Float64Array {
+/** Adds the damping, and returns the diagonal. */
+function damp({ columns, stride, values }: DescentMemory, damping: number): Float64Array {
   let sum = 0;
-  for (let k = 0; k < columns; k++) sum += values[k * columns + k]!;
+  for (let k = 0; k < columns; k++) sum += values[k * stride + k]!;
   // Inputs that are always zero cost nothing and must not divide by zero.
   const added = sum > 0 ? (damping * sum) / columns : 1;
   const diagonal = new Float64Array(columns);
   for (let k = 0; k < columns; k++) {
-    to.set(values.subarray(k * columns, (k + 1) * columns), k * stride);
-    to[k * stride + k]! += added;
-    diagonal[k] = to[k * stride + k]!;
+    values[k * stride + k]! += added;
+    diagonal[k] = values[k * stride + k]!;
   }
   return diagonal;
 }

@@ -1,20 +1,14 @@
 import { closeSync, openSync, readSync, rmSync } from 'node:fs';
 import path from 'node:path';
 import { randomUUID } from 'node:crypto';
-import {
-  cloneModel,
-  getInt,
-  intAttribute,
-  intsAttribute,
-  makeNode,
-  removeDeadNodesAndInitializers,
-} from '../onnx/graph.js';
-import { DataType, type Attribute, type Model, type Node } from '../onnx/model.js';
-import { int64Tensor } from '../onnx/tensor.js';
+import { getInt, intAttribute, intsAttribute, makeNode, removeDeadNodesAndInitializers } from '../onnx/graph.js';
+import { DataType, type Model, type Node, type ValueInfo } from '../onnx/model.js';
+import { valuesUsed } from '../onnx/topology.js';
 import { writeModelInSteps } from '../onnx/write.js';
 import type { Dataset } from '../runtime/dataset-types.js';
-import type { Runtime, RuntimeSession } from '../runtime/types.js';
-import { appendTaps } from './statistics.js';
+import type { Feeds, Runtime, RuntimeSession } from '../runtime/types.js';
+import { StoredRuns } from './sample-runs.js';
+import { Segments, type Cut } from './segments.js';
 
 /** An activation some matrices multiply. */
 export interface TappedActivation {
@@ -33,17 +27,14 @@ export interface ActivationMoments {
   rows: number;
   /** Rows of one sample are alike: what is known is known from so many. */
   samples: number;
-  /** Sums of xᵢxⱼ over the rows, row-major float32 ({@link readMoments}); whoever asked for the moments removes it. */
+  /** Sums of xᵢxⱼ over the rows, row-major float32 ({@link momentRows}); whoever asked for the moments removes it. */
   file: string;
   /** 1 / rows. */
   share: number;
 }
 
-/** Bytes read in one call. */
-const chunkBytes = 16 * 2 ** 20;
-
 export interface MomentOptions {
-  /** Folder for temporary models; it must exist. */
+  /** Folder for temporary files; it must exist. */
   workDirectory: string;
   /** Samples used at most, or as many as the model takes at a time; default 128. */
   samples?: number;
@@ -51,167 +42,215 @@ export interface MomentOptions {
 }
 
 /** Rows of an activation looked at once in a run, about; a run takes at least one sample. */
-const rowsPerRun = 1024;
+const rowsPerRun = 512;
 const largestBatch = 32;
+/** What is kept between two parts of the model for all samples, at most. */
+const mostStoredBytes = 2 ** 30;
 
 /**
- * Second moments and means of activations over samples. The sums are taken in the graph, which ends at the last
- * activation asked for, so that only small matrices leave the session.
- * @param model constants hoisted; it is not changed.
- * @throws SnugError of the runtime and of the data set.
+ * Second moments and means of activations over samples, some activations at a time: the model is run part by part, each
+ * on what the one before left of every sample, so that no layer runs twice and one part's weights are in memory.
  */
-export async function collectMoments(
-  runtime: Runtime,
-  model: Model,
-  dataset: Dataset,
-  activations: readonly TappedActivation[],
-  options: MomentOptions,
-): Promise<ActivationMoments[]> {
-  const file = path.join(options.workDirectory, `moments-${randomUUID()}.onnx`);
-  try {
-    const tapped = tapModel(model, activations);
-    const inputs = new Set(tapped.graph.inputs.map((input) => input.name));
-    // Weights beside the model are mapped, not copied.
-    const onProgress = (): void => options.signal?.throwIfAborted();
-    await writeModelInSteps(tapped, file, { externalData: 'always', onProgress });
-    const session = await runtime.open({
-      modelPath: file,
-      provider: 'cpu',
-      graphOptimization: 'extended',
-      lean: true,
-    });
-    try {
-      return await sum(session, inputs, dataset, activations, options);
-    } finally {
-      await session.close();
-    }
-  } finally {
-    rmSync(file, { force: true });
-    rmSync(`${file}.data`, { force: true });
-  }
-}
+export class MomentCollector {
+  private readonly segments: Segments;
+  private readonly total: number;
+  private readonly rowsPerSample: number;
+  private cut: Cut;
+  private kept: StoredRuns | null = null;
+  /** Samples of each run: what is kept of a run is fed to the next part as it is. */
+  private counts: number[] | null = null;
 
-const valueNames = (at: number): Record<'before' | 'gram' | 'sum' | 'shape', string> => ({
-  /** Input: the sums of the runs before. */
-  before: `moments/${at}/before`,
-  /** Output: with those of this run. */
-  gram: `moments/${at}/gram`,
-  sum: `moments/${at}/sum`,
-  shape: `moments/${at}/shape`,
-});
-
-function tapModel(model: Model, activations: readonly TappedActivation[]): Model {
-  const clone = cloneModel(model);
-  const { graph } = clone;
-  const opset = clone.opsets.get('') ?? 1;
-  graph.outputs = [];
-  const ints = (name: string, values: readonly number[]): string => {
-    graph.initializers.set(name, int64Tensor(name, [values.length], values));
-    return name;
-  };
-  const perm = intsAttribute([1, 0]);
-  const taps = activations.map(({ name, columns, transposed }, at): Node[] => {
-    const names = valueNames(at);
-    const inner = (part: string): string => `moments/${at}/${part}`;
-    const nodes: Node[] = [];
-    const add = (
-      output: string,
-      opType: string,
-      inputs: string[],
-      attributes: Record<string, Attribute> = {},
-    ): string => {
-      nodes.push(makeNode(opType, inputs, [output], attributes, { name: output }));
-      return output;
-    };
-    const cast = add(inner('float'), 'Cast', [name], { to: intAttribute(DataType.FLOAT) });
-    const upright = transposed ? add(inner('upright'), 'Transpose', [cast], { perm }) : cast;
-    const rows = add(inner('rows'), 'Reshape', [upright, ints(inner('rowShape'), [-1, columns])]);
-    const keep = { keepdims: intAttribute(0) };
-    add(names.shape, 'Shape', [rows]);
-    if (opset < 13) add(names.sum, 'ReduceSum', [rows], { ...keep, axes: intsAttribute([0]) });
-    else add(names.sum, 'ReduceSum', [rows, ints(inner('axes'), [0])], keep);
-    add(names.gram, 'Gemm', [rows, rows, names.before], { transA: intAttribute(1) });
-    graph.inputs.push({ name: names.before, dataType: DataType.FLOAT, dims: null });
-    graph.outputs.push(
-      { name: names.gram, dataType: DataType.FLOAT, dims: [columns, columns] },
-      { name: names.sum, dataType: DataType.FLOAT, dims: [columns] },
-      { name: names.shape, dataType: DataType.INT64, dims: [2] },
+  /**
+   * @param model constants hoisted; it is not changed
+   * @param activations all that will be asked for
+   */
+  constructor(
+    private readonly runtime: Runtime,
+    model: Model,
+    private readonly dataset: Dataset,
+    activations: readonly TappedActivation[],
+    private readonly options: MomentOptions,
+  ) {
+    const names = activations.map(({ name }) => name);
+    this.segments = new Segments(model, names, dataset.dims);
+    this.cut = this.segments.start;
+    this.total = Math.min(Math.max(options.samples ?? 128, dataset.fixedBatch ?? 0), dataset.samples);
+    this.rowsPerSample = Math.max(
+      1,
+      ...activations.map(({ name, columns }) => (this.segments.elementsOf(name) ?? 0) / columns),
     );
-    return nodes;
-  });
-  appendTaps(graph, taps);
-  removeDeadNodesAndInitializers(graph);
-  return clone;
-}
-
-async function sum(
-  session: RuntimeSession,
-  wanted: ReadonlySet<string>,
-  dataset: Dataset,
-  activations: readonly TappedActivation[],
-  { samples = 128, signal, workDirectory }: MomentOptions,
-): Promise<ActivationMoments[]> {
-  const sums = activations.map(({ columns }) => ({ mean: new Float32Array(columns), rows: 0, samples: 0 }));
-  const names = activations.map((_, at) => valueNames(at));
-  const zero = { dtype: 'float32', dims: [1], data: new Float32Array(1) } as const;
-  await session.hold(Object.fromEntries(names.map(({ before }) => [before, { ...zero, dims: [1] }])));
-  const carry = Object.fromEntries(names.map(({ gram, before }) => [gram, before]));
-  const fetches = names.flatMap(({ sum: total, shape }) => [total, shape]);
-  const fixed = dataset.fixedBatch ?? null;
-  const total = Math.min(Math.max(samples, fixed ?? 0), dataset.samples);
-  let batch = fixed ?? 1;
-  for (let done = 0; done < total;) {
-    signal?.throwIfAborted();
-    const count = Math.min(batch, total - done);
-    // A model that takes exactly so many samples at a time gets whole batches only.
-    if (fixed !== null && count < fixed && done > 0) break;
-    const feeds = Object.entries(await dataset.feeds(done, count)).filter(([name]) => wanted.has(name));
-    const results = await session.run(Object.fromEntries(feeds), fetches, carry);
-    let most = 1;
-    sums.forEach((one, at) => {
-      addTo(one.mean, results[names[at]!.sum]!.data as Float32Array);
-      const rows = Number((results[names[at]!.shape]!.data as BigInt64Array)[0]);
-      one.rows += rows;
-      one.samples += count;
-      most = Math.max(most, rows);
-    });
-    done += count;
-    if (fixed === null) batch = Math.max(1, Math.min(largestBatch, Math.floor((rowsPerRun * count) / most)));
   }
-  const moments: ActivationMoments[] = [];
-  try {
-    for (const [at, { columns }] of activations.entries()) {
-      const { mean, rows, samples: seen } = sums[at]!;
-      const share = 1 / Math.max(1, rows);
-      const file = path.join(workDirectory, `moments-${randomUUID()}.bin`);
-      mean.forEach((value, i) => (mean[i] = value * share));
-      moments.push({ columns, mean, rows, samples: seen, file, share });
-      await session.store([names[at]!.before], file);
+
+  /** How late in the model an activation is made. */
+  positionOf({ name }: TappedActivation): number {
+    return this.segments.positionOf(name);
+  }
+
+  /**
+   * @param activations made behind those asked for before
+   * @param later activations that will be asked for next; none of them may be made before the place where this part begins
+   * @returns in the order of the activations
+   * @throws SnugError of the runtime and of the data set
+   */
+  async collect(
+    activations: readonly TappedActivation[],
+    later: readonly TappedActivation[],
+  ): Promise<ActivationMoments[]> {
+    const mostBytes = mostStoredBytes / Math.max(1, this.total);
+    const next = this.segments.cutBefore(
+      later.map(({ name }) => name),
+      this.cut,
+      later.length === 0 ? 0 : mostBytes,
+    );
+    const file = path.join(this.options.workDirectory, `moments-${randomUUID()}.onnx`);
+    const kept = next === this.cut ? null : new StoredRuns(this.options.workDirectory);
+    try {
+      const part = this.segments.from(this.cut);
+      const known = new Set(this.cut.values.map(({ name }) => name));
+      const passing = next.values.filter(({ name }) => !known.has(name));
+      tap(part, activations, kept === null ? [] : passing);
+      const inputs = part.graph.inputs.map(({ name }) => name);
+      // Weights beside the model are mapped, not copied.
+      const onProgress = (): void => this.options.signal?.throwIfAborted();
+      await writeModelInSteps(part, file, { externalData: 'always', onProgress });
+      const session = await this.runtime.open({
+        ...{ modelPath: file, provider: 'cpu', graphOptimization: 'extended', lean: true },
+      });
+      let moments: ActivationMoments[];
+      try {
+        const rows = await this.run(session, inputs, activations, kept, next);
+        moments = await this.store(session, activations, rows);
+      } finally {
+        await session.close();
+      }
+      if (kept !== null) this.goOn(next, kept);
+      return moments;
+    } catch (error) {
+      kept?.remove();
+      throw error;
+    } finally {
+      rmSync(file, { force: true });
+      rmSync(`${file}.data`, { force: true });
     }
-  } catch (error) {
-    for (const { file } of moments) rmSync(file, { force: true });
-    throw error;
   }
-  return moments;
+
+  private goOn(next: Cut, kept: StoredRuns): void {
+    this.kept?.remove();
+    this.kept = kept;
+    this.cut = next;
+  }
+
+  /** Removes what is kept between parts. */
+  close(): void {
+    this.kept?.remove();
+    this.kept = null;
+  }
+
+  /** @returns rows of each activation */
+  private async run(
+    session: RuntimeSession,
+    inputs: readonly string[],
+    activations: readonly TappedActivation[],
+    kept: StoredRuns | null,
+    next: Cut,
+  ): Promise<number[]> {
+    const { dataset, options } = this;
+    const fixed = dataset.fixedBatch ?? null;
+    const products = activations.map(({ columns }, at) => ({ output: tapName(at), columns }));
+    const rows = activations.map(() => 0);
+    const counts: number[] = [];
+    let batch = fixed ?? 1;
+    for (let done = 0; done < this.total;) {
+      options.signal?.throwIfAborted();
+      const count = this.counts?.[counts.length] ?? Math.min(batch, this.total - done);
+      // A model that takes exactly so many samples at a time gets whole batches only.
+      if (fixed !== null && count < fixed && done > 0) break;
+      const before = this.kept?.read(counts.length) ?? {};
+      const feeds: Feeds = {};
+      const fed = inputs.every((name) => name in before) ? {} : await dataset.feeds(done, count);
+      for (const name of inputs) feeds[name] = before[name] ?? fed[name]!;
+      const passing = kept === null ? [] : next.values.map(({ name }) => name).filter((name) => !(name in before));
+      const run = await session.runProducts(feeds, products, passing);
+      run.rows.forEach((found, at) => (rows[at]! += found));
+      kept?.append(Object.fromEntries(next.values.map(({ name }) => [name, run.results[name] ?? before[name]!])));
+      counts.push(count);
+      done += count;
+      if (fixed !== null) continue;
+      const most = Math.max(this.rowsPerSample, ...run.rows.map((found) => found / count));
+      batch = Math.max(1, Math.min(largestBatch, Math.floor(rowsPerRun / most)));
+    }
+    this.counts ??= counts;
+    return rows;
+  }
+
+  private async store(
+    session: RuntimeSession,
+    activations: readonly TappedActivation[],
+    rows: readonly number[],
+  ): Promise<ActivationMoments[]> {
+    const samples = (this.counts ?? []).reduce((sum, count) => sum + count, 0);
+    const moments: ActivationMoments[] = [];
+    try {
+      for (const [at, { columns }] of activations.entries()) {
+        const share = 1 / Math.max(1, rows[at]!);
+        const file = path.join(this.options.workDirectory, `moments-${randomUUID()}.bin`);
+        const sums = await session.storeProducts(tapName(at), file);
+        moments.push({ columns, mean: sums.map((sum) => sum * share), rows: rows[at]!, samples, file, share });
+      }
+    } catch (error) {
+      for (const { file } of moments) rmSync(file, { force: true });
+      throw error;
+    }
+    return moments;
+  }
 }
 
-function addTo(sums: Float32Array, values: Float32Array): void {
-  for (let i = 0; i < sums.length; i++) sums[i]! += values[i]!;
+const tapName = (at: number): string => `moments/${at}`;
+
+/** Makes activations outputs of a part, as rows of float32, and what passes to the next part. */
+function tap(part: Model, activations: readonly TappedActivation[], passing: readonly ValueInfo[]): void {
+  const { graph } = part;
+  activations.forEach(({ name, transposed }, at) => {
+    const output = tapName(at);
+    const cast = transposed ? `${output}/float` : output;
+    graph.nodes.push(makeNode('Cast', [name], [cast], { to: intAttribute(DataType.FLOAT) }, { name: cast }));
+    if (transposed) {
+      graph.nodes.push(makeNode('Transpose', [cast], [output], { perm: intsAttribute([1, 0]) }, { name: output }));
+    }
+    graph.outputs.push({ name: output, dataType: DataType.FLOAT, dims: null });
+  });
+  graph.outputs.push(...passing.map((value) => ({ ...value })));
+  removeDeadNodesAndInitializers(graph);
+  const used = new Set(graph.nodes.flatMap((node) => [...valuesUsed(node)]));
+  graph.inputs = graph.inputs.filter(({ name }) => used.has(name) && !graph.initializers.has(name));
+  part.irVersion = Math.max(part.irVersion, 4);
 }
 
-/** Reads second moments: mean of xᵢxⱼ, row-major. */
-export function readMoments({ columns, file, share }: ActivationMoments): Float32Array {
-  const values = new Float32Array(columns * columns);
+/** Reads second moments row by row: mean of xᵢxⱼ over j. The row is valid until the next. */
+export function* momentRows({ columns, file, share }: ActivationMoments): Generator<Float32Array, void> {
+  const rows = Math.max(1, Math.floor(chunkBytes / 4 / columns));
+  const values = new Float32Array(Math.min(rows, columns) * columns);
   const handle = openSync(file, 'r');
   try {
-    const bytes = new Uint8Array(values.buffer);
-    for (let at = 0; at < bytes.length;) at += readSync(handle, bytes, at, Math.min(chunkBytes, bytes.length - at), at);
+    for (let first = 0; first < columns; first += rows) {
+      const count = Math.min(rows, columns - first);
+      const bytes = new Uint8Array(values.buffer, 0, count * columns * 4);
+      for (let at = 0; at < bytes.length;) {
+        at += readSync(handle, bytes, at, bytes.length - at, first * columns * 4 + at);
+      }
+      for (let row = 0; row < count; row++) {
+        const found = values.subarray(row * columns, (row + 1) * columns);
+        for (let i = 0; i < columns; i++) found[i]! *= share;
+        yield found;
+      }
+    }
   } finally {
     closeSync(handle);
   }
-  for (let i = 0; i < values.length; i++) values[i]! *= share;
-  return values;
 }
+
+/** Bytes read in one call. */
+const chunkBytes = 2 ** 20;
 
 /** Whether a Gemm reads its first input turned. */
 export const readsTransposed = (node: Node): boolean => node.opType === 'Gemm' && getInt(node, 'transA', 0) === 1;

@@ -5,12 +5,12 @@ import type { Model } from '../onnx/model.js';
 import type { Dataset } from '../runtime/dataset-types.js';
 import type { Runtime } from '../runtime/types.js';
 import { dequantizeRow, type BlockFormat, type BlockMatrix } from './block-matrix.js';
-import { defaultDescent, descend, type Moments } from './descent.js';
+import { DescentMemory, descend } from './descent.js';
 import { biasOf } from './matmul-nbits.js';
 import { readRows, type WeightMatrix } from './matrix.js';
 import {
-  collectMoments,
-  readMoments,
+  MomentCollector,
+  momentRows,
   readsTransposed,
   type ActivationMoments,
   type TappedActivation,
@@ -45,10 +45,8 @@ export interface RefineOptions {
 const widestColumns = 4096;
 /** Multiplications of one pass over a weight, rows · columns²: more would take it a minute or longer. */
 const mostMultiplications = 2 ** 35;
-/** Bytes of moments collected in one go, at least. */
-const momentBytes = 16 * 2 ** 20;
-/** A large model takes more in one go: each go writes the model anew, and its session holds all weights anyway. */
-const momentShare = 1 / 8;
+/** Bytes of moments collected in one go, as much as the widest activation alone may take; each go starts a process. */
+const momentBytes = 48 * 2 ** 20;
 
 interface Task {
   site: WeightSite;
@@ -78,26 +76,37 @@ export async function refineWeights(
   beforeQuantizing(clone);
   const tasks = collectSites(clone).flatMap((site) => taskFor(clone, site, assignment.get(site.name), options));
   const refined = new Map<string, RefinedWeight>();
+  if (tasks.length === 0) return refined;
   let done = 0;
-  const weightBytes = [...clone.graph.initializers.values()].reduce((sum, { data }) => sum + data.byteLength, 0);
-  for (const group of groups(tasks, Math.max(momentBytes, weightBytes * momentShare))) {
-    const activations = [
-      ...new Map(group.flatMap((task) => task.activations).map((tap) => [keyOf(tap), tap])).values(),
-    ];
-    const moments = await collectMoments(runtime, clone, dataset, activations, options);
-    try {
-      const byKey = new Map(activations.map((tap, at) => [keyOf(tap), moments[at]!]));
-      for (const task of group) {
-        options.signal?.throwIfAborted();
-        options.onProgress?.(done++, tasks.length, task.site.name);
-        refined.set(task.site.name, await refine(task, byKey, options.signal));
+  const collector = new MomentCollector(runtime, clone, dataset, tapsOf(tasks), options);
+  const first = ({ activations }: Task): number => Math.min(...activations.map((tap) => collector.positionOf(tap)));
+  tasks.sort((a, b) => first(a) - first(b));
+  try {
+    const all = groups(tasks, momentBytes);
+    for (const [at, group] of all.entries()) {
+      const activations = tapsOf(group);
+      const moments = await collector.collect(activations, tapsOf(all.slice(at + 1).flat()));
+      try {
+        const byKey = new Map(activations.map((tap, index) => [keyOf(tap), moments[index]!]));
+        for (const task of group) {
+          options.signal?.throwIfAborted();
+          options.onProgress?.(done++, tasks.length, task.site.name);
+          refined.set(task.site.name, await refine(task, byKey, options.signal));
+        }
+      } finally {
+        for (const { file } of moments) rmSync(file, { force: true });
       }
-    } finally {
-      for (const { file } of moments) rmSync(file, { force: true });
     }
+  } finally {
+    collector.close();
   }
   options.onProgress?.(tasks.length, tasks.length);
   return refined;
+}
+
+/** What tasks look at, each once. */
+function tapsOf(tasks: readonly Task[]): TappedActivation[] {
+  return [...new Map(tasks.flatMap((task) => task.activations).map((tap) => [keyOf(tap), tap])).values()];
 }
 
 const keyOf = (tap: TappedActivation): string => `${tap.transposed} ${tap.name}`;
@@ -167,12 +176,11 @@ async function refine(
   known: ReadonlyMap<string, ActivationMoments>,
   signal: AbortSignal | undefined,
 ): Promise<RefinedWeight> {
-  const moments = pooled(
-    activations.map((tap) => known.get(keyOf(tap))!),
-    hasBias,
-  );
-  const result = await descend(matrix, format, moments, defaultDescent, signal);
-  return { matrix: result, order: matrix.order, biasShift: hasBias ? meanError(matrix, result, moments.mean) : null };
+  const memory = new DescentMemory(matrix.columns, matrix.rows);
+  const parts = activations.map((tap) => known.get(keyOf(tap))!);
+  const mean = pool(parts, hasBias, memory);
+  const result = await descend(matrix, format, memory, undefined, signal);
+  return { matrix: result, order: matrix.order, biasShift: hasBias ? meanError(matrix, result, mean) : null };
 }
 
 /**
@@ -181,32 +189,32 @@ async function refine(
  */
 const inputNoise = 0.01;
 
-/** Moments over all places a weight is used; about the mean where a bias takes the mean. */
-function pooled(parts: readonly ActivationMoments[], centred: boolean): Moments & { mean: Float32Array } {
-  const [first, ...others] = parts as readonly [ActivationMoments, ...ActivationMoments[]];
-  const { columns } = first;
+/** Fills in moments over all places a weight is used, about the mean where a bias takes the mean; returns the mean. */
+function pool(parts: readonly ActivationMoments[], centred: boolean, { values, stride }: DescentMemory): Float32Array {
+  const { columns, samples } = parts[0]!;
   const rows = parts.reduce((sum, part) => sum + part.rows, 0);
-  const shareOf = (part: ActivationMoments): number => part.rows / Math.max(1, rows);
-  const values = readMoments(first);
-  const mean = first.mean.map((value) => value * shareOf(first));
-  if (others.length > 0) values.forEach((value, i) => (values[i] = value * shareOf(first)));
-  for (const part of others) {
-    const share = shareOf(part);
-    readMoments(part).forEach((value, i) => (values[i]! += share * value));
+  const mean = new Float32Array(columns);
+  values.fill(0, 0, columns * stride);
+  for (const part of parts) {
+    const share = part.rows / Math.max(1, rows);
+    let to = 0;
+    for (const row of momentRows(part)) {
+      for (let j = 0; j < columns; j++) values[to + j]! += share * row[j]!;
+      to += stride;
+    }
     for (let i = 0; i < columns; i++) mean[i]! += share * part.mean[i]!;
   }
-  const squares = Float32Array.from({ length: columns }, (_, i) => values[i * columns + i]!);
+  const squares = Float32Array.from({ length: columns }, (_, i) => values[i * stride + i]!);
   if (centred) {
     for (let i = 0; i < columns; i++) {
-      for (let j = 0; j < columns; j++) values[i * columns + j]! -= mean[i]! * mean[j]!;
+      for (let j = 0; j < columns; j++) values[i * stride + j]! -= mean[i]! * mean[j]!;
     }
   }
-  shrink(values, columns, rows);
-  const samples = parts[0]!.samples;
+  shrink(values, columns, stride, rows);
   // As if one more sample had all inputs alike: of a few samples, not even the strengths of inputs are to be believed.
   const alike = squares.reduce((sum, value) => sum + value, 0) / columns / Math.max(1, samples);
-  for (let i = 0; i < columns; i++) values[i * columns + i]! += inputNoise * squares[i]! + alike;
-  return { columns, values, mean };
+  for (let i = 0; i < columns; i++) values[i * stride + i]! += inputNoise * squares[i]! + alike;
+  return mean;
 }
 
 /**
@@ -214,20 +222,20 @@ function pooled(parts: readonly ActivationMoments[], centred: boolean): Moments 
  * `Σ var(hᵢⱼ) / Σ hᵢⱼ²` over i ≠ j (Ledoit and Wolf 2004; Schäfer and Strimmer 2005, target D), the variance as for
  * normal inputs, `(hᵢᵢhⱼⱼ + hᵢⱼ²) / rows`.
  */
-function shrink(values: Float32Array, columns: number, rows: number): void {
+function shrink(values: Float32Array, columns: number, stride: number, rows: number): void {
   let [trace, diagonalSquares, squares] = [0, 0, 0];
   for (let i = 0; i < columns; i++) {
-    const own = values[i * columns + i]!;
+    const own = values[i * stride + i]!;
     trace += own;
     diagonalSquares += own * own;
-    for (let j = 0; j < columns; j++) squares += values[i * columns + j]! ** 2;
+    for (let j = 0; j < columns; j++) squares += values[i * stride + j]! ** 2;
   }
   const products = squares - diagonalSquares;
   if (!(products > 0)) return;
   const variance = (trace * trace - diagonalSquares + products) / Math.max(1, rows);
   const keep = 1 - Math.min(1, variance / products);
   for (let i = 0; i < columns; i++) {
-    for (let j = 0; j < columns; j++) if (i !== j) values[i * columns + j]! *= keep;
+    for (let j = 0; j < columns; j++) if (i !== j) values[i * stride + j]! *= keep;
   }
 }
 

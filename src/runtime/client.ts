@@ -1,6 +1,6 @@
 import { SnugError } from '../contract/errors.js';
 import type { Measurement, Provider } from '../contract/types.js';
-import { bytesOfValues, Garbage } from './garbage.js';
+import { bytesOfValues, collectGarbage, Garbage } from './garbage.js';
 import { cancelled, RuntimeJob } from './job.js';
 import { separatingEnv } from './device-memory.js';
 import { NvidiaWatch } from './nvidia-watch.js';
@@ -80,6 +80,8 @@ class RuntimeClient implements Runtime, TrainingRuntime {
   }
 
   async open(spec: SessionSpec): Promise<RuntimeSession> {
+    // What the caller has done with is freed before another process stands beside it.
+    if (spec.lean === true) collectGarbage();
     const job = this.#start(spec.lean === true ? leanEnv : {});
     try {
       const { inputs, outputs } = await job.ask({ kind: 'open', spec: this.#complete(spec) });
@@ -88,16 +90,22 @@ class RuntimeClient implements Runtime, TrainingRuntime {
       return {
         inputs,
         outputs,
-        run: async (feeds, fetches, carry) => {
+        run: async (feeds, fetches) => {
           if (spec.lean === true) garbage.add(received);
-          const asked = { ...(fetches ? { fetches } : {}), ...(carry ? { carry } : {}) };
-          const results = await job.ask({ kind: 'run', feeds, ...asked });
+          const results = await job.ask({ kind: 'run', feeds, ...(fetches ? { fetches } : {}) });
           // A message is read in pieces, joined, and copied into arrays.
           received = 3 * bytesOfValues(results);
           return results;
         },
         hold: async (values) => void (await job.ask({ kind: 'hold', values })),
-        store: async (names, path) => void (await job.ask({ kind: 'store', names, path })),
+        holdFile: async (path, values) => void (await job.ask({ kind: 'hold-file', path, values })),
+        runProducts: async (feeds, products, fetches) => {
+          if (spec.lean === true) garbage.add(received);
+          const found = await job.ask({ kind: 'products', feeds, products, fetches });
+          received = 3 * (bytesOfValues(found.results) + bytesOfValues(feeds));
+          return found;
+        },
+        storeProducts: (output, path) => job.ask({ kind: 'store-products', output, path }),
         close: () => job.kill(closed()),
       };
     } catch (error) {

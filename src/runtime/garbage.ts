@@ -18,6 +18,11 @@ function collector(): Collector | null {
   return known;
 }
 
+/** Frees what nothing refers to any more. */
+export function collectGarbage(): void {
+  collector()?.();
+}
+
 /**
  * Counts bytes of typed arrays that were used once (messages, results of a run) and frees them when they are many. V8
  * sees only the small objects that own them and by itself lets tens of megabytes pile up.
@@ -29,7 +34,7 @@ export class Garbage {
     this.#bytes += bytes;
     if (this.#bytes < tolerated) return;
     this.#bytes = 0;
-    collector()?.();
+    collectGarbage();
   }
 }
 

@@ -5,12 +5,13 @@
  */
 import { rmSync } from 'node:fs';
 import path from 'node:path';
-import type { InferenceSession } from 'onnxruntime-node';
+import type { InferenceSession, Tensor } from 'onnxruntime-node';
 import { SnugError } from '../contract/errors.js';
 import { bytesOfValues, Garbage } from './garbage.js';
 import { HeldValues } from './held.js';
 import { measureModel } from './measure.js';
 import { ownChannel } from './own-channel.js';
+import { ProductSums } from './products.js';
 import {
   noTelemetry,
   runFolderPrefix,
@@ -29,6 +30,7 @@ Object.assign(process.env, noTelemetry);
 
 let session: InferenceSession | null = null;
 const held = new HeldValues();
+const products = new ProductSums();
 /** Whether the session shall hold little memory. */
 let lean = false;
 /** Bytes of values of the last run. */
@@ -56,13 +58,17 @@ async function answer(id: number, request: RuntimeRequest): Promise<RuntimeAnswe
       session = await createSession(request.spec);
       return { inputs: valuesOf(session.inputMetadata), outputs: valuesOf(session.outputMetadata) };
     case 'run':
-      return run(request);
+      return takeOutputs(await outputsOf(request.feeds, request.fetches));
     case 'hold':
       await held.hold(request.values);
       return null;
-    case 'store':
-      held.store(request.names, request.path);
+    case 'hold-file':
+      await held.holdFile(request.path, request.values);
       return null;
+    case 'products':
+      return runProducts(request);
+    case 'store-products':
+      return products.store(request.output, request.path);
     case 'measure':
       await tellBase();
       return measureModel(request, process.cwd(), async () => {
@@ -91,14 +97,23 @@ async function answer(id: number, request: RuntimeRequest): Promise<RuntimeAnswe
   }
 }
 
-async function run({ feeds, fetches, carry = {} }: Extract<RuntimeRequest, { kind: 'run' }>): Promise<Feeds> {
+async function outputsOf(feeds: Feeds, fetches?: readonly string[]): Promise<Readonly<Record<string, Tensor>>> {
   if (!session) throw new SnugError('E_BAD_REQUEST', 'No model is open in this process.');
   // What the last run left has been sent by now.
   if (lean) garbage.add(spent);
-  const wanted = fetches && [...fetches, ...Object.keys(carry)];
-  const outputs = await runSession(session, await held.with(feeds), wanted);
+  const outputs = await runSession(session, await held.with(feeds), fetches);
   spent = bytesOfValues(feeds) + bytesOfValues(outputs);
-  return takeOutputs(held.carry(outputs, carry));
+  return outputs;
+}
+
+async function runProducts(
+  request: Extract<RuntimeRequest, { kind: 'products' }>,
+): Promise<RuntimeAnswers['products']> {
+  const { feeds, fetches } = request;
+  const names = request.products.map(({ output }) => output);
+  const outputs = await outputsOf(feeds, [...fetches, ...names]);
+  const rows = await products.add(outputs, request.products);
+  return { results: takeOutputs(Object.fromEntries(fetches.map((name) => [name, outputs[name]!]))), rows };
 }
 
 /** What this process holds now is its own and the runtime's; all above it will be a model's. */

@@ -1,16 +1,18 @@
 import type { ErrorReport } from '../contract/errors.js';
 import type { Measurement, Provider } from '../contract/types.js';
 import type { EvaluationResult, StepResult, TrainingSpec } from './training-types.js';
-import type { Carry, Feeds, RuntimeValue, SessionSpec } from './types.js';
+import type { Feeds, FileValue, ProductOf, RuntimeValue, SessionSpec } from './types.js';
 
 /** What a caller may ask of the onnxruntime process. One request is in flight at a time. */
 export type RuntimeRequest =
   | { kind: 'backends' }
   | { kind: 'probe'; provider: Provider }
   | { kind: 'open'; spec: SessionSpec }
-  | { kind: 'run'; feeds: Feeds; fetches?: string[]; carry?: Carry }
+  | { kind: 'run'; feeds: Feeds; fetches?: string[] }
+  | { kind: 'products'; feeds: Feeds; products: readonly ProductOf[]; fetches: readonly string[] }
+  | { kind: 'store-products'; output: string; path: string }
   | { kind: 'hold'; values: Feeds }
-  | { kind: 'store'; names: readonly string[]; path: string }
+  | { kind: 'hold-file'; path: string; values: readonly FileValue[] }
   | { kind: 'measure'; spec: SessionSpec; feeds: Feeds; warmRuns: number; batch: number }
   | { kind: 'train-open'; spec: TrainingSpec }
   | { kind: 'train-step'; feeds: Feeds; weight: number; rate: number | null }
@@ -27,7 +29,9 @@ export interface RuntimeAnswers {
   open: { inputs: RuntimeValue[]; outputs: RuntimeValue[] };
   run: Feeds;
   hold: null;
-  store: null;
+  'hold-file': null;
+  products: { results: Feeds; rows: number[] };
+  'store-products': Float32Array;
   measure: Measurement;
   'train-open': null;
   'train-step': StepResult;

@@ -176,13 +176,17 @@ export function takeOutputs(outputs: Readonly<Record<string, Tensor>>): Feeds {
   return result;
 }
 
-/** Runs once; failures carry the code that fits their text. */
+/**
+ * Runs once; failures carry the code that fits their text.
+ * @param fetches outputs wanted (all when left out), or tensors the runtime writes them into
+ */
 export async function runSession(
   session: InferenceSession,
   tensors: Record<string, Tensor>,
-  fetches?: readonly string[],
+  fetches?: readonly string[] | Readonly<Record<string, Tensor>>,
 ): Promise<Readonly<Record<string, Tensor>>> {
-  const unknown = fetches?.find((name) => !session.outputNames.includes(name));
+  const names = fetches && (Array.isArray(fetches) ? (fetches as readonly string[]) : Object.keys(fetches));
+  const unknown = names?.find((name) => !session.outputNames.includes(name));
   if (unknown !== undefined) {
     throw new SnugError('E_USAGE', `The model has no output "${unknown}".`, {
       action: `Choose among: ${session.outputNames.join(', ')}.`,
@@ -191,7 +195,7 @@ export async function runSession(
   }
   const known = Object.fromEntries(Object.entries(tensors).filter(([name]) => session.inputNames.includes(name)));
   try {
-    return fetches ? await session.run(known, [...fetches]) : await session.run(known);
+    return fetches ? await session.run(known, fetches) : await session.run(known);
   } catch (thrown) {
     throw classifyRuntimeError(textOf(thrown), 'run');
   }

@@ -52,6 +52,9 @@ export function runtimeEnv(env: NodeJS.ProcessEnv = process.env): Record<string,
   return result;
 }
 
+/** Tensors lie outside of V8's heap; its room for young objects (MB for each half) would grow to 50 MB beside them. */
+const smallYoungSpace = '--max-semi-space-size=1';
+
 const stderrLimit = 16_384;
 const living = new Map<ChildProcess, string>();
 let exitHandlerSet = false;
@@ -87,7 +90,7 @@ export function forkProcess<Out extends object, In>({ entry, env }: SpawnRequest
   const child = fork(entry, [], {
     cwd: directory,
     env,
-    execArgv: [],
+    execArgv: [smallYoungSpace],
     serialization: 'advanced',
     stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
   });

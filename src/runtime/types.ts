@@ -55,27 +55,54 @@ export interface RuntimeValue {
   anyShape?: boolean;
 }
 
-/**
- * Output → input: outputs that stay in the process, each held as the value of an input for the next run (sums over
- * runs, states).
- */
-export type Carry = Readonly<Record<string, string>>;
+/** Where in a file a value lies. */
+export interface FileValue {
+  name: string;
+  dtype: 'float32';
+  dims: number[];
+  offset: number;
+}
+
+/** An output looked at as rows X of so many columns, all its axes but the last taken together. */
+export interface ProductOf {
+  /** float32. */
+  output: string;
+  columns: number;
+}
 
 export interface RuntimeSession {
   readonly inputs: RuntimeValue[];
   readonly outputs: RuntimeValue[];
   /** Runs once. `fetches` limits the outputs. Rejects with SnugError (E_RUN_FAILED, E_OUT_OF_MEMORY, E_ENGINE_KILLED…). */
-  run(feeds: Feeds, fetches?: string[], carry?: Carry): Promise<Feeds>;
+  run(feeds: Feeds, fetches?: string[]): Promise<Feeds>;
   /**
    * Keeps input values in the process, where they are part of every later run until others are held under their
    * names: large inputs that seldom change cross the boundary once.
    */
   hold(values: Feeds): Promise<void>;
   /**
-   * Writes held values to a new file, one behind the other as they lie in memory (little-endian, no headers).
-   * @throws SnugError E_BAD_REQUEST for a name nothing is held under; E_DISK_FULL, E_WRITE_FAILED…
+   * {@link hold} for values that lie in a file (little-endian, no headers), which is read once: they cross no boundary
+   * and stand in memory once.
+   * @throws SnugError E_NOT_FOUND, E_NO_PERMISSION…; E_BAD_REQUEST when the file ends too early
    */
-  store(names: readonly string[], path: string): Promise<void>;
+  holdFile(path: string, values: readonly FileValue[]): Promise<void>;
+  /**
+   * Runs once and adds XᵀX of outputs, and the sums of their columns, to what earlier runs left in the process; only
+   * `fetches` leave it.
+   * @returns the fetches, and how many rows each product had
+   */
+  runProducts(
+    feeds: Feeds,
+    products: readonly ProductOf[],
+    fetches: readonly string[],
+  ): Promise<{ results: Feeds; rows: number[] }>;
+  /**
+   * Writes XᵀX of an output, summed over the runs so far, to a new file (row-major float32, little-endian, no header),
+   * and forgets it.
+   * @returns the sums of the columns
+   * @throws SnugError E_BAD_REQUEST for an output without sums; E_DISK_FULL, E_WRITE_FAILED…
+   */
+  storeProducts(output: string, path: string): Promise<Float32Array>;
   close(): Promise<void>;
 }
 

@@ -138,15 +138,14 @@ describe('measureSensitivity on the bundled sample', () => {
   it('leaves no session and no file behind when a weight cannot be given, or closing fails', async () => {
     let closed = 0;
     const session = {
-      hold: () => Promise.reject(new Error('no room')),
-      store: () => Promise.reject(new Error('not used here')),
+      holdFile: () => Promise.reject(new Error('no room')),
       close: () => Promise.reject(new Error(`closed ${++closed}`)),
     } as Partial<RuntimeSession> as RuntimeSession;
     const full = { open: () => Promise.resolve(session) } as Partial<Runtime> as Runtime;
     await expect(WeightProbe.open({ model, weights, dataset, runtime: full, folder })).rejects.toThrow('no room');
     expect(closed).toBe(1);
     expect(readdirSync(folder)).toEqual([]);
-    session.hold = () => Promise.resolve();
+    session.holdFile = () => Promise.resolve();
     const probe = (await WeightProbe.open({ model, weights, dataset, runtime: full, folder }))!;
     expect(readdirSync(folder)).toHaveLength(1);
     await expect(probe.close()).rejects.toThrow('closed 2');

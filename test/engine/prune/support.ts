@@ -39,7 +39,9 @@ async function openSession(modelPath: string): Promise<RuntimeSession> {
       );
     },
     hold: () => Promise.reject(new Error('not used here')),
-    store: () => Promise.reject(new Error('not used here')),
+    holdFile: () => Promise.reject(new Error('not used here')),
+    runProducts: () => Promise.reject(new Error('not used here')),
+    storeProducts: () => Promise.reject(new Error('not used here')),
     close: () => session.release(),
   };
 }

@@ -1,5 +1,4 @@
 import { randomUUID } from 'node:crypto';
-import { appendFileSync } from 'node:fs';
 import path from 'node:path';
 import * as ort from 'onnxruntime-node';
 import { makeNode } from '../../../src/onnx/graph.js';
@@ -8,7 +7,8 @@ import { elementCount, float32Tensor } from '../../../src/onnx/tensor.js';
 import { readModel } from '../../../src/onnx/read.js';
 import { serializeModel } from '../../../src/onnx/write.js';
 import type { Dataset } from '../../../src/runtime/dataset-types.js';
-import type { Carry, Feeds, Runtime, RuntimeTensor } from '../../../src/runtime/types.js';
+import { ProductSums } from '../../../src/runtime/products.js';
+import type { Feeds, Runtime, RuntimeTensor } from '../../../src/runtime/types.js';
 
 export interface GraphSpec {
   inputs: Record<string, (number | string)[]>;
@@ -119,6 +119,14 @@ export async function optimizedOperators(model: Model, folder: string): Promise<
   return readModel(file).graph.nodes.map((candidate) => candidate.opType);
 }
 
+const valuesOf = (results: Readonly<Record<string, ort.Tensor>>): Feeds =>
+  Object.fromEntries(
+    Object.entries(results).map(([name, tensor]): [string, RuntimeTensor] => [
+      name,
+      { dtype: tensor.type as 'float32', dims: [...tensor.dims], data: tensor.data as Float32Array },
+    ]),
+  );
+
 /** The runtime interface over sessions of this process: enough to calibrate. */
 export function directRuntime(): Runtime {
   const unused = (): never => {
@@ -131,31 +139,28 @@ export function directRuntime(): Runtime {
     open: async (spec) => {
       const session = await ort.InferenceSession.create(spec.modelPath, { logSeverityLevel: 3 });
       const held: Feeds = {};
+      const products = new ProductSums();
+      const run = (feeds: Feeds, fetches?: string[]): Promise<ort.InferenceSession.OnnxValueMapType> => {
+        const inputs = Object.fromEntries(
+          Object.entries({ ...held, ...feeds }).map(([name, t]) => [
+            name,
+            new ort.Tensor(t.dtype as 'float32', t.data as Float32Array, t.dims),
+          ]),
+        );
+        return fetches === undefined ? session.run(inputs) : session.run(inputs, fetches);
+      };
       return {
         inputs: [],
         outputs: [],
-        run: async (feeds: Feeds, fetches?: string[], carry: Carry = {}) => {
-          const inputs = Object.fromEntries(
-            Object.entries({ ...held, ...feeds }).map(([name, t]) => [
-              name,
-              new ort.Tensor(t.dtype as 'float32', t.data as Float32Array, t.dims),
-            ]),
-          );
-          const wanted = fetches && [...fetches, ...Object.keys(carry)];
-          const results = wanted === undefined ? await session.run(inputs) : await session.run(inputs, wanted);
-          const all: Feeds = Object.fromEntries(
-            Object.entries(results).map(([name, tensor]): [string, RuntimeTensor] => [
-              name,
-              { dtype: tensor.type as 'float32', dims: [...tensor.dims], data: tensor.data as Float32Array },
-            ]),
-          );
-          for (const [output, input] of Object.entries(carry)) held[input] = all[output]!;
-          return Object.fromEntries(Object.entries(all).filter(([name]) => !(name in carry)));
-        },
+        run: async (feeds: Feeds, fetches?: string[]) => valuesOf(await run(feeds, fetches)),
         hold: async (values) => void Object.assign(held, values),
-        store: async (names, file) => {
-          for (const name of names) appendFileSync(file, new Uint8Array((held[name]!.data as Float32Array).buffer));
+        holdFile: unused,
+        runProducts: async (feeds, wanted, fetches) => {
+          const results = await run(feeds, [...fetches, ...wanted.map(({ output }) => output)]);
+          const rows = await products.add(results, wanted);
+          return { results: valuesOf(Object.fromEntries(fetches.map((name) => [name, results[name]!]))), rows };
         },
+        storeProducts: async (output, file) => products.store(output, file),
         close: async () => session.release(),
       };
     },

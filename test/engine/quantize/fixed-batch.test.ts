@@ -5,7 +5,7 @@ import { afterAll, describe, expect, it } from 'vitest';
 import { intAttribute } from '../../../src/onnx/graph.js';
 import type { Model } from '../../../src/onnx/model.js';
 import { collectMagnitudes, collectRanges } from '../../../src/quantize/index.js';
-import { collectMoments } from '../../../src/quantize/moments.js';
+import { MomentCollector } from '../../../src/quantize/moments.js';
 import type { Dataset } from '../../../src/runtime/dataset-types.js';
 import { buildModel, directRuntime, node, weight } from './build.js';
 import { gaussian } from './numbers.js';
@@ -57,7 +57,8 @@ describe('models that take more samples at a time than are looked at', () => {
 
   it('have their moments taken', async () => {
     const tap = { name: 'h', columns: width, transposed: false };
-    const [moments] = await collectMoments(directRuntime(), network(160), dataset(160, 320), [tap], { workDirectory });
+    const collector = new MomentCollector(directRuntime(), network(160), dataset(160, 320), [tap], { workDirectory });
+    const [moments] = await collector.collect([tap], []);
     expect(moments).toMatchObject({ rows: 160, samples: 160 });
   });
 

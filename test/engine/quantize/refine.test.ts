@@ -104,9 +104,9 @@ describe('4-bit weights chosen on samples', () => {
       ...direct,
       open: async (spec) => {
         const session = await direct.open(spec);
-        const store: typeof session.store = (names, file) =>
-          ++stored > 1 ? Promise.reject(new Error('disk full')) : session.store(names, file);
-        return { ...session, store };
+        const storeProducts: typeof session.storeProducts = (output, file) =>
+          ++stored > 1 ? Promise.reject(new Error('disk full')) : session.storeProducts(output, file);
+        return { ...session, storeProducts };
       },
     };
     const options = { provider: 'cpu', workDirectory: folder } as const;

@@ -5,7 +5,7 @@ import path from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 import { createRuntime, type RuntimeOptions } from '../../../src/runtime/client.js';
 import { entryPath } from '../../../src/runtime/entry.js';
-import type { Feeds, Runtime, SessionSpec } from '../../../src/runtime/types.js';
+import type { Feeds, FileValue, Runtime, SessionSpec } from '../../../src/runtime/types.js';
 import { onnxModel, type TestGraph } from './model.js';
 
 const size = 1024;
@@ -81,27 +81,33 @@ describe('a session in a process of its own', () => {
     await session.close();
   });
 
-  it('keeps outputs as inputs of the next run, and writes what it holds', async () => {
-    const total = spec('total', {
-      nodes: [{ operator: 'Add', inputs: ['x', 'before'], outputs: ['sum'] }],
-      inputs: { x: ['batch', 2], before: ['batch', 2] },
-      outputs: { sum: ['batch', 2] },
-    });
-    const session = await runtime().open({ ...total, lean: true });
-    await session.hold({ before: { dtype: 'float32', dims: [1, 2], data: new Float32Array(2) } });
-    for (const [a, b] of [
-      [1, 2],
-      [30, 40],
-      [500, 600],
-    ] as const) {
-      expect(await session.run(x(a, b), [], { sum: 'before' })).toEqual({});
-    }
-    const file = path.join(folder, 'total.bin');
-    await session.store(['before'], file);
-    const stored = readFileSync(file);
-    expect(new Float32Array(stored.buffer, stored.byteOffset, 2)).toEqual(Float32Array.of(531, 642));
-    await expect(session.store(['before'], file)).rejects.toEqual(code('E_EXISTS'));
-    await expect(session.store(['y'], path.join(folder, 'none.bin'))).rejects.toEqual(code('E_BAD_REQUEST'));
+  it('holds values of a file, the second time over the first, and says when the file is too short', async () => {
+    const session = await runtime().open({ ...spec('relu', relu), lean: true });
+    const file = path.join(folder, 'values.bin');
+    writeFileSync(file, new Uint8Array(Float32Array.of(9, -1, 2, 3, -4).buffer));
+    const value = (offset: number): FileValue[] => [{ name: 'x', dtype: 'float32', dims: [1, 2], offset }];
+    await session.holdFile(file, value(4));
+    expect((await session.run({})).y?.data).toEqual(Float32Array.of(0, 2));
+    await session.holdFile(file, value(12));
+    expect((await session.run({})).y?.data).toEqual(Float32Array.of(3, 0));
+    await expect(session.holdFile(file, value(16))).rejects.toEqual(code('E_BAD_REQUEST'));
+    await session.close();
+  });
+
+  it('sums products over runs, and writes them whole', async () => {
+    const session = await runtime().open({ ...spec('relu', relu), lean: true });
+    const products = [{ output: 'y', columns: 2 }];
+    expect(await session.runProducts(x(1, 2), products, [])).toEqual({ results: {}, rows: [1] });
+    const second = await session.runProducts(x(3, 4, -1, 10), products, ['y']);
+    expect(second.rows).toEqual([2]);
+    expect(second.results.y?.data).toEqual(Float32Array.of(3, 4, 0, 10));
+    const file = path.join(folder, 'products.bin');
+    expect(await session.storeProducts('y', file)).toEqual(Float32Array.of(4, 16));
+    const stored = Uint8Array.from(readFileSync(file));
+    expect(new Float32Array(stored.buffer)).toEqual(Float32Array.of(10, 14, 14, 120));
+    await session.runProducts(x(1, 1), products, []);
+    await expect(session.storeProducts('y', file)).rejects.toEqual(code('E_EXISTS'));
+    await expect(session.storeProducts('z', path.join(folder, 'none.bin'))).rejects.toEqual(code('E_BAD_REQUEST'));
     await session.close();
   });
 

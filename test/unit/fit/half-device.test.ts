@@ -30,7 +30,9 @@ function runtimeOf(providers: Provider[], fails: ErrorCode | null): { runtime: R
         ...{ inputs: [], outputs: [] },
         run: () => (fails === null ? Promise.resolve({}) : Promise.reject(new SnugError(fails, 'Cast requires f16'))),
         hold: () => Promise.resolve(),
-        store: () => Promise.resolve(),
+        holdFile: () => Promise.resolve(),
+        runProducts: () => Promise.reject(new Error('not used here')),
+        storeProducts: () => Promise.reject(new Error('not used here')),
         close: () => Promise.resolve(),
       });
     },

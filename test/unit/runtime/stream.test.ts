@@ -66,7 +66,9 @@ function doubling({ limit, code = 'E_OUT_OF_MEMORY', peak = () => 1, measures = 
         inputs: [{ name: 'x', dtype: 'float32', dims: ['batch', 1] }],
         outputs: [{ name: 'y', dtype: 'float32', dims: ['batch', 1] }],
         hold: () => Promise.reject(new Error('not used here')),
-        store: () => Promise.reject(new Error('not used here')),
+        holdFile: () => Promise.reject(new Error('not used here')),
+        runProducts: () => Promise.reject(new Error('not used here')),
+        storeProducts: () => Promise.reject(new Error('not used here')),
         run: (feeds) => {
           if (dead) throw new SnugError('E_ENGINE_CRASHED', 'gone');
           beforeRun?.(runs++);
