@@ -241,6 +241,7 @@ export const en = {
     sentencePruned: (ratio: number): string => `${percent(ratio)} pruned`,
     measuredWidths: 'widths by measured loss',
     recovered: 'trained on samples after pruning',
+    tuned: 'trained on samples after quantization',
     sentenceNotPruned: 'nothing pruned',
     sentenceBatch: (batch: number): string => `batch ${count(batch)}`,
     sentenceProvider: (name: string): string => `on ${name}`,

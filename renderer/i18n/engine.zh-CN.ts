@@ -139,8 +139,8 @@ const sentences: [RegExp, Words][] = [
     () => '按虚构的输入重新拟合没有帮助，因此没有采用。',
   ],
   [
-    /^Nothing was trained after pruning: there are too few samples to train on some and judge by others, or the model takes a fixed number at a time\.$/u,
-    () => '剪枝后没有训练：样本太少，无法一部分用来训练、另一部分用来评判，或者模型每次只接受固定数量的样本。',
+    /^Nothing was trained: there are too few samples to train on some and judge by others, or the model takes a fixed number at a time\.$/u,
+    () => '没有训练：样本太少，无法一部分用来训练、另一部分用来评判，或者模型每次只接受固定数量的样本。',
   ],
   [
     /^The model did not take made-up inputs, so nothing was refitted\.$/u,
@@ -159,11 +159,24 @@ const sentences: [RegExp, Words][] = [
     () => '训练剪枝后剩下的部分没有让答案更接近原模型，因此没有采用。',
   ],
   [
-    /^After pruning, (?:(\d+) blocks|all weights together) were trained on unlabelled samples for (\d+) s: (\S+) → (\S+) (dB|nats) (?:signal to noise|from the original) on samples kept out\.$/u,
-    ([, blocks, seconds, from, to, unit]) => {
-      const what = blocks ? `${blocks} 个块` : '全部权重';
+    /^Training after quantization was tried; answers did not get closer for it\.$/u,
+    () => '试过在量化后训练，答案没有因此更接近原模型。',
+  ],
+  [
+    /^Training after quantization did not bring the answers closer, so it was left out\.$/u,
+    () => '量化后训练没有让答案更接近原模型，因此没有采用。',
+  ],
+  [
+    /^Nothing was trained after quantization: no gradient leads through some operator of the model\.$/u,
+    () => '量化后没有训练：模型中有的算子无法传递梯度。',
+  ],
+  [
+    /^After (pruning|quantization), (?:(\d+) blocks|all weights together|scales, biases and other small weights) were trained on unlabelled samples for (\d+) s: (\S+) → (\S+) (dB|nats) (?:signal to noise|from the original) on samples kept out\.$/u,
+    ([, change, blocks, seconds, from, to, unit]) => {
+      const small = change === 'pruning' ? '全部权重' : '缩放系数、偏置和其他小权重';
+      const what = blocks ? `${blocks} 个块` : small;
       const measure = unit === 'dB' ? `信噪比 ${from} → ${to} 分贝` : `与原模型的差异 ${from} → ${to} 奈特`;
-      return `剪枝后用无标签样本训练了${what}，用时 ${seconds} 秒：在留出的样本上，${measure}。`;
+      return `${change === 'pruning' ? '剪枝' : '量化'}后用无标签样本训练了${what}，用时 ${seconds} 秒：在留出的样本上，${measure}。`;
     },
   ],
   [

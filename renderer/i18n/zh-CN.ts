@@ -234,6 +234,7 @@ export const zhCN = {
     sentencePruned: (ratio) => `剪去 ${percent(ratio)}`,
     measuredWidths: '按测得的损失分配宽度',
     recovered: '剪枝后用样本训练',
+    tuned: '量化后用样本训练',
     sentenceNotPruned: '不剪枝',
     sentenceBatch: (batch) => `批大小 ${count(batch)}`,
     sentenceProvider: (name) => `运行于 ${name}`,

@@ -17,18 +17,18 @@ const bands: readonly DamageBand[] = ['none', 'negligible', 'small', 'moderate',
 
 /** A plan's name in the words the rest of the page has for it; a name of another make is shown as it came. */
 export function planName(label: string, t: Messages): string {
-  const pruned = /^(?:(.*), )?(\d+) % pruned(, widths by measured loss)?(, trained on samples after pruning)?$/u.exec(
-    label,
-  );
-  const format = pruned === null ? label : (pruned[1] ?? 'unchanged');
+  const [, plain = label, how] = /^(.*), trained on samples after (pruning|quantization)$/u.exec(label) ?? [];
+  const pruned = /^(?:(.*), )?(\d+) % pruned(, widths by measured loss)?$/u.exec(plain);
+  const format = pruned === null ? plain : (pruned[1] ?? 'unchanged');
   const parts = formatParts(format, t);
   if (parts === null) return label;
-  if (pruned === null) return t.app.clauses(parts);
+  const trained = how === undefined ? [] : [how === 'pruning' ? t.plan.recovered : t.plan.tuned];
+  if (pruned === null) return t.app.clauses([...parts, ...trained]);
   return t.app.clauses([
     ...(format === 'unchanged' ? [] : parts),
     t.plan.sentencePruned(Number(pruned[2]) / 100),
     ...(pruned[3] === undefined ? [] : [t.plan.measuredWidths]),
-    ...(pruned[4] === undefined ? [] : [t.plan.recovered]),
+    ...trained,
   ]);
 }
 

@@ -1,6 +1,7 @@
 import type { Candidate, JobProgress, Measurement, Plan, Quality } from '../contract/types.js';
 import type { Model } from '../onnx/model.js';
 import { listConstantNodesFirst } from '../onnx/topology.js';
+import { readModel } from '../onnx/read.js';
 import { writeModelInSteps } from '../onnx/write.js';
 import {
   collectMagnitudes,
@@ -18,7 +19,13 @@ import { assignDtypes, formatsOf } from './levels.js';
 import { madeUpDataset } from './made-up.js';
 import { withFewestLiveBytes } from './node-order.js';
 import { type Allocation, pruneCandidate, type PruneContext } from './prune-candidate.js';
-import { recoverPruned, shareForRecovery, type TimedRecovery } from './recover-candidate.js';
+import {
+  isQuantized,
+  recoverCandidate,
+  secondsAfterPruning,
+  shareForRecovery,
+  type TimedRecovery,
+} from './recover-candidate.js';
 import { relaxDims } from './relax.js';
 import { sessionMetadataKey } from './session-levers.js';
 import type { Workspace } from './workspace.js';
@@ -48,7 +55,7 @@ export interface BuildContext extends PruneContext {
   outputName: string;
   /** Default uniform. */
   allocation?: Allocation;
-  /** Trains what pruning leaves; absent: not. */
+  /** Trains what pruning and quantization leave; absent: not. */
   recovery?: TimedRecovery;
 }
 
@@ -71,29 +78,38 @@ export async function buildCandidate(
   pruneSeconds: number;
   scaled: Quantized['scaled'];
 }> {
-  const { analysis, runtime, workspace, calibration, onProgress, signal } = context;
+  const { analysis, runtime, workspace, recovery, onProgress, signal } = context;
   const { plan } = candidate;
   const folder = workspace.folder(candidate.id.replace(/[^\w-]/g, '_'));
   let model: Model = analysis.model;
   let { classes, pruneMethod } = plan;
   const notes: string[] = [];
   let pruneSeconds = 0;
+  const parts = recovery ? await shareForRecovery(context.calibration) : null;
+  const calibration = parts?.calibration ?? context.calibration;
+  let secondsLeft = recovery?.seconds ?? 0;
   if (plan.pruneRatio > 0 || classes.some((c) => c.after !== c.before)) {
     onProgress({ phase: 'pruning', done: 0, total: analysis.classes.length, unit: 'weights' });
     const started = performance.now();
-    const { recovery } = context;
-    const parts = recovery ? await shareForRecovery(calibration) : null;
-    const pruning = parts ? { ...context, calibration: parts.calibration } : context;
-    const pruned = await pruneCandidate(pruning, model, plan, context.allocation ?? 'uniform', folder);
+    const pruned = await pruneCandidate(
+      { ...context, calibration },
+      model,
+      plan,
+      context.allocation ?? 'uniform',
+      folder,
+    );
     pruneSeconds = (performance.now() - started) / 1000;
     pruneMethod = pruned.method;
     notes.push(...pruned.notes);
     ({ model, classes } = pruned);
     if (recovery && parts) {
-      const models = { original: analysis.model, pruned: model };
-      const recovered = await recoverPruned(recovery, parts, models, folder, { onProgress, signal });
+      const recovered = await recoverCandidate({
+        ...{ ...recovery, after: 'pruning', seconds: secondsAfterPruning(recovery, isQuantized(structure.weights)) },
+        ...{ original: analysis.model, changed: model, parts, folder, onProgress, signal },
+      });
       notes.push(recovered.note);
       ({ model } = recovered);
+      secondsLeft -= recovered.seconds;
     }
   }
   signal?.throwIfAborted();
@@ -140,7 +156,20 @@ export async function buildCandidate(
     onProgress: quantizing,
   });
   notes.push(...quantized.notes);
-  let finished = (plan.relaxDims && relaxDims(quantized.model)) || quantized.model;
+  let result = quantized.model;
+  if (recovery && parts && isQuantized(quantized.weights)) {
+    // Weights are quantized whenever they are read: training would do it again and again.
+    const quantizedPath = `${folder}/quantized.onnx`;
+    await writeModelInSteps(result, quantizedPath);
+    const recovered = await recoverCandidate({
+      ...{ ...recovery, after: 'quantization', seconds: secondsLeft },
+      ...{ original: analysis.model, changed: readModel(quantizedPath), unlike: new Set(quantized.scaled.keys()) },
+      ...{ parts, folder, onProgress, signal },
+    });
+    notes.push(recovered.note);
+    result = recovered.model;
+  }
+  let finished = (plan.relaxDims && relaxDims(result)) || result;
   if (plan.reorderNodes) {
     finished.graph.nodes = listConstantNodesFirst(finished.graph);
     finished = withFewestLiveBytes(finished, layoutBatch) ?? finished;

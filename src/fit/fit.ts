@@ -10,7 +10,14 @@ import type { Attempt, OnProgress } from './attempt.js';
 import type { Candidate } from '../contract/types.js';
 import { withholdHalf } from './half-device.js';
 import { adviseMeasuring } from './measured-widths.js';
-import { canShare, notShared, recoverySeconds, worthRecovering, type RecoveryOptions } from './recover-candidate.js';
+import {
+  canShare,
+  inVain,
+  notShared,
+  recoverySeconds,
+  worthRecovering,
+  type RecoveryOptions,
+} from './recover-candidate.js';
 import { feedsForBatch, Reference, splitDataset } from './reference.js';
 import { Sensitivity } from './sensitivity.js';
 import { Search } from './search.js';
@@ -40,7 +47,7 @@ export interface FitRequest {
   known?: KnownError;
   /** What pruning was measured to do to the answers on these samples. */
   curve?: PruneCurve | null;
-  /** Training what pruning leaves, kept where answers get closer for it; absent: nothing is trained. */
+  /** Training what pruning and quantization leave, kept where answers get closer for it; absent: nothing is trained. */
   recovery?: RecoveryOptions;
   overwrite?: boolean;
   onProgress?: OnProgress;
@@ -186,7 +193,7 @@ export async function fitModel(request: FitRequest): Promise<FitReport> {
   }
 }
 
-/** Takes the best plan further where that pays: widths by measured loss, then training of what pruning left. */
+/** Takes the best plan further where that pays: widths by measured loss, then training of what is left. */
 async function improve(
   search: Search,
   started: number,
@@ -203,19 +210,19 @@ async function improve(
     signal?.throwIfAborted();
     await search.run({ ...uniform.candidate, id: `${uniform.candidate.id}+measured` }, 'measured');
   } else if (typeof advice !== 'string') note(advice.tooLong);
-  const pruned = search.best ?? uniform;
-  if (recovery === undefined || !worthRecovering(pruned, recovery)) return;
+  const shrunk = search.best ?? uniform;
+  if (recovery === undefined || !worthRecovering(shrunk, recovery)) return;
   if (!canShare(calibration)) {
     if (recovery.mode === 'always') note(notShared);
     return;
   }
   signal?.throwIfAborted();
-  const allocation = pruned === uniform ? 'uniform' : 'measured';
-  await search.run({ ...pruned.candidate, id: `${pruned.candidate.id}+recovered` }, allocation, {
+  const allocation = shrunk === uniform ? 'uniform' : 'measured';
+  await search.run({ ...shrunk.candidate, id: `${shrunk.candidate.id}+recovered` }, allocation, {
     ...recovery,
     seconds: recoverySeconds(recovery.mode, (performance.now() - started) / 1000),
   });
-  if (search.best === pruned) note('Training what pruning left was tried; answers did not get closer for it.');
+  if (search.best === shrunk) note(inVain(shrunk.plan));
 }
 
 function cancelled(): SnugError {

@@ -1,4 +1,4 @@
-import type { Model, ValueInfo } from '../onnx/model.js';
+import { DataType, type Model, type ValueInfo } from '../onnx/model.js';
 import { cutValues, partBetween } from '../train/blocks.js';
 import { prepareTraining } from '../train/prepare.js';
 import { SampleSource } from '../train/samples.js';
@@ -26,7 +26,7 @@ export async function trainBlocks(
   given: Student,
 ): Promise<{ student: Student; blocks: number }> {
   const { runtime, folder, signal } = run;
-  const steps = blocksOf(original, given);
+  const steps = blocksOf(original, given, run.unlike);
   const keep = (model: Model, data: Dataset, name: string): Promise<KeptValues> =>
     keepValues(runtime, model, data, folder, name, signal);
   let student = given;
@@ -75,11 +75,19 @@ export async function trainBlocks(
   return { student, blocks };
 }
 
-/** Parts both networks have, each with the weights that are used in it alone. */
-export function blocksOf(original: Model, { forward, result }: Student): { to: ValueInfo; weights: string[] }[] {
+/**
+ * Parts both networks have, each with the weights that are used in it alone.
+ * @param unlike values where no part may end
+ */
+export function blocksOf(
+  original: Model,
+  { forward, result }: Student,
+  unlike: ReadonlySet<string>,
+): { to: ValueInfo; weights: string[] }[] {
   const others = new Map(cutValues(original).map((cut) => [cut.name, cut]));
   const cuts = cutValues(forward).filter(
     ({ name, dataType, dims }) =>
+      !unlike.has(name) &&
       (dims ?? []).length >= 2 &&
       others.get(name)?.dataType === dataType &&
       String(others.get(name)?.dims) === String(dims),
@@ -88,9 +96,11 @@ export function blocksOf(original: Model, { forward, result }: Student): { to: V
   const found: { to: ValueInfo; weights: TrainableWeight[] }[] = [];
   let from: ValueInfo | null = null;
   for (const [at, to] of cuts.entries()) {
-    const weights = changeable(trainableWeights(partBetween(forward, from, to)), result);
+    const part = partBetween(forward, from, to);
+    const weights = changeable(trainableWeights(part), result);
     const last = at === cuts.length - 1;
-    if (!last && !weights.some(({ role }) => role === 'matrix' || role === 'kernel')) continue;
+    const matters = weights.length > 0 && holdsCodes(part);
+    if (!last && !matters && !weights.some(({ role }) => role === 'matrix' || role === 'kernel')) continue;
     for (const { name } of weights) uses.set(name, (uses.get(name) ?? 0) + 1);
     found.push({ to, weights });
     from = to;
@@ -100,6 +110,14 @@ export function blocksOf(original: Model, { forward, result }: Student): { to: V
     weights: weights.map(({ name }) => name).filter((name) => uses.get(name) === 1),
   }));
 }
+
+/** Whether a part multiplies by a matrix or kernel of codes, beside which only small weights are trained. */
+export const holdsCodes = ({ graph }: Model): boolean =>
+  [...graph.initializers.values()].some(
+    ({ dataType, dims }) => codeTypes.has(dataType) && dims.filter((size) => size > 1).length > 1,
+  );
+
+const codeTypes: ReadonlySet<number> = new Set([DataType.UINT4, DataType.INT4, DataType.UINT8, DataType.INT8]);
 
 /** Weights that are stored in the model a person will have; some are constants there. */
 export const changeable = (weights: readonly TrainableWeight[], { graph }: Model): TrainableWeight[] =>

@@ -1,4 +1,5 @@
-import type { JobProgress } from '../contract/types.js';
+import { SnugError } from '../contract/errors.js';
+import type { Dtype, JobProgress, Plan } from '../contract/types.js';
 import { dataTypeName } from '../onnx/tensor.js';
 import type { Model } from '../onnx/model.js';
 import { answerOutputs } from '../quality/compare.js';
@@ -10,9 +11,9 @@ import type { Attempt } from './attempt.js';
 import { recoverModel } from './recover.js';
 import { pickSamples } from './recover-data.js';
 
-/** Training what pruning left, as a step of a plan. */
+/** Training what pruning and quantization left, as a step of a plan. */
 export interface RecoveryOptions {
-  /** `auto`: only where pruning did harm; `always`: whenever something was pruned. */
+  /** `auto`: only where they did harm; `always`: whenever something was pruned or quantized. */
   mode: 'auto' | 'always';
   runtime: Runtime & TrainingRuntime;
   /** Bytes that training all weights at once may take. */
@@ -22,12 +23,9 @@ export interface RecoveryOptions {
 /** The same with the seconds that training may take. */
 export type TimedRecovery = RecoveryOptions & { seconds: number };
 
-/** How a recovered candidate is named. */
-export const recoveredLabel = 'trained on samples after pruning';
-
 /** Why nothing was trained where that was asked for. */
 export const notShared =
-  'Nothing was trained after pruning: there are too few samples to train on some and judge by others, or the model takes a fixed number at a time.';
+  'Nothing was trained: there are too few samples to train on some and judge by others, or the model takes a fixed number at a time.';
 
 /** Updates of one training, at most. */
 const mostUpdates = { auto: 600, always: 1600 };
@@ -41,7 +39,7 @@ export const canShare = (calibration: Dataset | null): calibration is Dataset =>
   calibration !== null && typeof calibration.fixedBatch !== 'number' && calibration.samples >= leastShared;
 
 /**
- * The samples to prune and train with, and those that judge the training. The samples a report compares answers with
+ * The samples to prune, quantize and train with, and those that judge the training. The samples a report compares answers with
  * are none of them; null when {@link canShare} says no.
  */
 export async function shareForRecovery(
@@ -63,55 +61,94 @@ export async function shareForRecovery(
 export const recoverySeconds = (mode: RecoveryOptions['mode'], spent: number): number =>
   mode === 'always' ? 600 : Math.min(120, Math.max(30, spent));
 
-/** Whether training a pruned candidate is worth its time. */
+/** Formats whose rounding training can make up for. */
+const coarse: ReadonlySet<Dtype> = new Set(['int8', 'int8-static', 'int8-dynamic', 'int4', 'nf4', 'int2']);
+
+/** Whether a weight of a plan is rounded to few numbers. */
+export const isQuantized = (weights: readonly { dtype: Dtype }[]): boolean =>
+  weights.some(({ dtype }) => coarse.has(dtype));
+
+const isPruned = ({ classes }: Plan): boolean => classes.some(({ before, after }) => after < before);
+
+/** Whether training a pruned or quantized candidate is worth its time. */
 export function worthRecovering({ plan, quality }: Attempt, { mode }: RecoveryOptions): boolean {
-  if (!plan.classes.some(({ before, after }) => after < before)) return false;
+  if (!isPruned(plan) && !isQuantized(plan.weights)) return false;
   return mode === 'always' || bandRank(quality?.damage.band ?? 'none') > bandRank('negligible');
 }
 
+/** How a recovered candidate of a plan is named. */
+export const recoveredLabel = (plan: Plan): string =>
+  isPruned(plan) ? 'trained on samples after pruning' : 'trained on samples after quantization';
+
+/** What is told where training was tried and the answers did not get closer. */
+export const inVain = (plan: Plan): string =>
+  isPruned(plan)
+    ? 'Training what pruning left was tried; answers did not get closer for it.'
+    : 'Training after quantization was tried; answers did not get closer for it.';
+
+/** What is told of a quantized model that training cannot go through. */
+export const noGradient =
+  'Nothing was trained after quantization: no gradient leads through some operator of the model.';
+
+/** Share of the time for what pruning left, where quantization comes after it. */
+const pruningShare = 2 / 3;
+
+/** Seconds for training what pruning left. @param follows whether quantization comes after it */
+export const secondsAfterPruning = ({ seconds }: TimedRecovery, follows: boolean): number =>
+  follows ? seconds * pruningShare : seconds;
+
+export interface CandidateRecovery extends TimedRecovery {
+  /** What the candidate lost its answers to. */
+  after: 'pruning' | 'quantization';
+  original: Model;
+  changed: Model;
+  /** See {@link RecoverRequest}. */
+  unlike?: ReadonlySet<string>;
+  parts: { calibration: Dataset; heldOut: Dataset };
+  /** For temporary files. */
+  folder: string;
+  onProgress: (progress: JobProgress) => void;
+  signal?: AbortSignal | undefined;
+}
+
 /**
- * A pruned model after training, and what to tell about it.
- * @throws SnugError as {@link recoverModel}
+ * A pruned model after training, or a quantized one after that of its small weights, and what to tell about it.
+ * @throws SnugError as {@link recoverModel}; a quantized model that cannot be trained stays as it is
  */
-export async function recoverPruned(
-  { mode, runtime, memoryBytes, seconds }: TimedRecovery,
-  parts: { calibration: Dataset; heldOut: Dataset },
-  models: { original: Model; pruned: Model },
-  folder: string,
-  { onProgress, signal }: { onProgress: (progress: JobProgress) => void; signal?: AbortSignal | undefined },
-): Promise<{ model: Model; note: string }> {
-  const outputs = models.original.graph.outputs.map(({ name, dataType }) => ({ name, dtype: dataTypeName(dataType) }));
-  const {
-    model,
-    before,
-    after,
-    blocks,
-    whole,
-    seconds: taken,
-  } = await recoverModel({
-    original: models.original,
-    changed: models.pruned,
+export async function recoverCandidate(request: CandidateRecovery): Promise<{
+  model: Model;
+  note: string;
+  seconds: number;
+}> {
+  const { mode, after, original, changed, parts, signal, ...rest } = request;
+  const outputs = original.graph.outputs.map(({ name, dataType }) => ({ name, dtype: dataTypeName(dataType) }));
+  const outcome = await recoverModel({
+    ...{ ...rest, original, changed, dataset: parts.calibration, heldOut: parts.heldOut },
     output: answerOutputs(outputs)[0] ?? outputs[0]?.name ?? '',
-    dataset: parts.calibration,
-    heldOut: parts.heldOut,
-    runtime,
-    folder,
-    memoryBytes,
     updates: mostUpdates[mode],
-    seconds,
-    onProgress,
     ...(signal ? { signal } : {}),
+  }).catch((error: unknown) => {
+    // Weights that were trained after pruning are worth keeping whatever comes behind them.
+    if (after === 'quantization' && error instanceof SnugError && error.code === 'E_NOT_SUPPORTED') return error;
+    throw error;
   });
-  if (blocks === 0 && !whole) {
-    return { model, note: 'Training what pruning left did not bring the answers closer, so it was left out.' };
+  if (outcome instanceof SnugError) {
+    return { model: changed, note: noGradient, seconds: 0 };
   }
-  const what = whole ? 'all weights together' : `${blocks} blocks`;
+  const { model, blocks, whole, seconds } = outcome;
+  if (blocks === 0 && !whole) {
+    const what = after === 'pruning' ? 'Training what pruning left' : 'Training after quantization';
+    return { model, note: `${what} did not bring the answers closer, so it was left out.`, seconds };
+  }
+  const all = after === 'pruning' ? 'all weights together' : 'scales, biases and other small weights';
+  const what = whole ? all : `${blocks} blocks`;
   const [from, to, unit] =
-    before.klNats === null || after.klNats === null
-      ? [before.sqnrDb.toFixed(1), after.sqnrDb.toFixed(1), 'dB signal to noise']
-      : [before.klNats.toPrecision(2), after.klNats.toPrecision(2), 'nats from the original'];
+    outcome.before.klNats === null || outcome.after.klNats === null
+      ? [outcome.before.sqnrDb.toFixed(1), outcome.after.sqnrDb.toFixed(1), 'dB signal to noise']
+      : [outcome.before.klNats.toPrecision(2), outcome.after.klNats.toPrecision(2), 'nats from the original'];
   return {
     model,
-    note: `After pruning, ${what} were trained on unlabelled samples for ${Math.ceil(taken)} s: ${from} → ${to} ${unit} on samples kept out.`,
+    note: `After ${after}, ${what} were trained on unlabelled samples for ${Math.ceil(seconds)} s: ${from} → ${to} ${unit} on samples kept out.`,
+    seconds,
   };
 }

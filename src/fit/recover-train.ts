@@ -21,6 +21,8 @@ export interface RecoveryRun {
   updates: number;
   /** Time (of `performance.now`) at which all training ends. */
   until: number;
+  /** Values that have another meaning in the student than in the original. */
+  unlike: ReadonlySet<string>;
   onProgress: (done: number, total: number, item?: string) => void;
   signal?: AbortSignal | undefined;
 }

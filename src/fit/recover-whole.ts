@@ -6,7 +6,7 @@ import { prepareTraining, type PreparedTraining } from '../train/prepare.js';
 import { SampleSource } from '../train/samples.js';
 import { trainableWeights } from '../train/trainable.js';
 import { trainingLevers } from '../train/train.js';
-import { blocksOf, changeable } from './recover-blocks.js';
+import { blocksOf, changeable, holdsCodes } from './recover-blocks.js';
 import { recoverySettings, secondsLeft, trainStudent, type RecoveryRun, type Student } from './recover-train.js';
 import { trainingMemory } from './training-memory.js';
 
@@ -15,15 +15,33 @@ const batch = 8;
 
 /**
  * Learning rates at their highest, where one answer of each sample counts and where many do: the second is tried where
- * the first was too high for weights that were fitted already.
+ * the first was too high for weights that were fitted already. Scales, biases and other small weights around codes go a
+ * longer way where rounding did much harm, and a shorter one where it did little.
  */
-const rates = { one: [5e-4, 1e-4], many: [8e-4, 2e-4] };
+const rates = {
+  whole: { one: [5e-4, 1e-4], many: [8e-4, 2e-4] },
+  aroundCodes: {
+    far: { one: [2e-3, 5e-4], many: [2e-3, 5e-4] },
+    near: { one: [5e-4, 1e-4], many: [2e-4, 5e-5] },
+  },
+};
+
+/** Signal to noise of the answers (dB) below which rounding did much harm. */
+const muchHarm = 32;
+
+function ratesOf(student: Student, itemsPerSample: number, sqnrDb: number): number[] {
+  const { whole, aroundCodes } = rates;
+  const own = !holdsCodes(student.forward) ? whole : sqnrDb < muchHarm ? aroundCodes.far : aroundCodes.near;
+  return itemsPerSample === 1 ? own.one : own.many;
+}
 
 /** A training of all weights, ready to start. */
 export interface WholeTraining {
   prepared: PreparedTraining;
   /** What gives the targets. */
   teacher: { modelPath: string; output: string };
+  /** Learning rates to try, one after the other. */
+  rates: number[];
 }
 
 /**
@@ -31,6 +49,7 @@ export interface WholeTraining {
  * sample has many (tokens), else, as a single answer tells little, on what the original has between its blocks as well.
  *
  * @param given.classes whether the answers are logits of classes
+ * @param given.sqnrDb of the student's answers, before
  * @returns null where not even one sample at a time fits
  * @throws SnugError E_NOT_SUPPORTED where no gradient leads; whatever stops a run
  */
@@ -38,27 +57,27 @@ export async function prepareWhole(
   run: RecoveryRun,
   original: Model,
   student: Student,
-  { classes, memoryBytes }: { classes: boolean; memoryBytes: number | null },
+  { classes, sqnrDb, memoryBytes }: { classes: boolean; sqnrDb: number; memoryBytes: number | null },
 ): Promise<WholeTraining | null> {
   const { inputDims } = await SampleSource.open(run.data, 0);
   const trainable = changeable(trainableWeights(student.forward), student.result).map(({ name }) => name);
-  const prepare = (forward: Model, kind: 'distill' | 'mse', rate: number): PreparedTraining =>
+  const prepare = (forward: Model, kind: 'distill' | 'mse'): PreparedTraining =>
     prepareTraining(
       forward,
       inputDims,
-      recoverySettings({ loss: { kind }, trainable, rate, batch, updates: run.updates }),
+      recoverySettings({ loss: { kind }, trainable, rate: 0, batch, updates: run.updates }),
     );
   let teacher = original;
-  let prepared = prepare(student.forward, classes ? 'distill' : 'mse', rates.many[0]!);
+  let prepared = prepare(student.forward, classes ? 'distill' : 'mse');
   if (prepared.graphs.itemsPerSample === 1) {
     const features = await measured(
       run,
       original,
-      blocksOf(original, student).map(({ to }) => to),
+      blocksOf(original, student, run.unlike).map(({ to }) => to),
     );
     if (features.length > 0) {
       teacher = withFeatures(original, features);
-      prepared = prepare(withFeatures(student.forward, features), 'mse', rates.one[0]!);
+      prepared = prepare(withFeatures(student.forward, features), 'mse');
     }
   }
   while (memoryBytes !== null && trainingMemory(prepared, 'cpu', { teacher }).peakBytes > memoryBytes) {
@@ -68,7 +87,11 @@ export async function prepareWhole(
   }
   const modelPath = path.join(run.folder, 'teacher.onnx');
   writeModel(teacher, modelPath, { overwrite: true });
-  return { prepared, teacher: { modelPath, output: teacher.graph.outputs[0]?.name ?? '' } };
+  return {
+    prepared,
+    teacher: { modelPath, output: teacher.graph.outputs[0]?.name ?? '' },
+    rates: ratesOf(student, prepared.graphs.itemsPerSample, sqnrDb),
+  };
 }
 
 /** Mean squares are taken for no smaller: as a share of the largest one, and where all are nearly zero. */
@@ -117,10 +140,10 @@ async function measured(run: RecoveryRun, original: Model, values: readonly Valu
 /** @returns the student with trained weights, null when nothing got better */
 export async function trainWhole(
   run: RecoveryRun,
-  { prepared, teacher }: WholeTraining,
+  { prepared, teacher, rates: tried }: WholeTraining,
   student: Student,
 ): Promise<Student | null> {
-  for (const rate of prepared.graphs.itemsPerSample === 1 ? rates.one : rates.many) {
+  for (const rate of tried) {
     const seconds = secondsLeft(run);
     if (seconds === 0) return null;
     const settings = { ...prepared.settings, rate };

@@ -7,7 +7,8 @@ import type { TrainingRuntime } from '../runtime/training-types.js';
 import type { Runtime } from '../runtime/types.js';
 import { float32Output, forwardGraph } from '../train/forward.js';
 import { SampleSource } from '../train/samples.js';
-import { trainBlocks } from './recover-blocks.js';
+import { trainableWeights } from '../train/trainable.js';
+import { changeable, trainBlocks } from './recover-blocks.js';
 import { joinDatasets, windowForTraining } from './recover-data.js';
 import type { RecoveryRun, Student } from './recover-train.js';
 import { prepareWhole, trainWhole } from './recover-whole.js';
@@ -17,8 +18,10 @@ import { variantsOf } from './variants.js';
 export interface RecoverRequest {
   /** What answered before: the teacher. */
   original: Model;
-  /** The pruned model; its widths stay. */
+  /** The pruned or quantized model: its widths and codes stay. */
   changed: Model;
+  /** Values that have their name but not their numbers from the original. */
+  unlike?: ReadonlySet<string>;
   /** Output that holds the answers. */
   output: string;
   /** Unlabelled samples to train on. */
@@ -67,7 +70,8 @@ const seed = 1;
 /**
  * Trains what a change of a model has left of it to answer as it did before, from unlabelled samples: all weights on the
  * answers of the original (distillation, Hinton et al. 2015) where memory allows, otherwise block by block on what the
- * original's blocks give. What was trained is taken only when it lowers the damage on samples kept out.
+ * original's blocks give. Codes of quantized weights stay as they are; their scales are trained. What was trained is taken
+ * only when it lowers the damage on samples kept out.
  *
  * @throws SnugError E_NOT_SUPPORTED where no gradient leads; whatever stops a run
  */
@@ -99,7 +103,8 @@ export async function recoverModel(request: RecoverRequest): Promise<RecoverOutc
     ...{ model: student.result, before, after, blocks, whole },
     seconds: (performance.now() - started) / 1000,
   });
-  if (damageOf(before) === 0 || seconds <= 0) return outcome(given, before, 0, false);
+  const nothing = changeable(trainableWeights(given.forward), changed).length === 0;
+  if (damageOf(before) === 0 || seconds <= 0 || nothing) return outcome(given, before, 0, false);
 
   const run: RecoveryRun = {
     runtime,
@@ -108,12 +113,13 @@ export async function recoverModel(request: RecoverRequest): Promise<RecoverOutc
     held: heldOut.samples,
     updates,
     until: started + seconds * 1000,
+    unlike: request.unlike ?? new Set(),
     onProgress: (done, total, item) =>
       onProgress?.({ phase: 'recovering', done, total, unit: 'runs', ...(item === undefined ? {} : { item }) }),
     signal,
   };
   const classes = before.klNats !== null;
-  const whole = await prepareWhole(run, teacher, given, { classes, memoryBytes });
+  const whole = await prepareWhole(run, teacher, given, { classes, sqnrDb: before.sqnrDb, memoryBytes });
   const variants = await variantsOf({
     dataset,
     count: whole ? updates * whole.prepared.settings.batch : dataset.samples * keptCopies,

@@ -104,7 +104,7 @@ export class Search {
   async run(candidate: Candidate, allocation: Allocation = 'uniform', recovery?: TimedRecovery): Promise<void> {
     const { planner, budgetBytes, context, feedsAt, freeBytes, sensitivity, reasons } = this.#options;
     this.#excluded.add(candidate.id);
-    const how = [...(allocation === 'measured' ? [measuredWidths] : []), ...(recovery ? [recoveredLabel] : [])];
+    const how = [...(allocation === 'measured' ? [measuredWidths] : []), ...(recovery ? [recoveredLabel(candidate.plan)] : [])];
     const label = [planner.labelOf(candidate), ...how].join(', ');
     const structure = planner.structureOf(candidate, context.pins);
     const record: FitReport['tried'][number] = {

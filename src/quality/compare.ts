@@ -1,4 +1,5 @@
 import type { OutputDamage, Quality, ValueDamage } from '../contract/types.js';
+import { castArray, isFloatType } from '../runtime/arrays.js';
 import type { Feeds, RuntimeTensor } from '../runtime/types.js';
 import {
   addSignal,
@@ -24,22 +25,24 @@ export function answerOutputs(outputs: { name: string; dtype: string }[]): strin
   return (answers.length > 0 ? answers : floats).map((o) => o.name);
 }
 
+const float32Of = ({ data, dtype }: RuntimeTensor): Float32Array => castArray(data, dtype, 'float32') as Float32Array;
+
 type RowKind = 'logits' | 'probabilities' | 'none';
 
 /**
  * Whether the rows of an output (its last axis) are a distribution over classes or tokens. Feature maps
  * (rank > 3) and embeddings without a telling name are not.
  */
-function rowKind(name: string, tensor: RuntimeTensor): RowKind {
-  const classes = tensor.dims.at(-1) ?? 0;
-  if (tensor.dims.length < 2 || tensor.dims.length > 3 || classes < 2) return 'none';
+function rowKind(name: string, dims: readonly number[], data: Float32Array): RowKind {
+  const classes = dims.at(-1) ?? 0;
+  if (dims.length < 2 || dims.length > 3 || classes < 2) return 'none';
   if (/embed|hidden|feature/i.test(name)) return 'none';
-  if (tensor.dims.length === 3 && !/logit|score|prob/i.test(name)) return 'none';
-  const rows = Math.min(tensor.data.length / classes, 16);
+  if (dims.length === 3 && !/logit|score|prob/i.test(name)) return 'none';
+  const rows = Math.min(data.length / classes, 16);
   for (let row = 0; row < rows; row++) {
     let sum = 0;
     for (let i = 0; i < classes; i++) {
-      const value = Number(tensor.data[row * classes + i]);
+      const value = data[row * classes + i] as number;
       if (value < 0) return 'logits';
       sum += value;
     }
@@ -84,12 +87,12 @@ export class Comparison {
     for (const name of names.length > 0 ? names : Object.keys(reference)) {
       const a = reference[name];
       const b = result[name];
-      if (!b || a.dtype !== 'float32' || b.dtype !== 'float32' || a.data.length !== b.data.length) continue;
-      const expected = a.data as Float32Array;
-      const actual = b.data as Float32Array;
+      if (!b || !isFloatType(a.dtype) || !isFloatType(b.dtype) || a.data.length !== b.data.length) continue;
+      const expected = float32Of(a);
+      const actual = float32Of(b);
       let output = this.outputs.get(name);
       if (output === undefined) {
-        output = { signal: emptySignalSums(), kind: rowKind(name, a), rows: 0, agreeing: 0, klSum: 0 };
+        output = { signal: emptySignalSums(), kind: rowKind(name, a.dims, expected), rows: 0, agreeing: 0, klSum: 0 };
         this.outputs.set(name, output);
       }
       addSignal(this.sums, expected, actual);

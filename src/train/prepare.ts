@@ -2,7 +2,7 @@ import { SnugError } from '../contract/errors.js';
 import type { Schedule } from '../contract/training.js';
 import { cloneModel } from '../onnx/graph.js';
 import type { Model } from '../onnx/model.js';
-import { computedData, encodeFloats, readFloat32 } from '../onnx/tensor.js';
+import { computedData, elementCount, encodeFloats, readFloat32 } from '../onnx/tensor.js';
 import type { OptimizerSettings } from '../runtime/training-types.js';
 import type { StateTensor } from '../runtime/training-state.js';
 import { adapterNames, adapterShape, mergeAdapter, type Adapter } from './adapters.js';
@@ -11,7 +11,7 @@ import type { LossSettings } from './losses.js';
 import { mixSeed, normalNumbers } from './random.js';
 import { chooseTrainable, trainableWeights, type TrainableChoice, type TrainableWeight } from './trainable.js';
 import type { InputDims } from './forward.js';
-import { buildTrainingGraphs, type TrainingGraphs } from './training-graph.js';
+import { buildTrainingGraphs, gainName, type TrainingGraphs, wideName } from './training-graph.js';
 
 /** Everything that decides the result of a training, besides the model and the data. */
 export interface TrainSettings {
@@ -76,6 +76,8 @@ export function prepareTraining(model: Model, inputDims: InputDims, settings: Tr
     ...(settings.output === undefined ? {} : { output: settings.output }),
     loss: settings.loss,
     parameters: rank === null ? chosen.map(({ name }) => name) : [],
+    // Scales of codes are so small that a step that suits other weights would be too long for them.
+    relative: new Set(chosen.filter(isRelative).map(({ name }) => name)),
     adapters,
   });
   const trained = new Set(graphs.parameters.map(({ name }) => name));
@@ -83,13 +85,15 @@ export function prepareTraining(model: Model, inputDims: InputDims, settings: Tr
     model,
     graphs,
     settings,
-    weights: rank === null ? chosen.filter(({ name }) => trained.has(name) || trained.has(wide(name))) : adaptable,
+    weights: rank === null ? chosen.filter(({ name }) => fedNames(name).some((fed) => trained.has(fed))) : adaptable,
     adapters,
   };
 }
 
-/** Name under which a weight that is not float32 is fed. */
-const wide = (name: string): string => `${name}/float32`;
+const isRelative = ({ role }: TrainableWeight): boolean => role === 'quantization-scale';
+
+/** Names under which a weight may be fed. */
+const fedNames = (name: string): string[] => [name, wideName(name), gainName(name)];
 
 /** Values the parameters start from. */
 export function initialValues({ model, graphs, settings, weights, adapters }: PreparedTraining): StateTensor[] {
@@ -106,12 +110,12 @@ export function initialValues({ model, graphs, settings, weights, adapters }: Pr
       }
       return { name, dims, part: 'value', data };
     }
-    const weight = weights.find((candidate) => candidate.name === name || wide(candidate.name) === name);
+    const weight = weights.find((candidate) => fedNames(candidate.name).includes(name));
     const tensor = weight && model.graph.initializers.get(weight.name);
     if (!weight || !tensor) throw new SnugError('E_INTERNAL', `The weight "${name}" is missing.`);
     // Codes keep the scale they were made with.
-    const isRandom = fromScratch && weight.role !== 'quantization-scale';
-    const data = isRandom ? randomWeight(weight, seed, position) : readFloat32(tensor);
+    if (isRelative(weight)) return { name, dims, part: 'value', data: new Float32Array(elementCount(dims)).fill(1) };
+    const data = fromScratch ? randomWeight(weight, seed, position) : readFloat32(tensor);
     return { name, dims, part: 'value', data };
   });
 }
@@ -134,8 +138,10 @@ export function trainedModel({ model, adapters, weights }: PreparedTraining, val
       const shape = adapterShape(model, name);
       if (down && up) make = () => mergeAdapter(readFloat32({ ...tensor, data: original }), shape, down, up, adapter);
     } else {
-      const trained = valueOf(name) ?? valueOf(wide(name));
+      const trained = valueOf(name) ?? valueOf(wideName(name));
+      const gains = valueOf(gainName(name));
       if (trained) make = () => trained;
+      if (gains) make = () => readFloat32({ ...tensor, data: original }).map((value, i) => value * (gains[i] ?? 1));
     }
     if (!make) continue;
     const produce = make;

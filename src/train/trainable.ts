@@ -73,7 +73,7 @@ export function trainableWeights(model: Model): TrainableWeight[] {
   for (const [name, tensor] of model.graph.initializers) {
     if (!floatTypes.has(tensor.dataType) || elementCount(tensor.dims) === 0) continue;
     const uses = finalUses(name, index);
-    const roles = uses.map((use) => roleOf(use, tensor));
+    const roles = uses.map((use) => roleOf(use, tensor, index));
     const role = roles[0];
     if (!role || roles.some((other) => other === null)) continue;
     if (role === 'quantization-scale' && !uses.every(({ node }) => isWeightOnly(node, model, index))) continue;
@@ -116,7 +116,7 @@ function isWeightOnly(node: Node, { graph }: Model, index: GraphIndex): boolean 
   );
 }
 
-function roleOf({ node, input, captured }: Consumer, tensor: Tensor): WeightRole | null {
+function roleOf({ node, input, captured }: Consumer, tensor: Tensor, index: GraphIndex): WeightRole | null {
   if (captured) return null;
   const { opType } = node;
   const roles = inputRoles[opType];
@@ -127,7 +127,9 @@ function roleOf({ node, input, captured }: Consumer, tensor: Tensor): WeightRole
   if (elements < 2) return null;
   const isVector = tensor.dims.filter((size) => size > 1).length <= 1;
   if (opType === 'Add' || (opType === 'Sub' && input === 1)) return isVector ? 'bias' : 'embedding';
-  return opType === 'Mul' && isVector ? 'scale' : null;
+  if (opType !== 'Mul' || !isVector) return null;
+  const factor = index.producer.get(node.inputs[1 - input] ?? '');
+  return factor?.opType === 'DynamicQuantizeLinear' ? 'quantization-scale' : 'scale';
 }
 
 function fanIn(role: WeightRole, { dims }: Tensor, use: Consumer | undefined): number {
@@ -144,7 +146,7 @@ function fanIn(role: WeightRole, { dims }: Tensor, use: Consumer | undefined): n
 
 /**
  * Which weights to train: all, biases and norms only, or those whose names match one of some patterns. Scales of codes
- * are trained only by name: they are so small that a step that suits the other weights is too long for them.
+ * are trained only by name: the whole matrix behind them is unpacked for it.
  */
 export type TrainableChoice = 'all' | 'biases-and-norms' | readonly string[];
 

@@ -1,6 +1,6 @@
 import { SnugError } from '../contract/errors.js';
-import { cloneModel, removeDeadNodesAndInitializers } from '../onnx/graph.js';
-import { DataType, type Model, type ValueInfo } from '../onnx/model.js';
+import { cloneModel, intAttribute, makeNode, removeDeadNodesAndInitializers } from '../onnx/graph.js';
+import { DataType, type Model, type Node, type ValueInfo } from '../onnx/model.js';
 import { topologicalOrder } from '../onnx/topology.js';
 import { applyAdapters, type Adapter } from './adapters.js';
 import { decompose } from './decompose.js';
@@ -17,6 +17,8 @@ export interface TrainingGraphOptions {
   loss: LossSettings;
   /** Names of the initializers to train. */
   parameters: readonly string[];
+  /** Those of them that are trained by what multiplies each of their numbers: 1 to begin with. */
+  relative?: ReadonlySet<string>;
   /** Low-rank adapters to train besides. */
   adapters?: readonly Adapter[];
 }
@@ -56,7 +58,7 @@ export function buildTrainingGraphs(model: Model, options: TrainingGraphOptions)
   const output = float32Output(base);
   const parameters = [
     ...applyAdapters(base, options.adapters ?? []),
-    ...options.parameters.map((name) => feedParameter(base, name)),
+    ...options.parameters.map((name) => feedParameter(base, name, options.relative?.has(name) ?? false)),
   ];
   base.graph.nodes = topologicalOrder(base.graph);
 
@@ -120,30 +122,46 @@ function finish(model: Model, builder: GraphBuilder, inputs: ValueInfo[], output
   model.graph.outputs = outputs.map((name) => ({ name, dataType: builder.dataType(name), dims: [] }));
 }
 
-/** Makes an initializer an input of the graph. */
-function feedParameter({ graph }: Model, name: string): Parameter {
+/** Name under which the factors of a weight are fed that is trained relative to what it is. */
+export const gainName = (weight: string): string => `${weight}/gain`;
+
+/** Makes an initializer, or what it is multiplied by, an input of the graph. */
+function feedParameter({ graph }: Model, name: string, relative: boolean): Parameter {
   const tensor = graph.initializers.get(name);
   if (!tensor) {
     throw new SnugError('E_USAGE', `The model has no weight "${name}" before the chosen output.`, {
       action: 'Look at the names of the weights with snug inspect.',
     });
   }
+  const { dataType } = tensor;
+  const dims = [...tensor.dims];
   graph.initializers.delete(name);
-  graph.inputs.push({ name: feedName(graph, tensor.dataType, name), dataType: DataType.FLOAT, dims: [...tensor.dims] });
-  return { name: graph.inputs.at(-1)?.name ?? name, dims: [...tensor.dims] };
+  if (relative) {
+    const stored = `${name}/stored`;
+    const fed = gainName(name);
+    const castTo = (type: number, from: string, to: string): Node =>
+      makeNode('Cast', [from], [to], { to: intAttribute(type) }, { name: to });
+    graph.initializers.set(stored, { ...tensor, name: stored });
+    graph.nodes.unshift(
+      ...(dataType === DataType.FLOAT
+        ? [makeNode('Mul', [stored, fed], [name], {}, { name: fed })]
+        : [
+            castTo(DataType.FLOAT, stored, `${stored}/float32`),
+            makeNode('Mul', [`${stored}/float32`, fed], [`${name}/float32`], {}, { name: fed }),
+            castTo(dataType, `${name}/float32`, name),
+          ]),
+    );
+    graph.inputs.push({ name: fed, dataType: DataType.FLOAT, dims });
+    return { name: fed, dims };
+  }
+  // Weights of another type are fed as float32 and cast, so that small steps are not rounded away.
+  const fed = dataType === DataType.FLOAT ? name : wideName(name);
+  if (fed !== name) {
+    graph.nodes.unshift(makeNode('Cast', [fed], [name], { to: intAttribute(dataType) }, { name: fed }));
+  }
+  graph.inputs.push({ name: fed, dataType: DataType.FLOAT, dims });
+  return { name: fed, dims };
 }
 
-/** Weights of another type are fed as float32 and cast, so that small steps are not rounded away. */
-function feedName(graph: Model['graph'], dataType: number, name: string): string {
-  if (dataType === DataType.FLOAT) return name;
-  const wide = `${name}/float32`;
-  graph.nodes.unshift({
-    name: wide,
-    opType: 'Cast',
-    domain: '',
-    inputs: [wide],
-    outputs: [name],
-    attributes: new Map([['to', { type: 'int', value: dataType }]]),
-  });
-  return wide;
-}
+/** Name under which a weight is fed that is not float32. */
+export const wideName = (weight: string): string => `${weight}/float32`;

@@ -205,7 +205,7 @@ export function addFit(program: Command): void {
     .option('--provider <name>', 'execution provider (default: the best one this computer has)')
     .option(
       '--recover',
-      'train what pruning leaves on the samples, up to 10 minutes; by default only where the answers suffered, for 30 s to 2 minutes',
+      'train what pruning and quantization leave on the samples, up to 10 minutes; by default only where the answers suffered, for 30 s to 2 minutes',
     )
     .option('--no-recover', 'train nothing')
     .option('--batch <n>', 'fix the batch; else the largest that fits is chosen')

@@ -7,14 +7,12 @@ import { recoverySettings, trainStudent, type RecoveryRun } from '../../../src/f
 import { prepareWhole } from '../../../src/fit/recover-whole.js';
 import { intAttribute } from '../../../src/onnx/attribute.js';
 import { DataType, type Model } from '../../../src/onnx/model.js';
-import { encodeFloats, rawTensor, readFloat32 } from '../../../src/onnx/tensor.js';
+import { readFloat32 } from '../../../src/onnx/tensor.js';
 import { pruneModel } from '../../../src/prune/index.js';
 import { createRuntime } from '../../../src/runtime/client.js';
 import { forwardGraph } from '../../../src/train/forward.js';
 import { prepareTraining } from '../../../src/train/prepare.js';
-import { normalNumbers } from '../../../src/train/random.js';
-import { arrayDataset } from '../train/model.js';
-import { testModel, type TestNode } from '../train/support.js';
+import { residualModel, sampler, width } from './recover-models.js';
 
 const folder = mkdtempSync(path.join(tmpdir(), 'snug-recover-hard-'));
 const runtime = createRuntime({ threads: 1 });
@@ -23,67 +21,20 @@ afterAll(async () => {
   rmSync(folder, { recursive: true, force: true });
 });
 
-const width = 8;
 const inputDims = { x: ['batch', width] } as const;
 
-function matrix(rows: number, columns: number, seed: number): { dims: number[]; values: number[] } {
-  const normal = normalNumbers(seed);
-  return { dims: [rows, columns], values: Array.from({ length: rows * columns }, () => normal() / Math.sqrt(rows)) };
-}
-
-/** `h` → two residual blocks with 32 inner units each → `y` [batch, 3]. */
-function residualModel(first: TestNode, dataType: number, bias: number): Model {
-  const model = testModel({
-    wanted: { x: [...inputDims.x] },
-    floats: {
-      in: matrix(width, width, 1),
-      bias: { dims: [width], values: new Array<number>(width).fill(bias) },
-      ...{ up0: matrix(width, 32, 2), down0: matrix(32, width, 3) },
-      ...{ up1: matrix(width, 32, 4), down1: matrix(32, width, 5) },
-      out: matrix(width, 3, 6),
-    },
-    nodes: [
-      first,
-      { op: 'MatMul', in: ['h', 'in'], out: ['m'] },
-      { op: 'Add', in: ['m', 'bias'], out: ['b'] },
-      { op: 'Relu', in: ['b'], out: ['h0'] },
-      ...[0, 1].flatMap((block) => [
-        { op: 'MatMul', in: [`h${block}`, `up${block}`], out: [`u${block}`] },
-        { op: 'Relu', in: [`u${block}`], out: [`r${block}`] },
-        { op: 'MatMul', in: [`r${block}`, `down${block}`], out: [`d${block}`] },
-        { op: 'Add', in: [`h${block}`, `d${block}`], out: [`h${block + 1}`] },
-      ]),
-      { op: 'MatMul', in: ['h2', 'out'], out: ['y'] },
-    ],
-  });
-  for (const [name, tensor] of model.graph.initializers) {
-    const data = encodeFloats(readFloat32(tensor), dataType);
-    model.graph.initializers.set(name, rawTensor(name, dataType, tensor.dims, data));
-  }
-  model.graph.outputs = [{ name: 'y', dataType, dims: ['batch', 3] }];
-  return model;
-}
-
 const halfModel = (): Model =>
-  residualModel(
-    { op: 'Cast', in: ['x'], out: ['h'], attributes: { to: intAttribute(DataType.FLOAT16) } },
-    DataType.FLOAT16,
-    0.1,
-  );
-const plainModel = (bias: number): Model =>
-  residualModel({ op: 'Identity', in: ['x'], out: ['h'] }, DataType.FLOAT, bias);
-
-const normal = normalNumbers(9);
-const samples = (count: number): ReturnType<typeof arrayDataset> =>
-  arrayDataset(
-    'x',
-    Float32Array.from({ length: count * width }, () => normal()),
-    [width],
-  );
+  residualModel({
+    first: { op: 'Cast', in: ['x'], out: ['h'], attributes: { to: intAttribute(DataType.FLOAT16) } },
+    ...{ dataType: DataType.FLOAT16, bias: 0.1 },
+  });
+const plainModel = (bias: number): Model => residualModel({ bias });
+const samples = sampler(9);
 
 const runOf = (count: number): RecoveryRun => ({
   ...{ runtime, folder, data: samples(count), held: 10, updates: 20 },
   until: Infinity,
+  unlike: new Set(),
   onProgress: () => undefined,
 });
 
@@ -110,7 +61,7 @@ describe('recovery', () => {
   it('bounds how much what is always zero counts', async () => {
     const aims = async (bias: number): Promise<number[]> => {
       const model = forwardGraph(plainModel(bias), { inputDims });
-      const limits = { classes: true, memoryBytes: null };
+      const limits = { classes: true, sqnrDb: 10, memoryBytes: null };
       const whole = await prepareWhole(runOf(20), model, { forward: model, result: model }, limits);
       const scales = [...whole!.prepared.model.graph.initializers].filter(([name]) => name.endsWith('/scale'));
       return scales.map(([, tensor]) => readFloat32(tensor)[0]!);

@@ -3,17 +3,13 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import { variantsOf } from '../../../src/fit/variants.js';
-import type { Dataset } from '../../../src/runtime/dataset-types.js';
 import { recoverModel, type RecoverRequest } from '../../../src/fit/recover.js';
-import { DataType, type Model } from '../../../src/onnx/model.js';
 import { serializeModel, writeModel } from '../../../src/onnx/write.js';
 import { pruneModel } from '../../../src/prune/index.js';
 import { createRuntime } from '../../../src/runtime/client.js';
 import { cutValues, partBetween } from '../../../src/train/blocks.js';
 import { forwardGraph } from '../../../src/train/forward.js';
-import { normalNumbers, randomNumbers } from '../../../src/train/random.js';
-import { arrayDataset } from '../train/model.js';
-import { testModel } from '../train/support.js';
+import { residualModel, sampler, tokenModel, tokens, width, windows } from './recover-models.js';
 
 const folder = mkdtempSync(path.join(tmpdir(), 'snug-recover-'));
 const runtime = createRuntime({ threads: 1 });
@@ -22,94 +18,7 @@ afterAll(async () => {
   rmSync(folder, { recursive: true, force: true });
 });
 
-const width = 8;
-
-function matrix(rows: number, columns: number, seed: number): { dims: number[]; values: number[] } {
-  const normal = normalNumbers(seed);
-  return {
-    dims: [rows, columns],
-    values: Array.from({ length: rows * columns }, () => normal() / Math.sqrt(rows)),
-  };
-}
-
-/** [batch, 8] → two residual blocks with 32 inner units each → [batch, 3]. */
-function residualModel(): Model {
-  const model = testModel({
-    wanted: { x: ['batch', width] },
-    floats: {
-      in: matrix(width, width, 1),
-      up0: matrix(width, 32, 2),
-      down0: matrix(32, width, 3),
-      up1: matrix(width, 32, 4),
-      down1: matrix(32, width, 5),
-      out: matrix(width, 3, 6),
-    },
-    nodes: [
-      { op: 'MatMul', in: ['x', 'in'], out: ['h0'] },
-      ...[0, 1].flatMap((block) => [
-        { op: 'MatMul', in: [`h${block}`, `up${block}`], out: [`u${block}`] },
-        { op: 'Relu', in: [`u${block}`], out: [`r${block}`] },
-        { op: 'MatMul', in: [`r${block}`, `down${block}`], out: [`d${block}`] },
-        { op: 'Add', in: [`h${block}`, `d${block}`], out: [`h${block + 1}`] },
-      ]),
-      { op: 'MatMul', in: ['h2', 'out'], out: ['y'] },
-    ],
-  });
-  model.graph.outputs = [{ name: 'y', dataType: DataType.FLOAT, dims: ['batch', 3] }];
-  return model;
-}
-
-const tokens = 12;
-const length = 6;
-
-/** input_ids [batch, 6] → logits [batch, 6, 12]: a table, a residual block with 32 inner units, and what reads it. */
-function tokenModel(): Model {
-  const model = testModel({
-    wanted: { input_ids: ['batch', length] },
-    floats: {
-      table: matrix(tokens, width, 11),
-      up: matrix(width, 32, 12),
-      down: matrix(32, width, 13),
-      out: matrix(width, tokens, 14),
-    },
-    nodes: [
-      { op: 'Gather', in: ['table', 'input_ids'], out: ['h0'] },
-      { op: 'MatMul', in: ['h0', 'up'], out: ['u'] },
-      { op: 'Relu', in: ['u'], out: ['r'] },
-      { op: 'MatMul', in: ['r', 'down'], out: ['d'] },
-      { op: 'Add', in: ['h0', 'd'], out: ['h1'] },
-      { op: 'MatMul', in: ['h1', 'out'], out: ['logits'] },
-    ],
-  });
-  model.graph.inputs[0]!.dataType = DataType.INT64;
-  model.graph.outputs = [{ name: 'logits', dataType: DataType.FLOAT, dims: ['batch', length, tokens] }];
-  return model;
-}
-
-/** Windows of tokens of which only the first half of the vocabulary is used. */
-function windows(count: number, seed: number): Dataset {
-  const random = randomNumbers(seed);
-  const ids = BigInt64Array.from({ length: count * length }, () => BigInt(Math.floor((random() * tokens) / 2)));
-  return {
-    ...{ name: 'windows', samples: count, dims: {}, close: () => Promise.resolve() },
-    feeds: (start, taken) =>
-      Promise.resolve({
-        input_ids: {
-          dtype: 'int64',
-          dims: [taken, length],
-          data: ids.slice(start * length, (start + taken) * length),
-        },
-      }),
-  };
-}
-
-const normal = normalNumbers(9);
-const samples = (count: number): ReturnType<typeof arrayDataset> =>
-  arrayDataset(
-    'x',
-    Float32Array.from({ length: count * width }, () => normal()),
-    [width],
-  );
+const samples = sampler(9);
 
 describe('parts of a network', () => {
   it('lie between the values everything passes through', () => {

@@ -1,5 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { float32ToFloat16Bits } from '../../../src/onnx/half.js';
 import { answerOutputs, Comparison } from '../../../src/quality/compare.js';
 import {
   addSignal,
@@ -9,6 +10,7 @@ import {
   klFromLogits,
   sqnrDb,
 } from '../../../src/quality/metrics.js';
+import type { RuntimeTensor } from '../../../src/runtime/types.js';
 
 const rows = (values: number[], dims: number[]) => ({
   dtype: 'float32' as const,
@@ -80,6 +82,19 @@ describe('comparison', () => {
     expect(quality.top1Agreement).toBe(0.5);
     expect(quality.damage.band).toBe('severe');
     expect(quality.samples).toBe(2);
+  });
+
+  it('reads answers in half precision, beside float32 too', () => {
+    const half = (values: number[]): RuntimeTensor => ({
+      ...{ dtype: 'float16', dims: [2, 2] },
+      data: float32ToFloat16Bits(Float32Array.from(values)),
+    });
+    for (const result of [half([3, 0, 3, 0]), rows([3, 0, 3, 0], [2, 2])]) {
+      const comparison = new Comparison('samples');
+      comparison.add({ y: half([3, 0, 0, 3]) }, { y: result }, 2);
+      expect(comparison.quality()).toMatchObject({ top1Agreement: 0.5, damage: { band: 'severe' } });
+      expect(comparison.quality().klNats).toBeGreaterThan(1);
+    }
   });
 
   it('gives no agreement for an output that is no distribution', () => {

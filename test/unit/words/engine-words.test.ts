@@ -1,12 +1,12 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
-import { dtypes } from '../../../src/contract/types.js';
+import { dtypes, type Plan } from '../../../src/contract/types.js';
 import { structureLabel } from '../../../src/fit/candidate.js';
 import { levelOf } from '../../../src/fit/levels.js';
 import { notWeighed } from '../../../src/fit/weigh.js';
 import { mixLabel } from '../../../src/fit/mix-ladder.js';
 import { measuredWidths } from '../../../src/fit/measured-widths.js';
-import { recoveredLabel } from '../../../src/fit/recover-candidate.js';
+import { inVain, noGradient, notShared, recoveredLabel } from '../../../src/fit/recover-candidate.js';
 import { truth } from '../../../src/quantize/truth.js';
 import { en } from '../../../renderer/i18n/en.js';
 import { zhCN } from '../../../renderer/i18n/zh-CN.js';
@@ -16,6 +16,9 @@ import { planName, planOutcome } from '../../../renderer/view/plan-name.js';
 const names =
   /onnxruntime|TensorRT|Core ML|CPU|float(?:16|32)|shader-f16|ConvTranspose|Conv|Add|If|Loop|transA|alpha|beta|opset|int8-static/gu;
 const english = (text: string): string | null => /[A-Za-z]{2,}/u.exec(text.replace(names, ''))?.[0] ?? null;
+
+/** As much of a plan as tells what training after it is called. */
+const planOf = (share: number): Plan => ({ classes: [{ before: 8, after: 8 * share }] }) as Plan;
 
 const notes = [
   ...new Set(
@@ -65,7 +68,13 @@ describe('what the engine says has words in Chinese', () => {
     notWeighed,
     'The model did not take made-up inputs, so nothing was refitted.',
     'Every group was cut by the same share: measuring which ones cost least would take about 7 minutes.',
-    'Training what pruning left was tried; answers did not get closer for it.',
+    inVain(planOf(0.5)),
+    inVain(planOf(1)),
+    noGradient,
+    notShared,
+    'Training after quantization did not bring the answers closer, so it was left out.',
+    'After quantization, scales, biases and other small weights were trained on unlabelled samples for 9 s: 0.31 → 0.012 nats from the original on samples kept out.',
+    'After quantization, 4 blocks were trained on unlabelled samples for 9 s: 8.1 → 13.4 dB signal to noise on samples kept out.',
     'Training what pruning left did not bring the answers closer, so it was left out.',
     'After pruning, all weights together were trained on unlabelled samples for 9 s: 8.1 → 13.4 dB signal to noise on samples kept out.',
     'After pruning, all weights together were trained on unlabelled samples for 9 s: 0.31 → 0.012 nats from the original on samples kept out.',
@@ -94,8 +103,13 @@ describe('a plan is named alike everywhere', () => {
   const levels = [...dtypes.map(levelOf), { ...levelOf('int4'), id: 'mix-1000-25', label: mixLabel(25) }];
   const labels = levels.flatMap((level) => {
     const pruned = structureLabel(level, 0.3);
-    const how = [[measuredWidths], [recoveredLabel], [measuredWidths, recoveredLabel]];
-    return [structureLabel(level, 0), pruned, ...how.map((more) => [pruned, ...more].join(', '))];
+    const trained = recoveredLabel(planOf(0.5));
+    const how = [[measuredWidths], [trained], [measuredWidths, trained]];
+    const whole = structureLabel(level, 0);
+    return [
+      ...[whole, `${whole}, ${recoveredLabel(planOf(1))}`],
+      ...[pruned, ...how.map((more) => [pruned, ...more].join(', '))],
+    ];
   });
 
   it.each(labels)('%s', (label) => {
