@@ -1,7 +1,7 @@
 import type { Pins, PruneMethod } from '../contract/types.js';
 import type { Analysis } from './analysis.js';
 import { buildStructure, type Structure } from './candidate.js';
-import type { Level } from './levels.js';
+import { levelOf, type Level } from './levels.js';
 import { chartRatios } from './prune-view.js';
 
 /** Built mixes kept for later moves of the budget. */
@@ -23,12 +23,25 @@ export class Structures {
     const key = keyOf(level, ratio, method, pins);
     let structure = this.#built.get(key);
     if (!structure) {
-      const like = pins.classes && this.#built.get(keyOf(level, ratio, method, { ...pins, classes: undefined }));
+      const like = this.#like(level, ratio, method, pins);
       structure = buildStructure(this.analysis, level, ratio, method, pins, like);
       if (level.mix !== undefined) this.#forgetOldestMix();
       this.#built.set(key, structure);
     }
     return structure;
+  }
+
+  /** One that differs in widths or formats alone: what only moves memory pays there or here alike. */
+  #like(level: Level, ratio: number, method: PruneMethod, pins: Pins): Structure | undefined {
+    const uniform = level.mix === undefined ? [level] : [levelOf('int8'), levelOf('int4')];
+    const others = pins.classes ? [pins, { ...pins, classes: undefined }] : [pins];
+    for (const other of others) {
+      for (const one of uniform) {
+        const structure = this.#built.get(keyOf(one, ratio, method, other));
+        if (structure) return structure;
+      }
+    }
+    return undefined;
   }
 
   /** The structure itself where it is built or time allows, else the closest that is built. */

@@ -1,3 +1,5 @@
+import { existsSync } from 'node:fs';
+import path from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { openModel } from '../../../src/app/open.js';
 import { bundledSamples } from '../../../src/app/samples.js';
@@ -58,6 +60,26 @@ describe('plans between 8 and 4 bits', () => {
     const roomy = (least + most) / 2 + first!.bytesBefore;
     const plan = planner.solve(roomy, pins).proposal?.plan;
     expect(plan?.weights.find(({ name }) => name === first!.name)?.dtype).toBe('fp32');
+  });
+});
+
+const transformer = path.resolve('../shared/models/digits-vit.onnx');
+
+describe.skipIf(!existsSync(transformer))('plans just above 4 bits for all', () => {
+  it('mix, and are laid out like the plans around them', () => {
+    const planner = new Planner(new Analysis(openModel(transformer).model, 'cpu', false));
+    const pins = { batch: 1, pruneRatio: 0 };
+    const eight = planner.propose(1e12, { ...pins, dtype: 'int8' }, new Set())!;
+    const four = planner.propose(1e12, { ...pins, dtype: 'int4' }, new Set())!;
+    for (const share of [0.01, 0.1]) {
+      const room = share * (eight.estimate.highBytes - four.estimate.highBytes);
+      const proposal = planner.propose(four.estimate.highBytes + room, pins, new Set());
+      expect(proposal?.verdict).toBe('fits');
+      expect(proposal?.plan.mix).toBeDefined();
+      expect(proposal!.damage.sqnrDb!).toBeGreaterThan(four.damage.sqnrDb!);
+      expect(proposal?.plan.relaxDims).toBe(eight.plan.relaxDims);
+      expect(proposal?.plan.session).toEqual(eight.plan.session);
+    }
   });
 });
 
