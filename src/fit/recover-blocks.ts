@@ -9,14 +9,17 @@ import type { Dataset } from '../runtime/dataset-types.js';
 
 const targetName = 'recover/target';
 
-/** Learning rate at its highest, samples in one update. */
-const rate = 4e-4;
+/** Learning rates at their highest: of whole weights, and of what lies around codes that did much harm. */
+const rates = { usual: 4e-4, far: 2e-3 };
+
+/** Samples in one update. */
 const batch = 8;
 
 /**
  * Trains a student part by part, each from what the changed parts before it give to what the original's part gives: one
  * part's activations are in memory at a time.
  *
+ * @param sqnrDb signal to noise of the student's answers, before
  * @returns the student and how many parts were trained
  * @throws whatever stops a run
  */
@@ -24,8 +27,10 @@ export async function trainBlocks(
   run: RecoveryRun,
   original: Model,
   given: Student,
+  sqnrDb: number,
 ): Promise<{ student: Student; blocks: number }> {
   const { runtime, folder, signal } = run;
+  const rate = isFar(given, sqnrDb) ? rates.far : rates.usual;
   const steps = blocksOf(original, given, run.unlike);
   const keep = (model: Model, data: Dataset, name: string): Promise<KeptValues> =>
     keepValues(runtime, model, data, folder, name, signal);
@@ -116,6 +121,12 @@ export const holdsCodes = ({ graph }: Model): boolean =>
   [...graph.initializers.values()].some(
     ({ dataType, dims }) => codeTypes.has(dataType) && dims.filter((size) => size > 1).length > 1,
   );
+
+/** Signal to noise of the answers (dB) below which rounding did much harm. */
+const muchHarm = 32;
+
+/** Whether the weights around the codes of a student have a long way to go. */
+export const isFar = ({ forward }: Student, sqnrDb: number): boolean => holdsCodes(forward) && sqnrDb < muchHarm;
 
 const codeTypes: ReadonlySet<number> = new Set([DataType.UINT4, DataType.INT4, DataType.UINT8, DataType.INT8]);
 

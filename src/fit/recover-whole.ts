@@ -6,7 +6,7 @@ import { prepareTraining, type PreparedTraining } from '../train/prepare.js';
 import { SampleSource } from '../train/samples.js';
 import { trainableWeights } from '../train/trainable.js';
 import { trainingLevers } from '../train/train.js';
-import { blocksOf, changeable, holdsCodes } from './recover-blocks.js';
+import { blocksOf, changeable, holdsCodes, isFar } from './recover-blocks.js';
 import { recoverySettings, secondsLeft, trainStudent, type RecoveryRun, type Student } from './recover-train.js';
 import { trainingMemory } from './training-memory.js';
 
@@ -26,12 +26,9 @@ const rates = {
   },
 };
 
-/** Signal to noise of the answers (dB) below which rounding did much harm. */
-const muchHarm = 32;
-
 function ratesOf(student: Student, itemsPerSample: number, sqnrDb: number): number[] {
   const { whole, aroundCodes } = rates;
-  const own = !holdsCodes(student.forward) ? whole : sqnrDb < muchHarm ? aroundCodes.far : aroundCodes.near;
+  const own = !holdsCodes(student.forward) ? whole : isFar(student, sqnrDb) ? aroundCodes.far : aroundCodes.near;
   return itemsPerSample === 1 ? own.one : own.many;
 }
 

@@ -132,7 +132,7 @@ export async function recoverModel(request: RecoverRequest): Promise<RecoverOutc
     ...(signal ? { signal } : {}),
   });
   run.data = await joinDatasets([dataset, variants, heldOut]);
-  const trained = whole ? await trainWhole(run, whole, given) : await trainBlocks(run, teacher, given);
+  const trained = whole ? await trainWhole(run, whole, given) : await trainBlocks(run, teacher, given, before.sqnrDb);
   if (trained === null) return outcome(given, before, 0, false);
   const [student, blocks] = 'blocks' in trained ? [trained.student, trained.blocks] : [trained, 0];
   if (student === given) return outcome(given, before, 0, false);
