@@ -37,6 +37,8 @@ export class BlockSearch {
   /** Unsigned codes of the last block, 0 … 2^bits − 1. */
   readonly codes: Uint8Array;
   private readonly largest: number;
+  /** The zero point of formats without zero points; powers are slow, and these are asked for in every block. */
+  private readonly middle: number;
   private readonly kernel = new BlockKernel();
   /** Of each candidate. */
   private readonly zeroPoints = new Uint8Array(64);
@@ -52,7 +54,8 @@ export class BlockSearch {
     readonly nearest = false,
   ) {
     this.largest = 2 ** bits - 1;
-    this.zeroPoint = 2 ** (bits - 1);
+    this.middle = 2 ** (bits - 1);
+    this.zeroPoint = this.middle;
     this.codes = new Uint8Array(blockSize);
   }
 
@@ -87,11 +90,11 @@ export class BlockSearch {
 
   /** Sets the scale (and zero point) whose codes just cover values from `low` ≤ 0 to `high` ≥ 0. */
   reach(low: number, high: number): void {
-    const { largest } = this;
+    const { largest, middle } = this;
     this.scale = 0;
-    this.zeroPoint = 2 ** (this.bits - 1);
+    this.zeroPoint = middle;
     if (low === high) return;
-    const scale = this.asymmetric ? (high - low) / largest : -(-low > high ? low : high) / 2 ** (this.bits - 1);
+    const scale = this.asymmetric ? (high - low) / largest : -(-low > high ? low : high) / middle;
     this.scale = this.halfScales ? roundToHalf(scale) : Math.fround(scale);
     if (!this.asymmetric || this.scale === 0) return;
     this.zeroPoint = Math.max(0, Math.min(largest, Math.round(-low / this.scale)));
@@ -123,7 +126,7 @@ export class BlockSearch {
       const weight = strongest === 0 ? 1 : importance[importanceStart + i]! / strongest;
       weights[i] = weight;
       weighted[i] = weight * shrunk[i]!;
-      power += importance[importanceStart + i]! * values[start + i]! ** 2;
+      power += importance[importanceStart + i]! * values[start + i]! * values[start + i]!;
     }
     weighted.fill(0, count, (count + 3) & ~3);
     return power;
@@ -131,8 +134,7 @@ export class BlockSearch {
 
   /** Leaves the best scale of the block in memory and its zero point; scale 0 when nothing explains anything. */
   private search(low: number, high: number, count: number, weighted: boolean): void {
-    const { kernel, zeroPoints, largest } = this;
-    const middle = 2 ** (this.bits - 1);
+    const { kernel, zeroPoints, largest, middle } = this;
     const ratios = clipRatios[this.bits];
     const signed = -low > high ? low : high;
     let candidates = 0;
@@ -195,6 +197,8 @@ export class BlockSearch {
 
 /** Largest finite float16, and its smallest normal number. */
 const [largestHalf, smallestHalf] = [65504, 2 ** -14];
+/** Factor that moves a double far enough, and the summand that does for the numbers below. */
+const [spreadFactor, subnormalMagic] = [2 ** 42 + 1, 1.5 * 2 ** 28];
 
 /**
  * The nearest float16, ties to even, largest magnitudes held at ±65504. A double has 42 bits more than a normal
@@ -203,7 +207,7 @@ const [largestHalf, smallestHalf] = [65504, 2 ** -14];
 export function roundToHalf(value: number): number {
   const magnitude = Math.abs(value);
   if (magnitude >= largestHalf) return Math.sign(value) * largestHalf;
-  if (magnitude < smallestHalf) return value + 1.5 * 2 ** 28 - 1.5 * 2 ** 28;
-  const spread = value * (2 ** 42 + 1);
+  if (magnitude < smallestHalf) return value + subnormalMagic - subnormalMagic;
+  const spread = value * spreadFactor;
   return spread - (spread - value);
 }

@@ -60,7 +60,7 @@ const all: Row[] =
 async function judged(subject: Case, judge: Judge, method: string, run: ToolRun, target: string): Promise<Row> {
   const row: Row = {
     ...{ model: subject.name, method, own: method in own, fileBytes: statSync(subject.file).size },
-    ...{ run: { seconds: run.seconds, peakBytes: run.peakBytes }, bytes: NaN },
+    ...{ run: { seconds: run.seconds, cpuSeconds: run.cpuSeconds, peakBytes: run.peakBytes }, bytes: NaN },
     ...{ sqnrDb: null, klNats: null, top1: null, score: '–' },
     ...{ cpu: run.ok ? 'yes' : `n/a: ${run.error.slice(0, 90)}`, webgpu: '–' },
   };
@@ -86,8 +86,11 @@ async function judged(subject: Case, judge: Judge, method: string, run: ToolRun,
   return row;
 }
 
+const shown = ([seconds, processor]: readonly number[]): string =>
+  `${seconds!.toFixed(2)} s (${processor!.toFixed(2)} s)`;
+
 describe('quantizers side by side', () => {
-  let starts = { snug: 0, python: 0 };
+  let starts = { snug: [0, 0], python: [0, 0] };
   beforeAll(async () => {
     const tiny = path.join(folder, 'tiny.onnx');
     writeModel(matMulChain(2, 64), tiny);
@@ -95,14 +98,17 @@ describe('quantizers side by side', () => {
     const snug = await runSnug(tiny, target, ['--dtype', 'int4']);
     expect(snug.error).toBe('');
     const peer = python ? await runPeer('default-sym', tiny, target, '', block) : null;
-    starts = { snug: snug.seconds, python: peer?.seconds ?? 0 };
+    starts = {
+      snug: [snug.seconds, snug.cpuSeconds],
+      python: [peer?.seconds ?? 0, peer?.cpuSeconds ?? 0],
+    };
   });
   afterAll(async () => {
     await runtime.close();
     rmSync(folder, { recursive: true, force: true });
     console.log(
       python
-        ? `start of the tools, left out of "seconds": Snug ${starts.snug.toFixed(2)} s, Python ${starts.python.toFixed(2)} s`
+        ? `start of the tools, left out of "seconds" and "processor s": Snug ${shown(starts.snug)}, Python ${shown(starts.python)}`
         : 'Python with onnx and onnxruntime was not found (SNUG_PYTHON): only Snug is shown.',
     );
     console.log(`\n${table(all)}`);
@@ -133,7 +139,9 @@ describe('quantizers side by side', () => {
               ...(mine.calibrated ? ['--calibrate', subject.calibration, ...dims] : []),
             ])
           : await runPeer(method, given, target, feeds, block);
-        run.seconds -= mine ? starts.snug : starts.python;
+        const [seconds, cpuSeconds] = mine ? starts.snug : starts.python;
+        run.seconds -= seconds!;
+        run.cpuSeconds -= cpuSeconds!;
         const row = await judged(subject, judge, method, run, target);
         rows.push(row);
         const before = all.findIndex((one) => one.model === name && one.method === method);

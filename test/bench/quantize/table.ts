@@ -7,7 +7,7 @@ export interface Row {
   /** Snug's own, or one of the Python tools'. */
   own: boolean;
   fileBytes: number;
-  run: Pick<ToolRun, 'seconds' | 'peakBytes'>;
+  run: Pick<ToolRun, 'seconds' | 'cpuSeconds' | 'peakBytes'>;
   /** NaN where nothing was made. */
   bytes: number;
   sqnrDb: number | null;
@@ -20,7 +20,7 @@ export interface Row {
 }
 
 const header =
-  'model | method | MB | ratio | seconds | tool peak / file | SQNR dB | KL nats | same top-1 % | score | cpu | webgpu';
+  'model | method | MB | ratio | seconds | processor s | tool peak / file | SQNR dB | KL nats | same top-1 % | score | cpu | webgpu';
 const figure = (value: number | null, shown: (value: number) => string): string =>
   value === null || Number.isNaN(value) ? '–' : shown(value);
 
@@ -31,6 +31,7 @@ function line(row: Row): string {
     figure(bytes, (b) => (b / 1e6).toFixed(2)),
     figure(bytes, (b) => (fileBytes / b).toFixed(2)),
     run.seconds.toFixed(1),
+    figure(run.cpuSeconds, (seconds) => seconds.toFixed(2)),
     `${(run.peakBytes / 1e6).toFixed(0)} MB, ${(run.peakBytes / fileBytes).toFixed(1)}×`,
     figure(row.sqnrDb, (db) => db.toFixed(2)),
     figure(row.klNats, (kl) => kl.toExponential(2)),

@@ -24,6 +24,8 @@ export interface ToolRun {
   seconds: number;
   /** Highest resident bytes of the program and every process it started, together. */
   peakBytes: number;
+  /** Processor time of them all, to some hundredths (Linux only; elsewhere NaN). */
+  cpuSeconds: number;
   /** Last line of what went wrong. */
   error: string;
   stdout: string;
@@ -46,15 +48,35 @@ function resident(pids: readonly number[]): number {
   return sum;
 }
 
+/** Clock ticks a second, of /proc. */
+const ticks = 100;
+
+/** Processor time of a program, of its children that ended and, below it, of those that run. */
+function processorSeconds(pids: readonly number[]): number {
+  let sum = 0;
+  for (const pid of pids) {
+    try {
+      // After the name, which may hold spaces: state, then user, system and those of ended children from the 12th on.
+      const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ').at(-1)!.split(' ');
+      for (const at of [11, 12, 13, 14]) sum += Number(fields[at]) / ticks;
+    } catch {
+      // Ended in between.
+    }
+  }
+  return sum;
+}
+
 /** Runs a program to its end and watches its memory (Linux only; elsewhere the peak is NaN). */
 export async function watch(program: string, args: readonly string[], env: NodeJS.ProcessEnv): Promise<ToolRun> {
   const started = performance.now();
   const child = spawn(program, args, { env: { ...process.env, ...env }, cwd: root, stdio: ['ignore', 'pipe', 'pipe'] });
   const linux = process.platform === 'linux';
-  let peakBytes = linux ? 0 : NaN;
+  let [peakBytes, cpuSeconds] = linux ? [0, 0] : [NaN, NaN];
   const look = (): void => {
     try {
-      peakBytes = Math.max(peakBytes, field(child.pid!, 'VmHWM'), resident(processTree(child.pid!)));
+      const pids = processTree(child.pid!);
+      peakBytes = Math.max(peakBytes, field(child.pid!, 'VmHWM'), resident(pids));
+      cpuSeconds = Math.max(cpuSeconds, processorSeconds(pids));
     } catch {
       // Ended in between.
     }
@@ -66,7 +88,7 @@ export async function watch(program: string, args: readonly string[], env: NodeJ
   const code = await new Promise<number | null>((resolve) => child.on('close', resolve));
   clearInterval(timer);
   const error = code === 0 ? '' : (stderr.trim().split('\n').at(-1) ?? `exit code ${code}`);
-  return { ok: code === 0, seconds: (performance.now() - started) / 1000, peakBytes, error, stdout };
+  return { ok: code === 0, seconds: (performance.now() - started) / 1000, peakBytes, cpuSeconds, error, stdout };
 }
 
 /** One of onnxruntime's quantizers; `feeds` is the .npz of calibration samples. */
