@@ -23,6 +23,7 @@ import {
   needsUnsignedWeights,
   quantizeModel,
   refineWeights,
+  roundsActivations,
 } from '../quantize/index.js';
 import type { Dataset } from '../runtime/dataset-types.js';
 import type { Runtime } from '../runtime/types.js';
@@ -202,7 +203,9 @@ export async function quantizeFile(
           : smallAtEightBits(plain, analysis.weights, opened.model, provider);
     varied?.reasons.forEach((reason, weight) => reasons.set(weight, reason));
     const formats = varied?.formats ?? new Map([...dtypes].map(([name, one]) => [name, { dtype: one }]));
-    const calibrated = new Set([...formats].flatMap(([name, { dtype: one }]) => (one === 'int8-static' ? [name] : [])));
+    const calibrated = new Set(
+      [...formats].flatMap(([name, { dtype: one }]) => (roundsActivations(one) ? [name] : [])),
+    );
     const ranges =
       dataset && calibrated.size > 0
         ? await collectRanges(runtime, opened.model, dataset, {

@@ -10,6 +10,7 @@ import {
   quantizableWeights,
   quantizeModel,
   refineWeights,
+  roundsActivations,
   type Quantized,
 } from '../quantize/index.js';
 import type { Feeds } from '../runtime/types.js';
@@ -118,7 +119,7 @@ export async function buildCandidate(
     weights: Object.fromEntries(structure.weights.map((w) => [w.name, w.dtype])),
   });
   const formats = formatsOf(structure.level, dtypes);
-  const calibrated = new Set([...dtypes].flatMap(([name, dtype]) => (dtype === 'int8-static' ? [name] : [])));
+  const calibrated = new Set([...dtypes].flatMap(([name, dtype]) => (roundsActivations(dtype) ? [name] : [])));
   const ranges =
     calibrated.size > 0 && calibration
       ? await collectRanges(runtime, model, calibration, {

@@ -240,7 +240,8 @@ class Calibration {
   ranges(): ActivationRanges {
     const ranges = new Map<string, ActivationRange>();
     const channels = new Map<string, ChannelStatistics>();
-    const outputDb = new Map<string, number>();
+    const [outputDb, dynamicDb] = [new Map<string, number>(), new Map<string, number>()];
+    const db = (signal: number, noise: number): number => 10 * Math.log10(signal / Math.max(noise, 1e-30));
     this.observed.forEach(({ value }, i) => {
       const range = calibratedRange(this.histograms[i]!, this.options.calibrator);
       if (range === null) return;
@@ -251,9 +252,12 @@ class Calibration {
       channels.set(value, statistics);
       const signal = statistics.square.reduce((sum, square, c) => sum + square * power[c]!, 0);
       const noise = expectedError(this.histograms[i]!, range) / (this.populations[i]! / power.length);
-      outputDb.set(value, 10 * Math.log10(signal / Math.max(noise, 1e-30)));
+      outputDb.set(value, db(signal, noise));
+      const span =
+        statistics.high.reduce((a, b) => Math.max(a, b), 0) - statistics.low.reduce((a, b) => Math.min(a, b), 0);
+      dynamicDb.set(value, db(signal, ((span / 255) ** 2 / 12) * power.reduce((sum, each) => sum + each, 0)));
     });
-    return { get: (value) => ranges.get(value), channels, scales: this.scales, outputDb };
+    return { get: (value) => ranges.get(value), channels, scales: this.scales, outputDb, dynamicDb };
   }
 }
 

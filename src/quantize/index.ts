@@ -3,6 +3,7 @@ export { estimateSqnr } from './damage.js';
 export { needsUnsignedWeights } from './integer-products.js';
 export type { Magnitudes } from './float16-islands.js';
 export { collectMagnitudes } from './magnitudes.js';
+export { roundsActivations } from './passes.js';
 export { quantizeModel, type Quantized, type QuantizedWeight, type QuantizeOptions } from './quantize.js';
 export { refineWeights, type RefinedWeight, type RefineOptions } from './refine.js';
 export type { ActivationRange, ActivationRanges } from './ranges.js';

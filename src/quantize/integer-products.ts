@@ -8,6 +8,7 @@ import { rawTensor } from '../onnx/tensor.js';
 import { writeModel } from '../onnx/write.js';
 import type { Dtype } from '../contract/types.js';
 import type { Runtime } from '../runtime/types.js';
+import { roundsActivations } from './passes.js';
 
 /** Rows, inputs and columns of the product that is tried: enough for the kernels that models get. */
 const [rows, depth, columns] = [4, 256, 32];
@@ -56,8 +57,7 @@ export async function needsUnsignedWeights(
   dtypes: Iterable<Dtype>,
   directory: string,
 ): Promise<boolean> {
-  const integers = [...dtypes].some((dtype) => dtype === 'int8-static' || dtype === 'int8-dynamic');
-  return integers && (await cutsOffProducts(runtime, directory));
+  return [...dtypes].some(roundsActivations) && (await cutsOffProducts(runtime, directory));
 }
 
 async function tryProduct(runtime: Runtime, directory: string): Promise<boolean> {

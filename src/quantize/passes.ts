@@ -1,9 +1,13 @@
+import type { Dtype } from '../contract/types.js';
 import { freshName } from '../onnx/graph.js';
 import type { Model } from '../onnx/model.js';
 import { foldBatchNormalization } from './batch-norm.js';
 import { planEncoding } from './plan.js';
 import { applyScales, type AppliedScales } from './scalable.js';
 import { collectSites, hoistConstants, type WeightSite, type WeightUse } from './sites.js';
+
+/** Whether a format computes with 8-bit activations, so that samples of them tell what it costs. */
+export const roundsActivations = (dtype: Dtype): boolean => dtype === 'int8-static' || dtype === 'int8-dynamic';
 
 /** A weight that can have static int8 form, and the uses that can. */
 export interface StaticSite {

@@ -15,7 +15,7 @@ import { encodeLstm, otherWeight } from './lstm.js';
 import { encodeMatMulBnb4, encodeMatMulNBits } from './matmul-nbits.js';
 import { otherChanges } from './notes.js';
 import { leastOpset } from './obstacles.js';
-import { beforeQuantizing, scaleChannels } from './passes.js';
+import { beforeQuantizing, roundsActivations, scaleChannels } from './passes.js';
 import { blockBits, planEncoding, type EncodingPlan } from './plan.js';
 import type { ActivationRanges } from './ranges.js';
 import type { RefinedWeight } from './refine.js';
@@ -27,7 +27,7 @@ import { operatorsOf } from './weights.js';
 
 export interface QuantizeOptions {
   provider: Provider;
-  /** Needed for int8-static. */
+  /** Needed for int8-static; makes int8-dynamic lose less. */
   ranges?: ActivationRanges;
   /** For fp16: how far values reach ({@link collectMagnitudes}); what would overflow then stays float32. */
   magnitudes?: Magnitudes;
@@ -99,7 +99,7 @@ export function quantizeModel(
     }
   }
   if ([...assignment.keys()].some((name) => formatOf(name).dtype !== 'fp32')) beforeQuantizing(clone);
-  const calibrated = [...assignment.keys()].filter((name) => formatOf(name).dtype === 'int8-static');
+  const calibrated = [...assignment.keys()].filter((name) => roundsActivations(formatOf(name).dtype));
   const scaled = scaleChannels(clone, options.ranges?.scales ?? new Map<string, Float64Array>(), new Set(calibrated));
   const sites = collectSites(clone);
   const editor = new Editor(
@@ -196,7 +196,7 @@ function settle(
   const reasons: string[] = [];
   for (const dtype of fallbacks[wanted]) {
     const plan = planEncoding(editor.model, site, { ...format, dtype }, editor.provider);
-    const missing = plan.allowed && plan.needsSamples ? staticObstacle(editor, site) : null;
+    const missing = plan.allowed && roundsActivations(dtype) ? activationObstacle(editor, site, plan) : null;
     if (plan.allowed && missing === null) {
       const reason = reasons.length > 0 ? `not ${wanted}: ${reasons[0]!}` : undefined;
       return reason === undefined ? { dtype, plan } : { dtype, plan, reason };
@@ -222,19 +222,25 @@ function lonelyWeights(sites: readonly WeightSite[], chosen: readonly Settled[])
   return lonely;
 }
 
-/** Below this signal-to-noise ratio in dB at a result, its 8-bit activations are the worst of the model: 6 bits are left. */
-const leastActivationDb = 30;
+/**
+ * Below this signal-to-noise ratio in dB at a result, its 8-bit activations are the worst of the model: 6 bits are
+ * left. Ranges taken while running are judged by the outermost value of all samples, most of which reach less far; yet
+ * nothing clips them where that would pay.
+ */
+const leastActivationDb = { calibrated: 30, dynamic: 33 };
 
-/** Why static int8 cannot be had, or should not; null when it can. */
-function staticObstacle(editor: Editor, site: WeightSite): string | null {
-  const { ranges } = editor;
-  if (ranges === null) return 'needs calibration samples';
+/** Why 8-bit activations cannot be had, or should not as far as samples tell; null when they can. */
+function activationObstacle({ ranges }: Editor, site: WeightSite, { needsSamples }: EncodingPlan): string | null {
   const inputs = site.uses.filter(({ role }) => role !== 'gather').map(({ node }) => node.inputs[0]!);
-  if (inputs.some((input) => ranges.get(input) === undefined)) return 'calibration saw no values of its input';
+  if (needsSamples) {
+    if (ranges === null) return 'needs calibration samples';
+    if (inputs.some((input) => ranges.get(input) === undefined)) return 'calibration saw no values of its input';
+  }
   // Convolutions stay: their 8-bit neighbours would have to widen for them, and unpacked weights take memory.
-  const kept = site.uses.every(({ role }) => role !== 'matmul' && role !== 'gemm');
-  const worst = Math.min(...inputs.map((input) => ranges.outputDb?.get(input) ?? Infinity));
-  if (kept || worst >= leastActivationDb) return null;
+  if (site.uses.every(({ role }) => role !== 'matmul' && role !== 'gemm')) return null;
+  const known = needsSamples ? ranges?.outputDb : ranges?.dynamicDb;
+  const worst = Math.min(...inputs.map((input) => known?.get(input) ?? Infinity));
+  if (worst >= leastActivationDb[needsSamples ? 'calibrated' : 'dynamic']) return null;
   return `8-bit activations would leave ${worst.toFixed(0)} dB of its result, so they stay float and only the weight is 8-bit`;
 }
 

@@ -23,4 +23,6 @@ export interface ActivationRanges {
   readonly scales?: ReadonlyMap<string, Float64Array>;
   /** Value → signal-to-noise ratio in dB that its 8 bits alone leave of the results it feeds. */
   readonly outputDb?: ReadonlyMap<string, number>;
+  /** The same for a range that is taken while running, which reaches to the outermost value. */
+  readonly dynamicDb?: ReadonlyMap<string, number>;
 }

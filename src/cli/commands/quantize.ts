@@ -71,7 +71,7 @@ export function addQuantize(program: Command): void {
     .requiredOption('--dtype <format>', smaller.join(', '))
     .option(
       '--calibrate <data>',
-      'unlabelled samples (.npy, .npz, .txt, a folder of images); int8-static needs them, int4 loses less with them',
+      'unlabelled samples (.npy, .npz, .txt, a folder of images); int8-static needs them, int8-dynamic and int4 lose less with them',
     )
     .option('--provider <name>', 'execution provider the result is for', 'cpu')
     .option('--dim <name=n>', 'value of a named dimension; may be repeated', collect)
