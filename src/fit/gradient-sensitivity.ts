@@ -40,6 +40,9 @@ const atOnce = 8;
 /** Weights from so many bytes on are run with as little memory as can be. */
 const large = 64 * 2 ** 20;
 
+/** Folding would turn every weight for the way back at load, all of them a second time in memory. */
+const levers = { disabledOptimizers: ['ConstantFolding'] };
+
 /**
  * How strongly every weight acts on the answers, from a few runs forward and back: see {@link buildEnergyGraph}. The
  * errors of the elements of a weight count as independent of each other.
@@ -57,7 +60,7 @@ export async function gradientFactors(request: GradientRequest): Promise<Gradien
     const lean = bytes > large;
     // From a file of their own, weights are mapped.
     await writeModelInSteps(graph.model, modelPath, { externalData: lean ? 'always' : 'never' });
-    const session = await request.runtime.open({ modelPath, provider: 'cpu', lean });
+    const session = await request.runtime.open({ modelPath, provider: 'cpu', lean, levers });
     try {
       return await runs(graph, session, request);
     } finally {

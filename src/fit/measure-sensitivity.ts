@@ -90,9 +90,9 @@ async function corrected(
   for (const [weight, factor] of factors) {
     signal?.throwIfAborted();
     onProgress?.(done++, factors.size, weight);
-    const original = probe.values(weight);
-    if (original === null) continue;
-    const { values, noise } = roundedTo4Bits(original);
+    const values = probe.values(weight);
+    if (values === null) continue;
+    const noise = roundTo4Bits(values);
     await probe.change(weight, values);
     expected += factor * noise;
   }
@@ -120,9 +120,9 @@ async function oneByOne(
     signal?.throwIfAborted();
     if (late()) break;
     request.onProgress?.(at, names.length, weight);
-    const original = probe.values(weight);
-    if (original === null) continue;
-    const { values, noise } = roundedTo4Bits(original);
+    const values = probe.values(weight);
+    if (values === null) continue;
+    const noise = roundTo4Bits(values);
     if (noise === 0) continue;
     await probe.change(weight, values);
     const { sqnrDb } = await probe.compare();
@@ -162,24 +162,26 @@ function bySize(options: MeasureRequest['options'], names: readonly string[]): s
 /** Values that plain rounding shares a scale over. */
 const roundedBlock = 32;
 
-/** Every run of 32 values rounded to 15 steps between ± its largest, and the noise of that over the power of the values. */
-export function roundedTo4Bits(original: Float32Array): { values: Float32Array; noise: number } {
-  const values = new Float32Array(original.length);
+/**
+ * Rounds every run of 32 values in place to 15 steps between ± its largest.
+ * @returns the noise of that over the power of the values
+ */
+export function roundTo4Bits(values: Float32Array): number {
   let [power, error] = [0, 0];
-  for (let start = 0; start < original.length; start += roundedBlock) {
-    const end = Math.min(original.length, start + roundedBlock);
+  for (let start = 0; start < values.length; start += roundedBlock) {
+    const end = Math.min(values.length, start + roundedBlock);
     let largest = 0;
-    for (let i = start; i < end; i++) largest = Math.max(largest, Math.abs(original[i]!));
+    for (let i = start; i < end; i++) largest = Math.max(largest, Math.abs(values[i]!));
     const scale = largest / 7;
     for (let i = start; i < end; i++) {
-      const value = original[i]!;
+      const value = values[i]!;
       const near = scale === 0 ? 0 : Math.round(value / scale) * scale;
       values[i] = near;
       power += value * value;
       error += (value - near) ** 2;
     }
   }
-  return { values, noise: power === 0 ? 0 : error / power };
+  return power === 0 ? 0 : error / power;
 }
 
 interface Trial {

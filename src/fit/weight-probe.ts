@@ -170,7 +170,7 @@ export class WeightProbe {
     this.garbage.add(2 * values.byteLength);
   }
 
-  /** The original values; null for weights that cannot be changed. */
+  /** The original values, for the caller to change; null for weights that cannot be changed. */
   values(weight: string): Float32Array | null {
     const tensor = this.tensors.get(weight);
     return tensor === undefined ? null : readFloat32(tensor);

@@ -22,7 +22,7 @@ export function hasPeers(): boolean {
 export interface ToolRun {
   ok: boolean;
   seconds: number;
-  /** Highest resident bytes of the program and every process it started, together. */
+  /** Highest resident bytes of the program and every process it started, together; see {@link resident}. */
   peakBytes: number;
   /** Processor time of them all, to some hundredths (Linux only; elsewhere NaN). */
   cpuSeconds: number;
@@ -36,16 +36,22 @@ const field = (pid: number | string, key: string): number => {
   return Number(match?.[1] ?? 0) * 1024;
 };
 
+/**
+ * Own pages of every process, and the pages of files (programs, mapped weights) of the process that has most of them: the
+ * program file is one and the same in all, and in memory once.
+ */
 function resident(pids: readonly number[]): number {
-  let sum = 0;
+  let [own, files] = [0, 0];
   for (const pid of pids) {
     try {
-      sum += field(pid, 'VmRSS');
+      const file = field(pid, 'RssFile');
+      own += field(pid, 'VmRSS') - file;
+      files = Math.max(files, file);
     } catch {
       // Ended in between.
     }
   }
-  return sum;
+  return own + files;
 }
 
 /** Clock ticks a second, of /proc. */
