@@ -12,6 +12,7 @@ import { defaultBindings, inferShapes, type ShapeResult } from '../onnx/shape.js
 import { elementCount } from '../onnx/tensor.js';
 import { dropAliases } from './aliases.js';
 import { foldArrangedWeights, type KnownNumbers } from './arranged.js';
+import { unpackAttention } from './attention.js';
 import { floatBytes } from './floats.js';
 
 /** What an operator does with a weight; decides which encodings exist for it. */
@@ -159,12 +160,17 @@ function listsAllAsInputs({ irVersion, graph }: Model): boolean {
 
 /**
  * Turns Constant nodes that hold a weight (same bounds as {@link collectSites}) into initializers of their
- * graph, in place, so that every weight has one form; also what a graph makes of weights ({@link foldArrangedWeights}),
- * weights of other names ({@link dropAliases}), and those that an old exporter listed as inputs like everything else.
+ * graph, in place, so that every weight has one form; also what a graph makes of weights ({@link foldArrangedWeights})
+ * or holds inside a fused operator ({@link unpackAttention}), weights of other names ({@link dropAliases}), and those that an old exporter listed as inputs like everything else.
  */
 export function hoistConstants(model: Model): void {
   if (listsAllAsInputs(model)) dropInitializerInputs(model);
-  const known = numbersOf(model);
+  const shapes = lazyShapes(model);
+  const numbers: KnownNumbers = (value) => {
+    const symbols = shapes().constants.get(value)?.symbols ?? [null];
+    return symbols.every((symbol) => typeof symbol === 'number') ? symbols : null;
+  };
+  unpackAttention(model.graph, model.opsets.get('') ?? 0, (value) => shapes().symbols.get(value) ?? null);
   walkGraphs(model.graph, (graph) => {
     const index = indexGraph(graph);
     const outputs = index.outputs;
@@ -177,18 +183,14 @@ export function hoistConstants(model: Model): void {
       return false;
     });
     dropAliases(graph);
-    foldArrangedWeights(graph, graph === model.graph ? known : undefined);
+    foldArrangedWeights(graph, graph === model.graph ? numbers : undefined);
   });
 }
 
-/** Looks up what follows from shapes; they are inferred when first asked for. */
-function numbersOf(model: Model): KnownNumbers {
-  let constants: ShapeResult['constants'] | null = null;
-  return (value) => {
-    constants ??= inferShapes(model, defaultBindings(model, 1).dims).constants;
-    const symbols = constants.get(value)?.symbols ?? [null];
-    return symbols.every((symbol) => typeof symbol === 'number') ? symbols : null;
-  };
+/** Shapes of a model, inferred when first asked for. */
+function lazyShapes(model: Model): () => ShapeResult {
+  let shapes: ShapeResult | null = null;
+  return () => (shapes ??= inferShapes(model, defaultBindings(model, 1).dims));
 }
 
 function isListed(tensor: Tensor): boolean {
