@@ -8,6 +8,7 @@ import type {
   Pins,
   Plan,
   PruneCurve,
+  Provider,
   PruneMethod,
   SessionLevers,
   Verdict,
@@ -165,7 +166,7 @@ export function noiseOf(analysis: Analysis, { mix }: Level, { name, dtype }: { n
   return mix === undefined ? analysis.outputNoise(name, dtype) : (mix.noises.get(name) ?? 0);
 }
 
-function mixPlan(mix: Mix): MixPlan {
+export function mixPlan(mix: Mix): MixPlan {
   return { weightBytes: mix.residentBytes, basis: mix.basis, expected: damageOfNoise(mix.noise) };
 }
 
@@ -245,6 +246,23 @@ export function verdictFor(estimate: Estimate, budgetBytes: number): Verdict {
   return 'does-not-fit';
 }
 
+/** The estimate by the provider's rules; made once. */
+export function estimateAt(
+  structure: Structure,
+  provider: Provider,
+  batch: number,
+  dims: Readonly<Record<string, number>>,
+  session: SessionLevers = structure.session,
+): Estimate {
+  const key = `${batch}|${JSON.stringify(dims)}|${session.cpuNodes?.length ?? 0}`;
+  let estimate = structure.estimates.get(key);
+  if (!estimate) {
+    estimate = structure.prepared.estimate({ provider, batch, dims, levers: session });
+    structure.estimates.set(key, estimate);
+  }
+  return estimate;
+}
+
 /** Puts a structure at a batch: the estimate and the verdict against the budget. */
 export function candidateAt(
   analysis: Analysis,
@@ -254,13 +272,7 @@ export function candidateAt(
   budgetBytes: number,
   session: SessionLevers = structure.session,
 ): Candidate {
-  const key = `${batch}|${JSON.stringify(dims)}|${session.cpuNodes?.length ?? 0}`;
-  let estimate = structure.estimates.get(key);
-  if (!estimate) {
-    estimate = structure.prepared.estimate({ provider: analysis.provider, batch, dims, levers: session });
-    structure.estimates.set(key, estimate);
-  }
-  estimate = withKnownError(estimate, analysis.known);
+  const estimate = withKnownError(estimateAt(structure, analysis.provider, batch, dims, session), analysis.known);
   const plan: Plan = {
     provider: analysis.provider,
     batch,

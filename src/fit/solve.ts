@@ -40,6 +40,7 @@ export class Planner {
   private readonly specsByPins = new Map<string, Spec[]>();
   private readonly ladder: MixLadder;
   private baseline: PreparedEstimate | null = null;
+  private lastAsked = '';
 
   constructor(analysis: Analysis) {
     this.analysis = analysis;
@@ -131,6 +132,10 @@ export class Planner {
     return this.structures.of(level, ratio, this.method(pins), pins);
   }
 
+  private soon(level: Level, ratio: number, pins: Pins): Structure {
+    return this.structures.soon(level, ratio, this.method(pins), pins);
+  }
+
   /** The structure itself where it is built or time allows, else the closest that is built. */
   private closest(level: Level, ratio: number, pins: Pins): Structure {
     return this.structures.closest(level, ratio, this.method(pins), pins);
@@ -150,6 +155,11 @@ export class Planner {
           (pins.pruneRatio ?? ratio) === ratio && (ids.has(level.id) || (level.mix !== undefined && this.mixes(pins))),
       )
       .map((structure) => this.at(structure, batch, pins, budgetBytes));
+  }
+
+  private builtOr(shown: Candidate, pins: Pins, budgetBytes: number): Candidate[] {
+    const built = this.built(pins, shown.plan.batch, budgetBytes);
+    return built.some(({ id }) => id === shown.id) ? built : [...built, shown];
   }
 
   /** The smallest reachable peak: the harshest ratio of every level, and whatever else was built. */
@@ -176,7 +186,10 @@ export class Planner {
   solve(budgetBytes: number, pins: Pins, patienceMs = Infinity): PlanView {
     const started = performance.now();
     const { analysis } = this;
-    this.structures.hurry(started + patienceMs);
+    // Asked the same again, there is time to build what only stood for itself before.
+    const asked = JSON.stringify([budgetBytes, pins]);
+    this.structures.hurry(started + patienceMs, Number.isFinite(patienceMs) && asked !== this.lastAsked);
+    this.lastAsked = asked;
     const proposal = this.propose(budgetBytes, pins, new Set());
     const smallest = this.smallest(pins, this.batchOf(pins), budgetBytes);
     const shown = proposal ?? smallest;
@@ -206,7 +219,7 @@ export class Planner {
         prune: pruneChart(source, shown),
         dtypes: dtypeChart(source, shown),
         batches: batchChart(source, shown),
-        tradeoff: tradeoff(this.built(pins, shown.plan.batch, budgetBytes), shown),
+        tradeoff: tradeoff(this.builtOr(shown, pins, budgetBytes), shown),
       },
       ...this.mixView(shown, pins, budgetBytes),
       ...(analysis.classes.length > 0 ? { pruning: pruneView(analysis, shown.plan.pruneMethod) } : {}),
@@ -245,7 +258,7 @@ export class Planner {
   /** A structure that at least may fit; a close one says so first where the own one is not built. */
   private reachable(level: Level, ratio: number, pins: Pins, budgetBytes: number): Structure | null {
     const guess = this.at(this.closest(level, ratio, pins), this.batchOf(pins), pins, budgetBytes);
-    return guess.verdict === 'does-not-fit' && level.mix === undefined ? null : this.structure(level, ratio, pins);
+    return guess.verdict === 'does-not-fit' && level.mix === undefined ? null : this.soon(level, ratio, pins);
   }
 
   /** The mix that should fit, going by a level whose structure at this ratio is built. */
@@ -282,7 +295,7 @@ export class Planner {
   structureOf(candidate: Candidate, pins: Pins): Structure {
     const [levelId] = candidate.id.split('@');
     const level = this.ladder.levelById(levelId!) ?? this.levels(pins).find((l) => l.id === levelId) ?? levelOf('fp32');
-    return this.structure(level, candidate.plan.pruneRatio, pins);
+    return this.soon(level, candidate.plan.pruneRatio, pins);
   }
 
   /** Raises the batch, unless it is pinned or the model's is fixed, as far as the verdict stays. */

@@ -2,6 +2,7 @@ import type { Pins, PruneMethod } from '../contract/types.js';
 import type { Analysis } from './analysis.js';
 import { buildStructure, type Structure } from './candidate.js';
 import { levelOf, type Level } from './levels.js';
+import { mixBetween } from './mix-between.js';
 import { chartRatios } from './prune-view.js';
 
 /** Built mixes kept for later moves of the budget. */
@@ -16,6 +17,8 @@ export class Structures {
   /** When to stop building what a close one can stand for, and whether one did. */
   #deadline = Infinity;
   #stoodIn = false;
+  /** While a budget moves, mixes are told from the structures around them; those of this solve. */
+  #moving: Map<string, Structure> | null = null;
 
   constructor(private readonly analysis: Analysis) {}
 
@@ -44,9 +47,30 @@ export class Structures {
     return undefined;
   }
 
+  /** The structure itself; of a mix that is not built, while a budget moves, what 8 and 4 bits for all tell of it. */
+  soon(level: Level, ratio: number, method: PruneMethod, pins: Pins): Structure {
+    return this.#between(level, ratio, method, pins) ?? this.of(level, ratio, method, pins);
+  }
+
+  #between(level: Level, ratio: number, method: PruneMethod, pins: Pins): Structure | null {
+    const { mix } = level;
+    const key = keyOf(level, ratio, method, pins);
+    if (mix === undefined || this.#moving === null || this.#built.has(key)) return null;
+    const known = this.#moving.get(key);
+    if (known) return known;
+    const [eight, four] = [levelOf('int8'), levelOf('int4')].map((one) =>
+      this.#built.get(keyOf(one, ratio, method, pins)),
+    );
+    if (!eight || !four) return null;
+    const between = mixBetween(this.analysis, { ...level, mix }, eight, four, pins);
+    this.#moving.set(key, between);
+    this.#stoodIn = true;
+    return between;
+  }
+
   /** The structure itself where it is built or time allows, else the closest that is built. */
   closest(level: Level, ratio: number, method: PruneMethod, pins: Pins): Structure {
-    const known = this.#built.get(keyOf(level, ratio, method, pins));
+    const known = this.#built.get(keyOf(level, ratio, method, pins)) ?? this.#between(level, ratio, method, pins);
     if (known || performance.now() < this.#deadline) return known ?? this.of(level, ratio, method, pins);
     const near = [...chartRatios]
       .sort((a, b) => Math.abs(a - ratio) - Math.abs(b - ratio))
@@ -57,15 +81,20 @@ export class Structures {
     return near;
   }
 
-  /** After this moment (by `performance.now()`) a close structure stands for one that is not built. */
-  hurry(deadline: number): void {
+  /**
+   * After this moment (by `performance.now()`) a close structure stands for one that is not built.
+   * @param moving whether mixes are not to be built at all
+   */
+  hurry(deadline: number, moving: boolean): void {
     this.#deadline = deadline;
+    this.#moving = moving ? new Map() : null;
     this.#stoodIn = false;
   }
 
   /** Ends the hurry. @returns whether a structure stood for another meanwhile */
   stoodIn(): boolean {
     this.#deadline = Infinity;
+    this.#moving = null;
     return this.#stoodIn;
   }
 

@@ -36,6 +36,24 @@ describe('plans between 8 and 4 bits', () => {
     }
   });
 
+  it('are told from 8 and 4 bits for all while a budget moves, and built when it rests', () => {
+    const patienceMs = 1e9;
+    const fresh = new Planner(new Analysis(model, 'cpu', false));
+    for (const share of [0.3, 0.7]) {
+      const budget = least + share * (most - least) + 1;
+      const moving = fresh.solve(budget, unpruned, patienceMs);
+      const resting = fresh.solve(budget, unpruned, patienceMs);
+      expect([moving.unfinished, resting.unfinished]).toEqual([true, undefined]);
+      const [told, built] = [moving.proposal!, resting.proposal!];
+      expect(told.plan.mix).toBeDefined();
+      expect(told.verdict).toBe('fits');
+      expect(Math.abs(told.estimate.peakBytes / built.estimate.peakBytes - 1)).toBeLessThan(0.05);
+      expect(Math.abs(told.damage.sqnrDb! - built.damage.sqnrDb!)).toBeLessThan(1);
+      expect(told.plan.weights.map(({ name }) => name)).toEqual(built.plan.weights.map(({ name }) => name));
+      expect(moving.charts.tradeoff.filter(({ chosen }) => chosen)).toHaveLength(1);
+    }
+  });
+
   it('are left alone where 8 bits for all fit', () => {
     expect(planner.solve(most + 1000, unpruned).proposal?.id).toBe('int8@0');
   });
