@@ -70,7 +70,7 @@ export function quantizeMatrix(
   const zeroPoints = format.zeroPoints ? new Uint8Array(size.zeroPoints) : null;
   const result: BlockMatrix = { format, rows, columns, codes, scales, zeroPoints };
   if (format.nearest) {
-    roundToNearest(matrix, result);
+    packZeroPoints(result, roundToNearest(matrix, result));
     return result;
   }
   const unpacked = format.zeroPoints ? new Uint8Array(size.scales) : null;

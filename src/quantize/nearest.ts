@@ -1,4 +1,4 @@
-import { blocksPerRow, packZeroPoints, type BlockMatrix } from './block-matrix.js';
+import type { BlockMatrix } from './block-matrix.js';
 import { BlockSearch } from './block-search.js';
 import { forEachPanel, type MatrixPanel, type WeightMatrix } from './matrix.js';
 import { NearestKernel, tileValues } from './nearest-kernel.js';
@@ -9,15 +9,16 @@ const rowsOfTile = (columns: number): number => Math.floor(tileValues / columns)
 /**
  * Rounds a matrix to the nearest codes of scales that reach from end to end of each block's values, without a search:
  * the rule of onnxruntime's own block quantizer, values of four rows at once.
- * @param result of the matrix's shape; gets codes, scales and zero points
+ * @param result of the matrix's shape; gets codes and scales
+ * @returns zero points, one for each block of each row
  */
-export function roundToNearest(matrix: WeightMatrix, result: BlockMatrix): void {
+export function roundToNearest(matrix: WeightMatrix, result: BlockMatrix): Uint8Array {
   const { blockSize } = result.format;
   const kernel = new NearestKernel(matrix.order);
   const tile = new Tile(kernel, result);
   const roundPanel = matrix.order === 'row-major' ? roundRows : roundColumns;
   forEachPanel(matrix, blockSize, (panel) => roundPanel(panel, kernel.values, tile));
-  packZeroPoints(result, tile.zeroPoints);
+  return tile.zeroPoints;
 }
 
 /** Tiles of whole rows, or of parts of them where they are long; a row ends with a whole block, zeros at its end. */
@@ -26,7 +27,7 @@ function roundRows({ values, firstRow, rows, columns }: MatrixPanel, to: Float32
   const longest = Math.floor(tileValues / 4 / blockSize) * blockSize;
   for (let first = 0; first < columns; first += longest) {
     const width = Math.min(longest, columns - first);
-    const stride = blocksPerRow(width, blockSize) * blockSize;
+    const stride = Math.ceil(width / blockSize) * blockSize;
     const most = rowsOfTile(stride);
     for (let start = 0; start < rows; start += most) {
       const count = Math.min(most, rows - start);
@@ -80,10 +81,10 @@ class Tile {
     private readonly kernel: NearestKernel,
     private readonly result: BlockMatrix,
   ) {
-    const { format, columns, codes } = result;
+    const { format, rows, codes, scales } = result;
     this.blockSize = format.blockSize;
-    this.blocks = blocksPerRow(columns, format.blockSize);
-    this.zeroPoints = new Uint8Array(result.scales.length);
+    this.blocks = scales.length / rows;
+    this.zeroPoints = new Uint8Array(scales.length);
     this.words = (format.blockSize * format.bits) / 32;
     this.codes = new Int32Array(codes.buffer, codes.byteOffset, codes.byteLength / 4);
     this.reach = new BlockSearch(format.bits, format.blockSize, format.zeroPoints, format.halfScales, true);
