@@ -167,6 +167,8 @@ export async function quantizeFile(
     uniform?: boolean;
     /** Plain rounding looks at no samples: with `nearest` the data set must be null. */
     rounding?: 'search' | 'nearest';
+    /** Weights that share a scale, the same for all: 16, 32, 64, 128 or 256. Left out: what each format has. */
+    blockSize?: number;
   },
 ): Promise<QuantizeFileResult> {
   const { opened, outputPath, overwrite, dataset, runtime, dtype, provider, dims, onProgress } = request;
@@ -193,7 +195,7 @@ export async function quantizeFile(
     const progress = (done: number, total: number, item?: string): void =>
       onProgress({ phase: 'quantizing', done, total, unit: 'weights', ...(item === undefined ? {} : { item }) });
     const varied =
-      dtype !== 'int4' || request.uniform === true
+      dtype !== 'int4' || request.uniform === true || request.blockSize !== undefined
         ? null
         : dataset
           ? await formatsNearFourBits(plain, {
@@ -202,7 +204,8 @@ export async function quantizeFile(
             })
           : smallAtEightBits(plain, analysis.weights, opened.model, provider);
     varied?.reasons.forEach((reason, weight) => reasons.set(weight, reason));
-    const formats = varied?.formats ?? new Map([...dtypes].map(([name, one]) => [name, { dtype: one }]));
+    const blocks = request.blockSize === undefined ? {} : { blockSize: request.blockSize };
+    const formats = varied?.formats ?? new Map([...dtypes].map(([name, one]) => [name, { dtype: one, ...blocks }]));
     const calibrated = new Set(
       [...formats].flatMap(([name, { dtype: one }]) => (roundsActivations(one) ? [name] : [])),
     );

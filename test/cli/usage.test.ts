@@ -98,6 +98,8 @@ describe('options that cannot be meant', () => {
     [['quantize', 'MODEL', '-o', 'OUT', '--dtype', 'int8-static'], 'needs samples'],
     [['quantize', 'MODEL', '-o', 'OUT', '--dtype', 'fp32'], 'fp32 is what'],
     [['quantize', 'MODEL', '-o', 'OUT', '--dtype', 'int4', '--rounding', 'up'], 'no way to round'],
+    [['quantize', 'MODEL', '-o', 'OUT', '--dtype', 'int8', '--block-size', '48'], 'is no block size'],
+    [['quantize', 'MODEL', '-o', 'OUT', '--dtype', 'nf4', '--block-size', '32'], 'has no blocks'],
   ])('%j', async (args, text) => {
     const named = args.map((arg) =>
       arg.replace('MODEL', path.join(folder, 'model.onnx')).replace('OUT', `${folder}/o`),

@@ -16,6 +16,7 @@ interface QuantizeOptions {
   dim?: string[];
   uniform?: boolean;
   rounding?: string;
+  blockSize?: string;
   force?: boolean;
 }
 
@@ -28,6 +29,17 @@ function wider({ remainders, after }: QuantizeFileResult): string[] {
   return remainders
     .filter(({ bytes }) => bytes >= leastShare * after.weightBytes)
     .map(({ reason, bytes, weights }) => `  ${formatBytes(bytes)} of it in ${weights} weights – ${reason}`);
+}
+
+function parseBlockSize(text: string, dtype: Dtype): number {
+  const sizes = ['16', '32', '64', '128', '256'];
+  if (!sizes.includes(text)) {
+    throw new SnugError('E_USAGE', `"${text}" is no block size.`, { action: `Use one of: ${sizes.join(', ')}.` });
+  }
+  if (dtype !== 'int8' && dtype !== 'int4' && dtype !== 'int2') {
+    throw new SnugError('E_USAGE', `${dtype} has no blocks to choose.`, { action: 'Leave out --block-size.' });
+  }
+  return Number(text);
 }
 
 /** Rows of the printed table; `--json` has all. */
@@ -80,6 +92,10 @@ export function addQuantize(program: Command): void {
       '--rounding <how>',
       'int8, int4 and int2: search for the best scales, or nearest: plain rounding (default: search)',
     )
+    .option(
+      '--block-size <n>',
+      'int8, int4 and int2: weights that share a scale, 16 to 256; fewer are closer and take more bytes',
+    )
     .option('--force', 'replace the output file if it exists')
     .action((target: string, options: QuantizeOptions, command: Command) =>
       withContext(command, async (context) => {
@@ -103,6 +119,7 @@ export function addQuantize(program: Command): void {
             action: 'Leave out --calibrate, or use --rounding search.',
           });
         }
+        const blockSize = options.blockSize === undefined ? undefined : parseBlockSize(options.blockSize, dtype);
         const provider = parseProvider(options.provider);
         const opened = openModel(target);
         const { dims } = parseShape(options, opened);
@@ -120,6 +137,7 @@ export function addQuantize(program: Command): void {
             provider,
             uniform: options.uniform ?? false,
             rounding,
+            ...(blockSize === undefined ? {} : { blockSize }),
             dataset,
             dims,
             runtime: context.runtime,

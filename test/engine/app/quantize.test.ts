@@ -4,6 +4,7 @@ import path from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import { openModel } from '../../../src/app/open.js';
 import { quantizeFile } from '../../../src/app/shrink.js';
+import { getInt } from '../../../src/onnx/graph.js';
 import { readModel } from '../../../src/onnx/read.js';
 import { writeModel } from '../../../src/onnx/write.js';
 import { createRuntime } from '../../../src/runtime/client.js';
@@ -70,6 +71,22 @@ describe('quantizeFile with samples', () => {
       expect(operators(readModel(outputPath))).not.toContain('QuantizeLinear');
     }
   });
+});
+
+it('gives every weight the block size asked for', async () => {
+  const file = path.join(folder, 'blocks.onnx');
+  writeModel(network, file);
+  for (const dtype of ['int8', 'int4'] as const) {
+    const outputPath = path.join(folder, `blocks-${dtype}.onnx`);
+    const request = { opened: openModel(file), outputPath, dataset: null, dims: {}, runtime, overwrite: false, dtype };
+    const { signal } = new AbortController();
+    const chosen = { provider: 'cpu', blockSize: 16, onProgress: () => undefined, signal } as const;
+    const { weights } = await quantizeFile({ ...request, ...chosen });
+    expect(weights.map(({ blockSize }) => blockSize)).toEqual([16, 16, 16]);
+    const { nodes } = readModel(outputPath).graph;
+    const product = nodes.find(({ opType }) => opType === 'MatMulNBits')!;
+    expect(getInt(product, 'block_size', 0)).toBe(16);
+  }
 });
 
 it('refuses a model that has nothing to quantize, and writes nothing', async () => {
