@@ -12,6 +12,7 @@ import { buildEnergyGraph, type EnergyGraph } from '../train/gradient-energy.js'
 import type { InputDims } from '../train/forward.js';
 import { randomNumbers } from '../train/random.js';
 import { SampleSource } from '../train/samples.js';
+import { activationBytes } from './activation-bytes.js';
 
 export interface GradientRequest {
   model: Model;
@@ -34,11 +35,13 @@ export interface GradientFactors {
   samples: number;
 }
 
-/** Samples in one run: their gradients add up, and with signs of their own so do the squares of these. */
-const atOnce = 8;
+/** Samples in one run, at most: their gradients add up, and with signs of their own so do the squares of these. */
+const mostAtOnce = 8;
+/** Bytes of activations of one run, about, unless one sample has more: on the way back all of them are needed. */
+const activationsAtOnce = 32 * 2 ** 20;
 
 /** Weights from so many bytes on are run with as little memory as can be. */
-const large = 64 * 2 ** 20;
+const large = 4 * 2 ** 20;
 
 /** Folding would turn every weight for the way back at load, all of them a second time in memory. */
 const levers = { disabledOptimizers: ['ConstantFolding'] };
@@ -80,9 +83,11 @@ const survivable = new Set(['E_OUT_OF_MEMORY', 'E_ENGINE_CRASHED', 'E_MODEL_REJE
 async function runs(
   graph: EnergyGraph,
   session: RuntimeSession,
-  { dataset, seconds, samples, onProgress, signal }: GradientRequest,
+  { model, dataset, seconds, samples, onProgress, signal }: GradientRequest,
 ): Promise<GradientFactors> {
   const random = randomNumbers(1);
+  const bytes = activationBytes(model, dataset.dims).reduce((sum, each) => sum + each, 0);
+  const atOnce = Math.max(1, Math.min(mostAtOnce, Math.floor(activationsAtOnce / Math.max(1, bytes))));
   const energies = new Float64Array(graph.weights.length);
   const end = Math.min(dataset.samples, samples);
   const fixed = dataset.fixedBatch ?? null;

@@ -4,19 +4,19 @@ import type { Quality } from '../contract/types.js';
 import { cloneModel } from '../onnx/graph.js';
 import { DataType, type Model } from '../onnx/model.js';
 import { writeError } from '../onnx/output.js';
-import { defaultBindings, inferShapes } from '../onnx/shape.js';
-import { readFloat32, tensorByteLength } from '../onnx/tensor.js';
+import { readFloat32 } from '../onnx/tensor.js';
 import { writeModelInSteps } from '../onnx/write.js';
 import { answerOutputs, Comparison } from '../quality/compare.js';
 import { hoistConstants } from '../quantize/index.js';
 import type { Dataset } from '../runtime/dataset-types.js';
 import { Garbage } from '../runtime/garbage.js';
 import type { Feeds, Runtime, RuntimeSession } from '../runtime/types.js';
+import { activationBytes } from './activation-bytes.js';
 
 /** Reference answers kept at once. */
 const maxAnswerBytes = 128e6;
 /** Bytes of the largest activation in one run, about: several are alive at once. */
-const activationBytes = 8 * 2 ** 20;
+const largestBytes = 8 * 2 ** 20;
 /** Bytes of a weight copied at once. */
 const chunkBytes = 2 ** 22;
 
@@ -57,7 +57,8 @@ export class WeightProbe {
   static async open(request: ProbeRequest): Promise<WeightProbe | null> {
     const model = cloneModel(request.model);
     hoistConstants(model);
-    const mostAtOnce = samplesAtOnce(model, request.dataset.dims);
+    const largest = Math.max(1, ...activationBytes(model, request.dataset.dims));
+    const mostAtOnce = Math.max(1, Math.floor(largestBytes / largest));
     const { graph } = model;
     const tensors: Model['graph']['initializers'] = new Map();
     const given = new Set([...graph.inputs, ...graph.outputs].map(({ name }) => name));
@@ -207,15 +208,4 @@ export class WeightProbe {
 function writeWhole(handle: number, bytes: Uint8Array): number {
   for (let at = 0; at < bytes.length;) at += writeSync(handle, bytes, at);
   return bytes.length;
-}
-
-/** As many samples as keep the largest activation small. */
-function samplesAtOnce(model: Model, dims: Record<string, number>): number {
-  const { shapes } = inferShapes(model, defaultBindings(model, 1, dims).dims);
-  let largest = 1;
-  for (const [name, { dataType, dims }] of shapes) {
-    if (model.graph.initializers.has(name) || dataType === DataType.STRING) continue;
-    largest = Math.max(largest, tensorByteLength(dataType, dims));
-  }
-  return Math.max(1, Math.floor(activationBytes / largest));
 }
