@@ -69,6 +69,8 @@ export interface PlanView {
     /** Pareto front over all candidates plus the chosen point. */
     tradeoff: { id: string; label: string; peakBytes: number; damage: Damage; chosen: boolean }[];
   };
+  /** Weight → the formats it can have here; pinning another is refused. Absent in views of earlier versions. */
+  weightFormats?: Record<string, Dtype[]>;
   /** What can be pruned and what that costs; absent where nothing can be. */
   pruning?: PruneView;
   /** Mixes of formats between the smallest and the widest, unpruned; absent where no weight has a choice. */

@@ -1,4 +1,5 @@
 import type { Dtype, KnownError, ModelSummary, Provider, PruneCurve } from '../contract/types.js';
+import { dtypes } from '../contract/types.js';
 import { inferShapes } from '../onnx/shape.js';
 import type { Model } from '../onnx/model.js';
 import { summarizeModel } from '../onnx/summary.js';
@@ -7,6 +8,9 @@ import { analysisDims, findClasses } from '../prune/index.js';
 import type { WeightInfo } from '../quantize/index.js';
 import { estimateSqnr, quantizableWeights } from '../quantize/index.js';
 import { expectedSensitivity, noiseReachingOutput, type Sensitivity } from './sensitivity.js';
+
+/** Why a format that is calibrated is no choice without samples. */
+export const needsSamples = 'needs calibration samples';
 
 /** A reason starts with the operator it is about; said of a whole model it is about all of them. */
 export function withoutOperator(reason: string): string {
@@ -62,6 +66,13 @@ export class Analysis {
     );
   }
 
+  /** The formats each weight may have. */
+  weightFormats(): Record<string, Dtype[]> {
+    return Object.fromEntries(
+      this.weights.map(({ name }) => [name, dtypes.filter((dtype) => dtype === 'fp32' || this.couldBe(name, dtype))]),
+    );
+  }
+
   /** Whether one weight may have a dtype on this provider. */
   couldBe(weight: string, dtype: Dtype): boolean {
     const option = this.infoByName.get(weight)?.options.find((o) => o.dtype === dtype);
@@ -72,7 +83,7 @@ export class Analysis {
   whyNot(dtype: Dtype): string | null {
     if (this.allows(dtype)) return null;
     const options = this.weights.flatMap((w) => w.options.filter((o) => o.dtype === dtype));
-    if (!this.hasSamples && options.some((o) => o.allowed && o.needsSamples)) return 'needs calibration samples';
+    if (!this.hasSamples && options.some((o) => o.allowed && o.needsSamples)) return needsSamples;
     const reason = options.find((o) => o.reason)?.reason;
     return (reason && withoutOperator(reason)) ?? 'no weight of this model can have it here';
   }

@@ -1,6 +1,6 @@
 import type { Candidate, Damage, Dtype, Pins, PlanView, Reason } from '../contract/types.js';
 import { dtypes } from '../contract/types.js';
-import { type Analysis, withoutOperator } from './analysis.js';
+import { type Analysis, needsSamples, withoutOperator } from './analysis.js';
 import { structureLabel } from './candidate.js';
 import { levelOf } from './levels.js';
 import { mixLabel } from './mix-ladder.js';
@@ -18,10 +18,15 @@ export function leftLarge(candidate: Candidate, dtype: Dtype): string | null {
   return `${Math.round(share * 100)} % of the weights keep another format (${largest.reason ?? largest.dtype})`;
 }
 
-/** Why a dtype is no choice for a model of which it suits next to nothing; null where it suits some. */
+/**
+ * Why a dtype is no choice for a model of which it suits next to nothing, or of which most wants samples that are not
+ * there; null where it suits some.
+ */
 export function suitsNothing(candidate: Candidate, dtype: Dtype): string | null {
   const { share, largest } = othersThan(candidate, dtype);
-  return share < 0.995 || largest?.reason === undefined ? null : withoutOperator(largest.reason);
+  if (largest?.reason === undefined) return null;
+  const reason = withoutOperator(largest.reason);
+  return share >= 0.995 || (share > 0.5 && reason === needsSamples) ? reason : null;
 }
 
 /** Bytes of the weights that keep another dtype, as a share, and the largest of them. */

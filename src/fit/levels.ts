@@ -1,7 +1,7 @@
 import { SnugError } from '../contract/errors.js';
 import type { Dtype, Pins, WeightFormat } from '../contract/types.js';
 import type { WeightInfo } from '../quantize/index.js';
-import type { Analysis } from './analysis.js';
+import { type Analysis, needsSamples } from './analysis.js';
 import type { Mix } from './mixed-precision.js';
 
 /**
@@ -104,9 +104,7 @@ function settle(info: WeightInfo, wanted: Dtype, hasSamples: boolean): { dtype: 
       return reason === undefined ? { dtype } : { dtype, reason };
     }
     if (dtype === wanted) {
-      reason = option?.allowed
-        ? 'needs calibration samples'
-        : (option?.reason ?? `no ${dtype} encoding for this operator`);
+      reason = option?.allowed ? needsSamples : (option?.reason ?? `no ${dtype} encoding for this operator`);
     }
   }
   return reason === undefined ? { dtype: 'fp32' } : { dtype: 'fp32', reason };

@@ -221,6 +221,7 @@ export class Planner {
         batches: batchChart(source, shown),
         tradeoff: tradeoff(this.builtOr(shown, pins, budgetBytes), shown),
       },
+      weightFormats: analysis.weightFormats(),
       ...this.mixView(shown, pins, budgetBytes),
       ...(analysis.classes.length > 0 ? { pruning: pruneView(analysis, shown.plan.pruneMethod) } : {}),
       solveMs: performance.now() - started,
