@@ -366,6 +366,13 @@ export function installFakeEngine(scenario: Scenario): void {
         top1Agreement: 0.981,
         klNats: 0.004,
         damage: { band: 'small', sqnrDb: 34.2 },
+        outputs: [],
+        layers: shown.plan.weights.slice(0, 3).map(({ name, operator, dtype }, at) => ({
+          ...{ value: name, layer: name.replace('.weight', ''), operator, weights: [name], dtype },
+          sqnrDb: [42, 19.4, 33][at] ?? 30,
+          cosine: 0.9994,
+          damage: { band: bandOf([42, 19.4, 33][at] ?? 30), sqnrDb: [42, 19.4, 33][at] ?? 30 },
+        })),
       },
       speed: 130.4 / 94.2,
       reasons: view.reasons.filter((reason) => reason.kind !== 'assumed-dimension'),

@@ -40,6 +40,38 @@ test('a model goes from the first screen to a measured result', async ({ snug })
   await expect(page.getByRole('heading', { name: 'Drop a model here' })).toBeFocused();
 });
 
+test('the result says what it cost in every measure, what the words mean, and which layer is worst', async ({
+  snug,
+}) => {
+  const { page } = snug;
+  await snug.load();
+  await snug.openSample();
+  await snug.setBudget(4);
+  await page.getByRole('button', { name: 'Make it snug' }).click();
+  const cost = page.getByRole('region', { name: 'What it cost' });
+  await expect(cost.getByText('Damage: small. Give it samples to learn what it costs on real inputs.')).toBeVisible();
+  await expect(cost.getByRole('row', { name: 'Same answer (top 1) 98.1% negligible' })).toBeVisible();
+  await expect(cost.getByRole('row', { name: 'KL divergence 0.0040 nats negligible' })).toBeVisible();
+  await expect(cost.getByRole('row', { name: 'Output to error (SQNR) 34.2 dB negligible' })).toBeVisible();
+  await expect(cost.getByRole('row', { name: 'Cosine similarity 0.99960' })).toBeVisible();
+  await cost.getByText('What the words mean').click();
+  await expect(cost.getByRole('row', { name: 'small below 0.05 below 5% from 20 dB' })).toBeVisible();
+  // Without a mouse: the disclosure and the table behind the chart.
+  await cost.getByText('Layer by layer').press('Enter');
+  await expect(
+    cost.getByRole('img', { name: /^Output to error over 3 layers; the lowest is .* with 19\.4 dB\.$/ }),
+  ).toBeVisible();
+  await cost.getByText('Show as a table').press('Enter');
+  await expect(cost.getByRole('row', { name: /19\.4 dB 0\.99940 \w+$/ })).toBeVisible();
+  for (const width of [1280, 380]) {
+    await page.setViewportSize({ width, height: 800 });
+    // The chart follows the window one frame later.
+    await expect
+      .poll(() => page.evaluate<number>('document.documentElement.scrollWidth - window.innerWidth'))
+      .toBeLessThanOrEqual(0);
+  }
+});
+
 test('a model that fits is told so first; less memory is one press away', async ({ snug }) => {
   const { page } = snug;
   await snug.load(digits);
