@@ -8,6 +8,7 @@ import { formatsNearFourBits } from '../fit/four-bits.js';
 import { holdsHalf, withholdHalf } from '../fit/half-device.js';
 import { assignDtypes, levelOf } from '../fit/levels.js';
 import { madeUpDataset } from '../fit/made-up.js';
+import { notShared, recoverQuantized, shareForRecovery, type TimedRecovery } from '../fit/recover-candidate.js';
 import { smallAtEightBits } from '../fit/small-weights.js';
 import { checkOutput, originalFiles, Workspace } from '../fit/workspace.js';
 import { estimateMemory } from '../memory/estimate.js';
@@ -169,12 +170,16 @@ export async function quantizeFile(
     rounding?: 'search' | 'nearest';
     /** Weights that share a scale, the same for all: 16, 32, 64, 128 or 256. Left out: what each format has. */
     blockSize?: number;
+    /** Trains scales, biases and norms on a part of the samples. */
+    recovery?: TimedRecovery;
   },
 ): Promise<QuantizeFileResult> {
-  const { opened, outputPath, overwrite, dataset, runtime, dtype, provider, dims, onProgress } = request;
+  const { opened, outputPath, overwrite, runtime, dtype, provider, dims, recovery, onProgress } = request;
   checkOutput(outputPath, originalFiles(opened.model), overwrite);
   const workspace = new Workspace(outputPath);
   try {
+    const parts = recovery ? await shareForRecovery(request.dataset) : null;
+    const dataset = parts?.calibration ?? request.dataset;
     const analysis = new Analysis(opened.model, provider, dataset !== null);
     if (dtype === 'fp16' || holdsHalf(opened.model)) await withholdHalf(analysis, runtime, workspace.directory);
     const plain = assignDtypes(analysis, analysis.weights, levelOf(dtype), {});
@@ -247,17 +252,25 @@ export async function quantizeFile(
       ...(request.rounding ? { rounding: request.rounding } : {}),
       onProgress: progress,
     });
-    const output = await publish(quantized.model, request, workspace);
+    let recovered = recovery ? { model: quantized.model, note: notShared } : null;
+    if (recovery && parts) {
+      recovered = await recoverQuantized(quantized, {
+        ...{ ...recovery, original: opened.model, parts, folder: workspace.directory, onProgress },
+        signal: request.signal,
+      });
+    }
+    const result = recovered?.model ?? quantized.model;
+    const output = await publish(result, request, workspace);
     const weights = quantized.weights.map((w) => {
       const reason = w.reason ?? reasons.get(w.name);
       return { ...w, sqnrDb: w.sqnrDb, ...(reason === undefined ? {} : { reason }) };
     });
     return {
       before: { weightBytes: analysis.summary.weightBytes, fileBytes: analysis.summary.fileBytes },
-      after: { weightBytes: summarizeModel(quantized.model).weightBytes, fileBytes: output.fileBytes },
+      after: { weightBytes: summarizeModel(result).weightBytes, fileBytes: output.fileBytes },
       weights,
-      remainders: remainders(opened.model, quantized.model, weights, dtype),
-      notes: quantized.notes,
+      remainders: remainders(opened.model, result, weights, dtype),
+      notes: [...quantized.notes, ...(recovered ? [recovered.note] : [])],
       output,
     };
   } finally {

@@ -1,7 +1,6 @@
 import type { Candidate, JobProgress, Measurement, Plan, Quality } from '../contract/types.js';
 import type { Model } from '../onnx/model.js';
 import { listConstantNodesFirst } from '../onnx/topology.js';
-import { readModel } from '../onnx/read.js';
 import { writeModelInSteps } from '../onnx/write.js';
 import {
   collectMagnitudes,
@@ -23,6 +22,7 @@ import { type Allocation, pruneCandidate, type PruneContext } from './prune-cand
 import {
   isQuantized,
   recoverCandidate,
+  recoverQuantized,
   secondsAfterPruning,
   shareForRecovery,
   type TimedRecovery,
@@ -159,13 +159,9 @@ export async function buildCandidate(
   notes.push(...quantized.notes);
   let result = quantized.model;
   if (recovery && parts && isQuantized(quantized.weights)) {
-    // Weights are quantized whenever they are read: training would do it again and again.
-    const quantizedPath = `${folder}/quantized.onnx`;
-    await writeModelInSteps(result, quantizedPath);
-    const recovered = await recoverCandidate({
-      ...{ ...recovery, after: 'quantization', seconds: secondsLeft },
-      ...{ original: analysis.model, changed: readModel(quantizedPath), unlike: new Set(quantized.scaled.keys()) },
-      ...{ parts, folder, onProgress, signal },
+    const recovered = await recoverQuantized(quantized, {
+      ...{ ...recovery, seconds: secondsLeft },
+      ...{ original: analysis.model, parts, folder, onProgress, signal },
     });
     notes.push(recovered.note);
     result = recovered.model;

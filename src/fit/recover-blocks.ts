@@ -123,7 +123,7 @@ export const holdsCodes = ({ graph }: Model): boolean =>
   );
 
 /** Signal to noise of the answers (dB) below which rounding did much harm. */
-const muchHarm = 32;
+const muchHarm = 24;
 
 /** Whether the weights around the codes of a student have a long way to go. */
 export const isFar = ({ forward }: Student, sqnrDb: number): boolean => holdsCodes(forward) && sqnrDb < muchHarm;

@@ -1,9 +1,13 @@
+import path from 'node:path';
 import { SnugError } from '../contract/errors.js';
 import type { Dtype, JobProgress, Plan } from '../contract/types.js';
-import { dataTypeName } from '../onnx/tensor.js';
 import type { Model } from '../onnx/model.js';
+import { readModel } from '../onnx/read.js';
+import { dataTypeName } from '../onnx/tensor.js';
+import { writeModelInSteps } from '../onnx/write.js';
 import { answerOutputs } from '../quality/compare.js';
 import { bandRank } from '../quality/metrics.js';
+import type { Quantized } from '../quantize/index.js';
 import type { Dataset } from '../runtime/dataset-types.js';
 import type { TrainingRuntime } from '../runtime/training-types.js';
 import type { Runtime } from '../runtime/types.js';
@@ -151,4 +155,19 @@ export async function recoverCandidate(request: CandidateRecovery): Promise<{
     note: `After ${after}, ${what} were trained on unlabelled samples for ${Math.ceil(seconds)} s: ${from} → ${to} ${unit} on samples kept out.`,
     seconds,
   };
+}
+
+/**
+ * {@link recoverCandidate} after quantization. The model is written first: its weights are quantized whenever they are
+ * read, and training would do that again and again.
+ */
+export async function recoverQuantized(
+  { model, scaled }: Pick<Quantized, 'model' | 'scaled'>,
+  request: Omit<CandidateRecovery, 'after' | 'changed' | 'unlike'>,
+): ReturnType<typeof recoverCandidate> {
+  const file = path.join(request.folder, 'quantized.onnx');
+  await writeModelInSteps(model, file, { overwrite: true });
+  return recoverCandidate({
+    ...{ ...request, after: 'quantization', changed: readModel(file), unlike: new Set(scaled.keys()) },
+  });
 }

@@ -134,11 +134,15 @@ async function measured(run: RecoveryRun, original: Model, values: readonly Valu
   }
 }
 
-/** @returns the student with trained weights, null when nothing got better */
+/**
+ * @param isBetter whether a student's answers are closer than before
+ * @returns the student with trained weights, null when none was better
+ */
 export async function trainWhole(
   run: RecoveryRun,
   { prepared, teacher, rates: tried }: WholeTraining,
   student: Student,
+  isBetter: (student: Student) => Promise<boolean>,
 ): Promise<Student | null> {
   for (const rate of tried) {
     const seconds = secondsLeft(run);
@@ -146,7 +150,7 @@ export async function trainWhole(
     const settings = { ...prepared.settings, rate };
     const targets = { kind: 'teacher', ...teacher } as const;
     const trained = await trainStudent(run, student, { ...prepared, settings }, run.data, targets, { seconds });
-    if (trained) return trained;
+    if (trained && (await isBetter(trained))) return trained;
   }
   return null;
 }

@@ -132,13 +132,19 @@ export async function recoverModel(request: RecoverRequest): Promise<RecoverOutc
     ...(signal ? { signal } : {}),
   });
   run.data = await joinDatasets([dataset, variants, heldOut]);
-  const trained = whole ? await trainWhole(run, whole, given) : await trainBlocks(run, teacher, given, before.sqnrDb);
+  let after = before;
+  const isBetter = async (student: Student): Promise<boolean> => {
+    after = await judge(student);
+    return damageOf(after) <= damageOf(before) * mostLeft;
+  };
+  const trained = whole
+    ? await trainWhole(run, whole, given, isBetter)
+    : await trainBlocks(run, teacher, given, before.sqnrDb);
   if (trained === null) return outcome(given, before, 0, false);
-  const [student, blocks] = 'blocks' in trained ? [trained.student, trained.blocks] : [trained, 0];
-  if (student === given) return outcome(given, before, 0, false);
-  const after = await judge(student);
-  if (damageOf(after) > damageOf(before) * mostLeft) return outcome(given, before, 0, false);
-  return outcome(student, after, blocks, blocks === 0);
+  if (!('blocks' in trained)) return outcome(trained, after, 0, true);
+  const { student, blocks } = trained;
+  if (student === given || !(await isBetter(student))) return outcome(given, before, 0, false);
+  return outcome(student, after, blocks, false);
 }
 
 /** Higher is worse; 0 = none. */

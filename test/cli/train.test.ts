@@ -81,6 +81,15 @@ describe('snug train', () => {
     expect(resumed.steps.length).toBeGreaterThan((JSON.parse(stdout) as TrainFileResult).steps.length);
   });
 
+  it('goes on with nothing where nothing was interrupted', async () => {
+    const out = output('never-begun.onnx');
+    const { code, stderr } = await snug(['train', model, data, labels, '-o', out, '--resume', '-q']);
+    expect(code).toBe(1);
+    expect(stderr).toContain('E_NOT_FOUND');
+    expect(stderr).toContain('leave out --resume');
+    expect(existsSync(out)).toBe(false);
+  });
+
   it('makes micro-batches that fit a budget, and says when none does', async () => {
     const fits = await snug([
       ...['train', model, data, labels, '-o', output('small.onnx'), '--batch', '256', '--budget', '40kB'],

@@ -1,8 +1,10 @@
 import type { Command } from 'commander';
+import { freemem } from 'node:os';
 import { openData, openModel } from '../../app/open.js';
 import { quantizeFile, type QuantizeFileResult } from '../../app/shrink.js';
 import { SnugError } from '../../contract/errors.js';
 import { dtypes, type Dtype, type Provider } from '../../contract/types.js';
+import { recoverySeconds } from '../../fit/recover-candidate.js';
 import { checkOutput } from '../../fit/workspace.js';
 import { collect, parseProvider, parseShape, withContext } from '../context.js';
 import { formatBytes, table } from '../format.js';
@@ -17,6 +19,7 @@ interface QuantizeOptions {
   uniform?: boolean;
   rounding?: string;
   blockSize?: string;
+  recover?: boolean;
   force?: boolean;
 }
 
@@ -96,6 +99,10 @@ export function addQuantize(program: Command): void {
       '--block-size <n>',
       'int8, int4 and int2: weights that share a scale, 16 to 256; fewer are closer and take more bytes',
     )
+    .option(
+      '--recover',
+      'then train scales, biases and norms to answer as the original on the samples, up to 10 minutes; the size stays',
+    )
     .option('--force', 'replace the output file if it exists')
     .action((target: string, options: QuantizeOptions, command: Command) =>
       withContext(command, async (context) => {
@@ -120,6 +127,11 @@ export function addQuantize(program: Command): void {
           });
         }
         const blockSize = options.blockSize === undefined ? undefined : parseBlockSize(options.blockSize, dtype);
+        if (options.recover === true && (!options.calibrate || dtype === 'fp16')) {
+          throw new SnugError('E_USAGE', '--recover trains on samples what rounding to few bits lost.', {
+            action: 'Give samples with --calibrate and a --dtype of 8 bits or less.',
+          });
+        }
         const provider = parseProvider(options.provider);
         const opened = openModel(target);
         const { dims } = parseShape(options, opened);
@@ -141,6 +153,14 @@ export function addQuantize(program: Command): void {
             dataset,
             dims,
             runtime: context.runtime,
+            ...(options.recover === true
+              ? {
+                  recovery: {
+                    ...{ mode: 'always', runtime: context.runtime, memoryBytes: freemem() / 2 },
+                    seconds: recoverySeconds('always', 0),
+                  },
+                }
+              : {}),
             overwrite: options.force ?? false,
             onProgress: context.progress,
             signal: context.signal,

@@ -1,4 +1,5 @@
 import { Option, type Command } from 'commander';
+import { existsSync } from 'node:fs';
 import { openData, openModel } from '../../app/open.js';
 import { trainFile, type TrainFileResult } from '../../app/train.js';
 import { usualOptimizer } from '../../app/training-settings.js';
@@ -12,8 +13,8 @@ import {
   type Schedule,
   usualRate,
 } from '../../contract/training.js';
+import { checkpointFile } from '../../fit/workspace.js';
 import type { TrainSettings } from '../../train/prepare.js';
-
 import type { TrainQuality } from '../../train/train.js';
 import { collect, parseProvider, parseShape, withContext } from '../context.js';
 import { formatBytes, parseBytes, parseNumber, percent } from '../format.js';
@@ -93,6 +94,16 @@ function report(result: TrainFileResult): string {
   ].join('\n');
 }
 
+/** A training that silently began anew would take hours to be noticed. */
+function requireInterrupted(outputPath: string): void {
+  const checkpoint = checkpointFile(outputPath);
+  if (existsSync(checkpoint)) return;
+  throw new SnugError('E_NOT_FOUND', `There is no interrupted training to go on with: ${checkpoint} does not exist.`, {
+    action: 'Give the same --out as before, or leave out --resume to start anew.',
+    params: { path: checkpoint },
+  });
+}
+
 export function addTrain(program: Command): void {
   program
     .command('train')
@@ -134,6 +145,7 @@ export function addTrain(program: Command): void {
     .option('--force', 'replace the output file, or an interrupted training of it, if there is one')
     .action((target: string, data: string, labels: string | undefined, options: TrainOptions, command: Command) =>
       withContext(command, async (context) => {
+        if (options.resume === true) requireInterrupted(options.out);
         const opened = openModel(target);
         const { dims } = parseShape({ ...(options.dim ? { dim: options.dim } : {}) }, opened);
         const settings = settingsOf(options);

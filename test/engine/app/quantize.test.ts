@@ -9,6 +9,7 @@ import { readModel } from '../../../src/onnx/read.js';
 import { writeModel } from '../../../src/onnx/write.js';
 import { createRuntime } from '../../../src/runtime/client.js';
 import { buildModel, listDataset, node, operators, weight } from '../quantize/build.js';
+import { residualModel, sampler } from '../fit/recover-models.js';
 import { gaussian } from '../quantize/numbers.js';
 
 const folder = mkdtempSync(path.join(tmpdir(), 'snug-quantize-'));
@@ -39,6 +40,26 @@ const network = buildModel({
 });
 
 describe('quantizeFile with samples', () => {
+  it('int2: trains what lies around the codes where that is asked for, at the same size', async () => {
+    const file = path.join(folder, 'product.onnx');
+    writeModel(residualModel({ stream: 32, bias: 0.1 }), file);
+    const request = {
+      ...{ opened: openModel(file), dataset: sampler(9, 32)(150), dims: {}, runtime, overwrite: false },
+      dtype: 'int2' as const,
+      provider: 'cpu' as const,
+      onProgress: () => undefined,
+      signal: new AbortController().signal,
+    };
+    const plain = await quantizeFile({ ...request, outputPath: path.join(folder, 'plain.onnx') });
+    const recovery = { mode: 'auto', runtime, memoryBytes: 1e9, seconds: 20 } as const;
+    const trained = await quantizeFile({ ...request, recovery, outputPath: path.join(folder, 'trained.onnx') });
+    expect(plain.notes).toEqual([]);
+    expect(trained.notes).toContainEqual(
+      expect.stringMatching(/^After quantization, scales, biases and .* kept out\.$/u),
+    );
+    expect(trained.after.weightBytes).toBe(plain.after.weightBytes);
+  });
+
   it('int4: a weight without a form in 4 bits has 8 bits, and activations stay float', async () => {
     const file = path.join(folder, 'network.onnx');
     writeModel(network, file);
