@@ -47,6 +47,7 @@ const reasons: Record<string, string> = {
   'no operator uses it': '没有算子用到它',
   'with its scales it would not get smaller': '加上缩放系数后不会变小',
   'it is not float32': '它不是 float32',
+  'it holds values that are infinite or no numbers (NaN)': '它含有无穷大或非数值',
   'its body of If or Loop stays float32: its types are not all known':
     '它所在的 If 或 Loop 内部保持 float32：其中的类型并非全部已知',
   'it needs the range of float32': '它需要 float32 的数值范围',
