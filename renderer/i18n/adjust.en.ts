@@ -88,8 +88,10 @@ export const adjustEn = ({ bytes, bytesExact, count, percent, rate }: Formats) =
         total === 0
           ? 'Measuring on your samples …'
           : `Measuring on your samples: ${count(done)} of ${count(total)} ratios.`,
-      done: (samples: number): string =>
-        `Measured on ${count(samples)} samples that the repair did not see, with every group cut by the same share.`,
+      done: (samples: number, fitted: boolean): string =>
+        fitted
+          ? `Measured on the same ${count(samples)} samples the repair was fitted to, too few to keep some out: other inputs may lose more. Every group was cut by the same share.`
+          : `Measured on ${count(samples)} samples that the repair did not see, with every group cut by the same share.`,
       stopped: (done: number, total: number): string =>
         done === 0
           ? 'Nothing was measured: stopped.'
@@ -143,7 +145,7 @@ export const adjustEn = ({ bytes, bytesExact, count, percent, rate }: Formats) =
       title: 'Mixes of formats',
       intro: (measured: boolean): string =>
         `Each weight gets the format that suits it: smaller to the left, better answers up, the weights weighed ${
-          measured ? 'by runs with one of them changed' : 'by their values'
+          measured ? 'by what their changes do to the answers' : 'by their values'
         }. Choose a point.`,
       axis: 'File',
       tooLarge: (budget: number): string => `× needs more than the budget of ${bytes(budget)}.`,

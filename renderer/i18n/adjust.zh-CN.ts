@@ -82,7 +82,10 @@ export const adjustZhCN = ({ bytes, bytesExact, count, percent, rate }: Formats)
         total === 0
           ? '正在你的样本上测量……'
           : `正在你的样本上测量：${count(total)} 个比例中的第 ${count(Math.min(done + 1, total))} 个。`,
-      done: (samples) => `在 ${count(samples)} 个修复未用过的样本上实测，每组按相同比例剪枝。`,
+      done: (samples, fitted) =>
+        fitted
+          ? `在修复所拟合的同样 ${count(samples)} 个样本上实测，样本太少，无法留出：其他输入的损失可能更大。每组按相同比例剪枝。`
+          : `在 ${count(samples)} 个修复未用过的样本上实测，每组按相同比例剪枝。`,
       stopped: (done, total) =>
         done === 0 ? '已停止，没有测出结果。' : `测了 ${count(total)} 个比例中的 ${count(done)} 个后停止。`,
       failed: '用这个模型和这些样本无法测量，显示的是由权重推算的预期。',
@@ -133,7 +136,7 @@ export const adjustZhCN = ({ bytes, bytesExact, count, percent, rate }: Formats)
       title: '混合格式',
       intro: (measured) =>
         `每个权重使用适合自己的格式：越靠左越小，越靠上答案越好；权重的轻重${
-          measured ? '由每次只改一个权重的运行得出' : '由权重的数值得出'
+          measured ? '由实测其改动对答案的影响得出' : '由权重的数值得出'
         }。点一个点来选择。`,
       axis: '文件',
       tooLarge: (budget) => `× 超出 ${bytes(budget)} 的预算。`,

@@ -10,6 +10,8 @@ export const damageEn = ({ decimal, percent }: Formats) => ({
     advice: damageAdvice,
     onSamples: (samples: number): string =>
       `Compared on ${items(samples, 'sample', 'samples')} that nothing was fitted to.`,
+    onFitted: (samples: number): string =>
+      `Compared on ${items(samples, 'sample', 'samples')}, the same the result was fitted to, too few to keep some out: other inputs may lose more.`,
     onRandom: 'Compared on random inputs, which tell little about real ones.',
     columns: { measure: 'Measure', value: 'Value', damage: 'Damage' },
     sameAnswer: 'Same answer (top 1)',
@@ -31,8 +33,8 @@ export const damageEn = ({ decimal, percent }: Formats) => ({
     layers: 'Layer by layer',
     layersHelp:
       'How far the output of each layer is from the original’s, with all layers before it changed as well. A sudden step down shows a layer that does harm: give it a wider format.',
-    layersLabel: (layers: number, worst: string, db: number): string =>
-      `Output to error over ${items(layers, 'layer', 'layers')}; the lowest is ${worst} with ${decimal(db, 1)} dB.`,
+    layersLabel: (layers: number, worst: string, db: string): string =>
+      `Output to error over ${items(layers, 'layer', 'layers')}; the lowest is ${worst} with ${db}.`,
     layerColumns: {
       layer: 'Layer',
       operator: 'Operator',

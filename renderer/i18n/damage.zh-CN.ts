@@ -13,8 +13,11 @@ export const damageZhCN = ({ count, decimal, percent }: Formats): ReturnType<typ
       large: '请加大预算、选用更宽的格式、少剪枝，或训练它。现在它的答案比较粗糙。',
       severe: '不要依赖它：请加大预算、选用更宽的格式、少剪枝，或训练它。',
       unknown: '添加样本即可得知代价。',
+      fitted: '依赖它之前，请先用其他输入试一试，或添加更多样本（至少 50 个）：那时会留出一部分。',
     },
     onSamples: (samples) => `在 ${count(samples)} 个未参与拟合的样本上比较。`,
+    onFitted: (samples) =>
+      `在 ${count(samples)} 个样本上比较，结果正是用这些样本拟合的，样本太少，无法留出：其他输入的损失可能更大。`,
     onRandom: '在随机输入上比较，不能说明真实输入的情况。',
     columns: { measure: '指标', value: '数值', damage: '损失' },
     sameAnswer: '答案相同（top 1）',
@@ -35,8 +38,7 @@ export const damageZhCN = ({ count, decimal, percent }: Formats): ReturnType<typ
     output: '输出',
     layers: '逐层',
     layersHelp: '每一层的输出与原模型相差多少，此前各层也都已改变。突然下降的一层就是造成损失的层：给它更宽的格式。',
-    layersLabel: (layers, worst, db) =>
-      `${count(layers)} 层的输出与误差之比；最低的是 ${worst}，${decimal(db, 1)} dB。`,
+    layersLabel: (layers, worst, db) => `${count(layers)} 层的输出与误差之比；最低的是 ${worst}，${db}。`,
     layerColumns: { layer: '层', operator: '算子', format: '格式', sqnr: 'SQNR', cosine: '余弦', damage: '损失' },
     worst: (layer) => `与原模型相差最大：${layer}`,
     bands: '这些词的含义',

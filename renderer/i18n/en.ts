@@ -313,7 +313,7 @@ export const en = {
     lessFree: (free: number, needed: number): string =>
       `Only ${bytes(free)} were free on the device when the result was run; it needs ${bytes(needed)}.`,
     mixed: (shares: string, measured: boolean, kept: string[]): string =>
-      `The weights were weighed against each other ${measured ? 'by runs with one of them changed' : 'by their values'}: ${shares}.${
+      `The weights were weighed against each other ${measured ? 'by what their changes do to the answers' : 'by their values'}: ${shares}.${
         kept.length > 0 ? ` The answers hang most on ${kept.map((name) => `“${name}”`).join(', ')}.` : ''
       }`,
     blockedWhat: { weights: 'the weights', activations: 'the activations', cache: 'the cache' },

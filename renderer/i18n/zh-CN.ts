@@ -299,7 +299,7 @@ export const zhCN = {
     blocked: (what, name, size) => `受限于 ${name} 的${what}：${bytes(size)}。`,
     lessFree: (free, needed) => `运行结果时设备上只有 ${bytes(free)} 空闲；它需要 ${bytes(needed)}。`,
     mixed: (shares, measured, kept) =>
-      `各权重相互权衡（${measured ? '每次只改一个权重来运行' : '根据权重的数值'}）：${shares}。${
+      `各权重相互权衡（${measured ? '实测改动对答案的影响' : '根据权重的数值'}）：${shares}。${
         kept.length > 0 ? `答案最依赖 ${kept.map((name) => `“${name}”`).join('、')}。` : ''
       }`,
     blockedWhat: { weights: '权重', activations: '激活值', cache: '缓存' },

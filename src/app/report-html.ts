@@ -1,5 +1,6 @@
-import { adviceBand, damageAdvice } from '../contract/damage-bands.js';
+import { adviceOf, damageAdvice } from '../contract/damage-bands.js';
 import type { FitReport, Reason } from '../contract/types.js';
+import { comparedOn, cosineText, decibelText, klText } from './damage-text.js';
 
 const escapes: Record<string, string> = { '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;', "'": '&#39;' };
 
@@ -40,7 +41,7 @@ export function reasonText(reason: Reason): string {
       return `Only ${size(reason.freeBytes)} were free on the device when the result was run; it needs ${size(reason.neededBytes)}.`;
     case 'mixed': {
       const shares = Object.entries(reason.shares).map(([dtype, share]) => `${dtype} for ${(share * 100).toFixed(0)}%`);
-      const basis = reason.basis === 'measured' ? 'by runs with one of them changed' : 'by their values';
+      const basis = reason.basis === 'measured' ? 'by what their changes do to the answers' : 'by their values';
       const kept = reason.kept.length > 0 ? ` The answers hang most on ${reason.kept.join(', ')}.` : '';
       return `The weights were weighed against each other ${basis}: ${shares.join(', ')} of them.${kept}`;
     }
@@ -58,38 +59,35 @@ function formatText({ dtype, blockSize, zeroPoints }: FitReport['plan']['weights
 /** How the answers compare, with where the compared inputs came from. */
 function answersText(quality: FitReport['quality']): string {
   if (quality === null) return 'The answers were not compared.';
-  const { top1Agreement: same, samples, source, sqnrDb } = quality;
+  const { top1Agreement: same, sqnrDb } = quality;
   const share =
     same === null
       ? `The answers stand ${sqnrDb.toFixed(0)} dB above their error`
       : `${(same * 100).toFixed(1)}% of the answers are the same`;
-  return source === 'samples'
-    ? `${share}, on ${samples} of the given samples.`
-    : `${share}, on random inputs, which is no measure of accuracy.`;
+  return `${share}, on ${comparedOn(quality)}.`;
 }
 
 /** What the answers and each layer lost, and what that means where labels or following tokens are known. */
 function damageHtml(quality: FitReport['quality'], row: (cells: (string | number)[]) => string): string {
   if (quality === null) return '';
   const { outputs = [], layers = [], perplexity, accuracy } = quality;
-  const decibels = (db: number): string => (db >= 200 ? 'the same' : `${db.toFixed(1)} dB`);
   const share = (value: number | null): string => (value === null ? '–' : `${(value * 100).toFixed(1)}%`);
   const head = (cells: string[]): string =>
     `<thead><tr>${cells.map((cell) => `<th scope="col">${cell}</th>`).join('')}</tr></thead>`;
-  const parts: string[] = [`<p>Damage: ${quality.damage.band}. ${damageAdvice[adviceBand(quality)]}</p>`];
+  const parts: string[] = [`<p>Damage: ${quality.damage.band}. ${damageAdvice[adviceOf(quality)]}</p>`];
   if (outputs.length > 0) {
     const rows = outputs.map(({ value, sqnrDb, cosine, klNats, top1Agreement, damage }) =>
       row([
         value,
-        decibels(sqnrDb),
-        cosine.toFixed(5),
-        klNats?.toExponential(1) ?? '–',
+        decibelText(sqnrDb),
+        cosineText(cosine),
+        klNats === null ? '–' : klText(klNats),
         share(top1Agreement),
         damage.band,
       ]),
     );
     parts.push(
-      `<h2>Answers</h2><table>${head(['output', 'signal over error', 'cosine', 'KL nats', 'same answer', 'damage'])}<tbody>${rows.join('')}</tbody></table>`,
+      `<h2>Answers</h2><table>${head(['output', 'signal over error', 'cosine', 'KL divergence', 'same answer', 'damage'])}<tbody>${rows.join('')}</tbody></table>`,
     );
   }
   if (perplexity) {
@@ -102,7 +100,7 @@ function damageHtml(quality: FitReport['quality'], row: (cells: (string | number
   }
   if (layers.length > 0) {
     const rows = layers.map(({ layer, operator, dtype, sqnrDb, cosine, damage }) =>
-      row([layer, operator, dtype, decibels(sqnrDb), cosine.toFixed(5), damage.band]),
+      row([layer, operator, dtype, decibelText(sqnrDb), cosineText(cosine), damage.band]),
     );
     parts.push(
       `<h2>Layers</h2><p>How far the output of each layer is from the original’s, all layers before it changed as well.</p><table>${head(['layer', 'operator', 'format', 'signal over error', 'cosine', 'damage'])}<tbody>${rows.join('')}</tbody></table>`,

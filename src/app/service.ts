@@ -195,7 +195,7 @@ class LocalEngineService implements EngineService {
       });
     }
     this.batches.stopAll();
-    const empty: PruneCurve = { points: [], samples: 0, state: 'measuring', total: 0 };
+    const empty: PruneCurve = { points: [], fitted: false, samples: 0, state: 'measuring', total: 0 };
     this.pruning.start(modelId, dataPath, empty, (engine) => engine.ask({ kind: 'prune-curve', path, dataPath }));
     await Promise.resolve();
   }

@@ -47,20 +47,50 @@ export function bandOfAgreement(share: number): DamageBand {
   return disagreementBands.find(({ limit }) => 1 - share < limit)?.band ?? 'severe';
 }
 
-/** The band whose advice holds: that random inputs did no harm says nothing of real ones. */
-export function adviceBand({
+/** What advice there is: one for each band, and one for harmless damage on the samples the result was fitted to. */
+export type Advice = DamageBand | 'fitted';
+
+/**
+ * The advice that holds: that random inputs did no harm says nothing of real ones, and that the samples a result was
+ * fitted to did none says little of others.
+ */
+export function adviceOf({
   source,
+  fitted,
   damage,
 }: {
   source: 'samples' | 'random';
+  fitted?: boolean;
   damage: { band: DamageBand };
-}): DamageBand {
+}): Advice {
   const harmless = damage.band === 'none' || damage.band === 'negligible' || damage.band === 'small';
-  return source === 'random' && harmless ? 'unknown' : damage.band;
+  if (!harmless) return damage.band;
+  if (source === 'random') return 'unknown';
+  return fitted === true ? 'fitted' : damage.band;
 }
 
-/** What to do about a band, in English sentences. */
-export const damageAdvice: Record<DamageBand, string> = {
+/** Bands of the measures of a whole report, row by row: none for all where all that is left is rounding of float32. */
+export function measureBands({
+  damage,
+  top1Agreement,
+  klNats,
+  sqnrDb,
+}: {
+  damage: { band: DamageBand };
+  top1Agreement: number | null;
+  klNats: number | null;
+  sqnrDb: number;
+}): { top1: DamageBand | null; kl: DamageBand | null; sqnr: DamageBand } {
+  const none = damage.band === 'none';
+  return {
+    top1: top1Agreement === null ? null : none ? 'none' : bandOfAgreement(top1Agreement),
+    kl: klNats === null ? null : none ? 'none' : bandOfKl(klNats),
+    sqnr: bandOfSqnr(sqnrDb),
+  };
+}
+
+/** What to do, in English sentences. */
+export const damageAdvice: Record<Advice, string> = {
   none: 'Use it as you used the original.',
   negligible: 'Use it as you used the original: answers that changed were close calls before.',
   small: 'Good for most uses. Where every answer counts, try it on your own cases first.',
@@ -69,4 +99,5 @@ export const damageAdvice: Record<DamageBand, string> = {
   large: 'Choose a larger budget, wider formats or less pruning, or train it. As it is, its answers are rough.',
   severe: 'Do not rely on it: choose a larger budget, wider formats or less pruning, or train it.',
   unknown: 'Give it samples to learn what it costs on real inputs.',
+  fitted: 'Try it on other inputs before you rely on it, or give it more samples, at least 50: some are kept out then.',
 };

@@ -46,7 +46,7 @@ export interface PruneClassView {
   bytesPerUnit: number;
 }
 
-/** What a prune ratio really did to the answers on samples kept out of the repair. */
+/** What a prune ratio really did to the answers. */
 export interface PrunePoint {
   ratio: number;
   damage: Damage;
@@ -58,8 +58,9 @@ export interface PrunePoint {
 export interface PruneCurve {
   /** By ratio; those measured so far. */
   points: PrunePoint[];
-  /** Samples kept out of the repair on which the answers were compared. */
+  /** Samples on which the answers were compared: kept out of the repair, unless it was `fitted` to them, being so few. */
   samples: number;
+  fitted: boolean;
   state: 'measuring' | 'done' | 'stopped' | 'failed';
   /** Ratios measured in all, when it is done. */
   total: number;

@@ -55,6 +55,11 @@ export interface Quality {
   /** Where the compared inputs came from. */
   source: 'samples' | 'random';
   samples: number;
+  /**
+   * Whether the result was fitted to these same samples, as it is where they are too few to keep some out: then other
+   * inputs may lose more. Absent where that is not known, as in a comparison of two files.
+   */
+  fitted?: boolean;
   sqnrDb: number;
   cosine: number;
   /** Share of samples (or tokens) with the same arg-max, null when the output is no distribution. */

@@ -54,6 +54,8 @@ export interface BuildContext extends PruneContext {
   analysis: Analysis;
   workspace: Workspace;
   outputName: string;
+  /** Whether answers are compared on the samples of `calibration` themselves. Default false. */
+  shared?: boolean;
   /** Default uniform. */
   allocation?: Allocation;
   /** Trains what pruning and quantization leave; absent: not. */
@@ -215,6 +217,11 @@ function removedParameters(analysis: Analysis, kept: { dims: number[] }[]): numb
   return count(analysis.weights) - count(kept);
 }
 
+/** Whether a plan leaves anything that could have been fitted. */
+const isChanged = ({ classes, weights }: Plan): boolean =>
+  classes.some(({ before, after }) => after !== before) ||
+  weights.some(({ bytesBefore, bytesAfter }) => bytesAfter !== bytesBefore);
+
 /**
  * Builds a candidate, measures its peak and compares its answers.
  *
@@ -241,5 +248,6 @@ export async function attempt(
   context.onProgress({ phase: 'comparing', done: 0, total: null, unit: 'samples' });
   const { reference } = context;
   const quality = reference ? await reference.compare(context.runtime, spec, context.signal) : null;
+  if (quality?.source === 'samples') quality.fitted = context.shared === true && isChanged(plan);
   return { candidate, measured, quality, ...built };
 }

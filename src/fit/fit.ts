@@ -133,6 +133,7 @@ export async function fitModel(request: FitRequest): Promise<FitReport> {
       reference,
       outputName: path.basename(outputPath),
       calibration: split?.calibration ?? null,
+      shared: split?.apart === false,
       onProgress,
       ...(signal ? { signal } : {}),
     };

@@ -37,13 +37,14 @@ export interface PruneCurveRequest {
  */
 export async function measurePruneCurve(request: PruneCurveRequest): Promise<PruneCurve> {
   const { model, runtime, signal } = request;
-  const { calibration, heldOut } = splitDataset(request.dataset);
+  const { calibration, heldOut, apart } = splitDataset(request.dataset);
   const classes = findClasses(model, inferShapes(model, analysisDims(model, request.dims)));
   const ratios = distinctRatios((ratio) => planWidths(classes, { ratio }).map(({ after }) => after));
   const points = new Map<number, PrunePoint>();
   const curve = (state: PruneCurve['state']): PruneCurve => ({
     points: [...points.values()].sort((a, b) => a.ratio - b.ratio),
     samples: heldOut.samples,
+    fitted: !apart,
     state,
     total: ratios.length,
   });

@@ -31,16 +31,19 @@ export function datasetWindow(dataset: Dataset, start: number, samples: number):
 
 /**
  * Splits a data set into calibration samples and held-out samples (the last fifth), so that the quality
- * Snug reports was not fitted to. Below 50 samples both are the whole set: too few to share.
+ * Snug reports was not fitted to. Below 50 samples, and where fixed batches leave no whole one to keep out, both are
+ * the whole set: too few to share. Then `apart` is false, and the report says so.
  */
-export function splitDataset(dataset: Dataset): { calibration: Dataset; heldOut: Dataset } {
-  if (dataset.samples < 50) return { calibration: dataset, heldOut: dataset };
+export function splitDataset(dataset: Dataset): { calibration: Dataset; heldOut: Dataset; apart: boolean } {
+  const together = { calibration: dataset, heldOut: dataset, apart: false };
+  if (dataset.samples < 50) return together;
   const whole = dataset.fixedBatch ?? 1;
   const kept = Math.floor((dataset.samples * 0.8) / whole) * whole;
-  if (kept === 0 || dataset.samples - kept < whole) return { calibration: dataset, heldOut: dataset };
+  if (kept === 0 || dataset.samples - kept < whole) return together;
   return {
     calibration: datasetWindow(dataset, 0, kept),
     heldOut: datasetWindow(dataset, kept, dataset.samples - kept),
+    apart: true,
   };
 }
 

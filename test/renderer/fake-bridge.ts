@@ -57,7 +57,7 @@ export function installFakeBridge(scenario: Scenario): void {
       .map((ratio) => engine.measure(ratio))
       .sort((a, b) => a.ratio - b.ratio);
     const state = measured < curveRatios.length ? 'measuring' : 'done';
-    tellCurve(modelId, { points, samples: 20, state, total: curveRatios.length });
+    tellCurve(modelId, { points, samples: 20, fitted: false, state, total: curveRatios.length });
     if (state === 'measuring' && scenario.curveMs >= 0) {
       measuring = setTimeout(() => measureNext(modelId, measured + 1), scenario.curveMs);
     }

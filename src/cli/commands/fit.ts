@@ -199,7 +199,7 @@ export function addFit(program: Command): void {
     .option('--budget <size>', 'memory the model may use, like 4GB (default: what is free now, less a margin)')
     .option(
       '--calibrate <data>',
-      'unlabelled samples (.npy, .npz, .txt, a folder of images): repair, 8-bit activations, honest comparison',
+      'unlabelled samples (.npy, .npz, .txt, a folder of images): repair, 8-bit activations, and from 50 on comparison on some kept out',
     )
     .option('--labels <file>', 'right classes of those samples (.npy): how many answers were right before and after')
     .option('--provider <name>', 'execution provider (default: the best one this computer has)')

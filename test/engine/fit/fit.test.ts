@@ -7,6 +7,7 @@ import { openData, openModel } from '../../../src/app/open.js';
 import { bundledSamples } from '../../../src/app/samples.js';
 import { Analysis } from '../../../src/fit/analysis.js';
 import { fitModel, type FitRequest } from '../../../src/fit/fit.js';
+import { datasetWindow } from '../../../src/fit/reference.js';
 import { notShared } from '../../../src/fit/recover-candidate.js';
 import { Planner } from '../../../src/fit/solve.js';
 import { createRuntime } from '../../../src/runtime/client.js';
@@ -58,7 +59,7 @@ describe('fitModel on the bundled sample', () => {
     expect(report.measured?.peakBytes).toBeLessThanOrEqual(387_000);
     expect(report.before.measured?.peakBytes).toBeGreaterThan(700_000);
     expect(Math.abs(report.predicted.peakBytes / (report.measured?.peakBytes ?? 1) - 1)).toBeLessThan(0.1);
-    expect(report.quality).toMatchObject({ source: 'samples', samples: 20, top1Agreement: 1 });
+    expect(report.quality).toMatchObject({ source: 'samples', samples: 20, fitted: false, top1Agreement: 1 });
     expect(report.quality?.outputs).toMatchObject([{ top1Agreement: 1 }]);
     const changed = report.plan.weights.filter(({ dtype }) => dtype !== 'fp32').length;
     expect(report.quality?.layers).toHaveLength(report.plan.pruneRatio > 0 ? 1 : changed);
@@ -69,6 +70,18 @@ describe('fitModel on the bundled sample', () => {
       name: 'input',
       dims: ['batch', 1, 8, 8],
     });
+  });
+
+  it('says that nothing was kept out of samples too few to share', async () => {
+    const asked = await request(387_000);
+    const few = datasetWindow(asked.dataset!, 0, 10);
+    const report = await fitModel({ ...asked, dataset: few, pins: { batch: 8 } });
+    expect(report.quality).toMatchObject({ source: 'samples', samples: 10, fitted: true });
+    const unchanged = await fitModel({
+      ...asked,
+      ...{ dataset: few, pins: { batch: 8 }, budgetBytes: 10_000_000, overwrite: true },
+    });
+    expect(unchanged.quality).toMatchObject({ samples: 10, fitted: false });
   });
 
   it('does nothing to a model that fits', async () => {

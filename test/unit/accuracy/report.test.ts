@@ -30,6 +30,34 @@ const at = (atMs: number, usedBytes: number): MemorySample => ({
 });
 
 describe('the saved report', () => {
+  const quality = {
+    ...{ source: 'samples' as const, samples: 10, sqnrDb: 60, cosine: 0.999999, top1Agreement: 1, klNats: 0.00001 },
+    damage: { band: 'negligible' as const, sqnrDb: 60 },
+    outputs: [
+      {
+        ...{ value: 'y', sqnrDb: 60, cosine: 0.999999, top1Agreement: 1, klNats: 0.00001 },
+        damage: { band: 'negligible' as const, sqnrDb: 60 },
+      },
+    ],
+  };
+
+  it('promises nothing where the result was judged on the samples it was fitted to', () => {
+    const fitted = reportHtml({ ...report(undefined), quality: { ...quality, fitted: true } });
+    expect(fitted).toContain('on the same 10 samples it was fitted to, too few to keep some out');
+    expect(fitted).toContain('Try it on other inputs before you rely on it');
+    expect(fitted).not.toContain('Use it as you used the original');
+    expect(reportHtml({ ...report(undefined), quality: { ...quality, fitted: false } })).toContain(
+      'Use it as you used the original',
+    );
+  });
+
+  it('never rounds a difference away', () => {
+    const html = reportHtml({ ...report(undefined), quality });
+    expect(html).toContain('&gt;0.99999');
+    expect(html).toContain('&lt;0.0001 nats');
+    expect(html).not.toContain('1.00000');
+  });
+
   it('draws what the job held, with its highest point in words', () => {
     const html = reportHtml(report([at(1000, 1e6), at(2000, 6e6), at(3500, 3e6)]));
     expect(html).toContain('6.00 MB at most, 2.5 s from the first sample to the last; 5.00 MB allowed.');

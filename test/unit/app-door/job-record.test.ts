@@ -27,7 +27,7 @@ const done = (jobId: string): JobEvent => ({ jobId, kind: 'done', report: {} as 
 const curve = (state: PruneCurve['state']): JobEvent => ({
   jobId: 'model-1',
   kind: 'pruning',
-  curve: { points: [], samples: 1, state, total: 3 },
+  curve: { points: [], samples: 1, fitted: true, state, total: 3 },
 });
 const fit = { kind: 'fit', request } as const;
 

@@ -19,6 +19,7 @@ const curve = (...sqnrDb: number[]): PruneCurve => ({
     top1Agreement: 0.9,
   })),
   samples: 20,
+  fitted: false,
   state: 'measuring',
   total: 3,
 });
