@@ -1,7 +1,7 @@
 import { SnugError } from '../contract/errors.js';
-import { intAttribute } from '../onnx/attribute.js';
-import { DataType, type Model, type ValueInfo } from '../onnx/model.js';
-import { topologicalOrder } from '../onnx/topology.js';
+import { getInt, intAttribute } from '../onnx/attribute.js';
+import { DataType, type Graph, type Model, type ValueInfo } from '../onnx/model.js';
+import { bodiesOf, topologicalOrder } from '../onnx/topology.js';
 import { decompose } from './decompose.js';
 import { unpackFrozenWeights } from './decompositions/quantized.js';
 import { appendGradients } from './differentiate.js';
@@ -36,7 +36,9 @@ const block = 32;
  * Makes the graph whose run gives, for every weight, Σ (g · d)² with the gradient g of Σ sign · answer and errors d that
  * are as large as the largest value of their block, scaled so that the errors together have the power of the weight. With
  * signs that are ±1 independently its expectation is what such errors, independent of each other, add to the squared
- * error of the answers, to first order (Hutchinson 1990: the diagonal of JᵀJ). One run serves all weights.
+ * error of the answers, to first order (Hutchinson 1990: the diagonal of JᵀJ). One run serves all weights. A table whose
+ * rows are only looked up is followed through the rows a run reads, so that no gradient of its own size is needed; a row
+ * read twice then counts as two.
  *
  * @param model not changed
  * @throws SnugError E_NOT_SUPPORTED for operators without a rule and shapes that cannot be worked out, E_DATA_SHAPE
@@ -54,19 +56,26 @@ export function buildEnergyGraph(model: Model, { inputDims, outputs, weights }: 
     return { name: builder.name('signs'), dataType: DataType.FLOAT, dims };
   });
   const seeds = new Map(outputs.map((output, at) => [output, signs[at]!.name]));
-  const gradients = appendGradients(builder, seeds, wanted);
+  const read = new Map(wanted.map((name) => [rowsReadOf(base.graph, name, weights.get(name)!) ?? name, name]));
+  const gradients = appendGradients(builder, seeds, [...read.keys()]);
   if (gradients.size === 0) {
     throw new SnugError('E_NOT_SUPPORTED', 'The answers depend on none of the weights.');
   }
   const energies = builder.emit(
     'Concat',
-    [...gradients].map(([weight, gradient]) => energyOf(builder, weight, weights.get(weight)!, gradient)),
+    [...gradients].map(([value, gradient]) => {
+      const weight = read.get(value)!;
+      if (value === weight) return energyOf(builder, weight, weights.get(weight)!, gradient);
+      const width = builder.extent(weight).sizes[1]!;
+      const flat = builder.reshape(value, [-1, width]);
+      return energyOf(builder, flat, 1, gradient, [-1, width]);
+    }),
     { axis: intAttribute(0) },
   );
   const signal = outputs.map((output) => sumOfSquares(builder, output)).reduce((a, b) => builder.add(a, b));
   base.graph.inputs.push(...signs);
   base.graph.outputs = [energies, signal].map((name) => ({ name, dataType: DataType.FLOAT, dims: null }));
-  return { model: base, signs, weights: [...gradients.keys()], energies, signal };
+  return { model: base, signs, weights: [...gradients.keys()].map((value) => read.get(value)!), energies, signal };
 }
 
 /** One number in a vector. */
@@ -74,8 +83,27 @@ function sumOfSquares(builder: GraphBuilder, value: string): string {
   return builder.reshape(builder.emit('ReduceSumSquare', [value], { keepdims: intAttribute(0) }), [1]);
 }
 
-function energyOf(builder: GraphBuilder, weight: string, axis: number, gradient: string): string {
-  const { sizes } = builder.extent(weight);
+/** What the only reader of a weight takes from it, where that is rows of a table in blocks along its rows; else null. */
+function rowsReadOf({ nodes, outputs, initializers }: Graph, weight: string, axis: number): string | null {
+  const readers = nodes.filter((node) => node.inputs.includes(weight) || bodiesOf(node).length > 0);
+  const [reader] = readers;
+  const looksUp =
+    readers.length === 1 &&
+    reader!.opType === 'Gather' &&
+    reader!.domain === '' &&
+    reader!.inputs[0] === weight &&
+    getInt(reader!, 'axis', 0) === 0;
+  const table = initializers.get(weight)!.dims.length === 2 && axis === 1;
+  return looksUp && table && outputs.every(({ name }) => name !== weight) ? reader!.outputs[0]! : null;
+}
+
+function energyOf(
+  builder: GraphBuilder,
+  weight: string,
+  axis: number,
+  gradient: string,
+  sizes: readonly number[] = builder.extent(weight).sizes,
+): string {
   const length = sizes[axis] ?? 1;
   const shared = length % block === 0 ? block : length;
   const blocks = [...sizes.slice(0, axis), length / shared, shared, ...sizes.slice(axis + 1)];

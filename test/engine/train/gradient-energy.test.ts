@@ -1,5 +1,6 @@
 import * as ort from 'onnxruntime-node';
 import { describe, expect, it } from 'vitest';
+import { DataType } from '../../../src/onnx/model.js';
 import { serializeModel } from '../../../src/onnx/write.js';
 import { buildEnergyGraph } from '../../../src/train/gradient-energy.js';
 import { buildModel, node, weight } from '../quantize/build.js';
@@ -80,6 +81,47 @@ describe('buildEnergyGraph', () => {
     expect(signal / power).toBeCloseTo(1, 4);
     expect(mean[0]! / ((expected[0]! * total(hidden)) / errorsOfW)).toBeCloseTo(1, 4);
     expect(mean[1]! / ((expected[1]! * total(last)) / errorsOfV)).toBeCloseTo(1, 4);
+  });
+
+  it('follows a table through the rows that are read, without a gradient of its size', async () => {
+    const [rows, width] = [5, 64];
+    const table = gaussian(rows * width, 4).map((value, i) => (i < 2 * width ? value : 3 * value));
+    const looked = buildModel({
+      inputs: { ids: ['n', rows] },
+      inputTypes: { ids: DataType.INT64 },
+      outputs: ['y'],
+      nodes: [node('Gather', ['T', 'ids'], 'rows'), node('MatMul', ['rows', 'v'], 'y')],
+      weights: [weight('T', [rows, width], table), weight('v', [width, 2], gaussian(width * 2, 5))],
+    });
+    const v = gaussian(width * 2, 5);
+    const graph = buildEnergyGraph(looked, {
+      inputDims: { ids: ['batch', rows] },
+      outputs: ['y'],
+      weights: new Map([['T', 1]]),
+    });
+    expect(graph.weights).toEqual(['T']);
+    expect(graph.model.graph.nodes.filter(({ opType }) => opType.startsWith('Scatter'))).toEqual([]);
+    const session = await ort.InferenceSession.create(serializeModel(graph.model));
+    const signs = Float32Array.from({ length: rows * 2 }, (_, at) => (at % 3 === 0 ? -1 : 1));
+    const order = [3, 0, 4, 1, 2];
+    const result = await session.run({
+      ids: new ort.Tensor('int64', BigInt64Array.from(order.map(BigInt)), [1, rows]),
+      [graph.signs[0]!.name]: new ort.Tensor('float32', signs, [1, rows, 2]),
+    });
+    await session.release();
+    let [energy, errors, power] = [0, 0, 0];
+    order.forEach((row, position) => {
+      for (let at = 0; at < width; at++) {
+        const start = row * width + (at & ~31);
+        const largest = Math.max(...Array.from(table.subarray(start, start + 32), Math.abs));
+        const gradient = signs[position * 2]! * v[at * 2]! + signs[position * 2 + 1]! * v[at * 2 + 1]!;
+        energy += (gradient * largest) ** 2;
+        errors += largest ** 2;
+        power += table[row * width + at]! ** 2;
+      }
+    });
+    const [found] = result[graph.energies]!.data as Float32Array;
+    expect(found! / ((energy * power) / errors)).toBeCloseTo(1, 4);
   });
 
   it('says which operator it cannot go through', () => {
