@@ -11,11 +11,15 @@ const common = ['num_heads', 'scale', 'unidirectional'];
 /** What Attention adds to the scores of masked tokens unless its attribute says otherwise. */
 const usualFilter = -10000;
 
+/** Below this, two of them on one score are no number any more. */
+const lowestFilter = -1e30;
+
 /**
  * Takes the projection out of every com.microsoft.Attention (how ONNX Runtime's optimizer for transformers fuses it), in
  * place: `MatMul → Add → Split → MultiHeadAttention` computes the same (both operators' definitions in ONNX Runtime's
  * ContribOperators), and the weight of a MatMul can be quantized. A mask of tokens becomes what is added to the scores:
- * MultiHeadAttention takes masks on the CPU only. Left as it is with a cache, rotary embeddings or other masks.
+ * MultiHeadAttention takes masks on the CPU only. Left as it is with a cache, rotary embeddings or other masks, and where
+ * a token could be left without anything to see: the two operators then differ in what the lowest scores add up to.
  */
 export function unpackAttention(graph: Graph, opset: number, dimsOf: KnownDims): void {
   const masks = new Map<string, string>();
@@ -41,6 +45,8 @@ function unpacked(
   const maskDims = dimsOf(mask);
   const lengths = maskDims?.length === 1 && maskDims[0] !== null && maskDims[0] === dimsOf(input)?.[0];
   if (opset < 13 || (mask !== '' && (added !== '' || !(lengths || maskDims?.length === 2)))) return null;
+  const filter = getFloat(node, 'mask_filter_value', usualFilter);
+  if (mask !== '' && filter < lowestFilter && getInt(node, 'unidirectional', 0) !== 0) return null;
   const columns = tensor.dims[1]!;
   const sizes = getInts(node, 'qkv_hidden_sizes', [columns / 3, columns / 3, columns / 3]);
   const total = sizes.reduce((sum, size) => sum + size, 0);
@@ -52,7 +58,6 @@ function unpacked(
   made.node('Split', [projected, made.integers(sizes)], { axis: intAttribute(-1) }, parts);
   let scores = added;
   if (mask !== '') {
-    const filter = getFloat(node, 'mask_filter_value', usualFilter);
     const key = `${mask} ${filter} ${tensor.dataType}`;
     scores = masks.get(key) ?? maskedScores(made, { input, mask, lengths, filter, dataType: tensor.dataType });
     masks.set(key, scores);

@@ -1,8 +1,9 @@
-import { closeSync, openSync, readSync, rmSync } from 'node:fs';
+import { closeSync, openSync, rmSync } from 'node:fs';
 import path from 'node:path';
 import { randomUUID } from 'node:crypto';
 import { getInt, intAttribute, intsAttribute, makeNode, removeDeadNodesAndInitializers } from '../onnx/graph.js';
 import { DataType, type Model, type Node, type ValueInfo } from '../onnx/model.js';
+import { readFully } from '../onnx/source.js';
 import { valuesUsed } from '../onnx/topology.js';
 import { writeModelInSteps } from '../onnx/write.js';
 import type { Dataset } from '../runtime/dataset-types.js';
@@ -235,9 +236,7 @@ export function* momentRows({ columns, file, share }: ActivationMoments): Genera
     for (let first = 0; first < columns; first += rows) {
       const count = Math.min(rows, columns - first);
       const bytes = new Uint8Array(values.buffer, 0, count * columns * 4);
-      for (let at = 0; at < bytes.length;) {
-        at += readSync(handle, bytes, at, bytes.length - at, first * columns * 4 + at);
-      }
+      readFully(handle, file, bytes, first * columns * 4);
       for (let row = 0; row < count; row++) {
         const found = values.subarray(row * columns, (row + 1) * columns);
         for (let i = 0; i < columns; i++) found[i]! *= share;

@@ -1,7 +1,8 @@
-import { closeSync, openSync, readSync, rmSync, writeSync } from 'node:fs';
+import { closeSync, openSync, rmSync, writeSync } from 'node:fs';
 import path from 'node:path';
 import { randomUUID } from 'node:crypto';
 import { writeError } from '../onnx/output.js';
+import { readFully } from '../onnx/source.js';
 import type { Feeds, RuntimeArray, RuntimeTensor } from '../runtime/types.js';
 
 interface StoredValue extends Omit<RuntimeTensor, 'data'> {
@@ -40,12 +41,12 @@ export class StoredRuns {
     this.runs.push(run);
   }
 
-  /** Values of one run; none of a run that was not stored. */
+  /** Values of one run; none of a run that was not stored. @throws SnugError E_FILE_CHANGED when the file was cut short */
   read(run: number): Feeds {
     const feeds: Feeds = {};
     for (const [name, { dtype, dims, offset, length, make }] of this.runs[run] ?? []) {
       const bytes = new Uint8Array(length);
-      for (let at = 0; at < length;) at += readSync(this.handle, bytes, at, length - at, offset + at);
+      readFully(this.handle, this.file, bytes, offset);
       feeds[name] = { dtype, dims: [...dims], data: new make(bytes.buffer) };
     }
     return feeds;

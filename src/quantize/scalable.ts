@@ -126,9 +126,11 @@ function absorb(
     values.push(value);
     return absorb(graph, index, byNode, scalable, index.producer.get(value), behind);
   };
+  const inputs = new Set(graph.inputs.map(({ name }) => name));
   const tensorAt = (input: number): Tensor | undefined => graph.initializers.get(node.inputs[input] ?? '');
-  /** A vector of a normalization or a bias: one element for each channel. */
-  const isVector = (input: number): boolean => isFloatVector(tensorAt(input), channels);
+  /** A vector of a normalization or a bias: one element for each channel, not one that callers may set. */
+  const isVector = (input: number): boolean =>
+    isFloatVector(tensorAt(input), channels) && !inputs.has(node.inputs[input]!);
   /** A constant that broadcasts along the channels alone: `[C]` where they are last, `[C, 1, 1]` in front of images. */
   const isFactor = (input: number): boolean => {
     const dims = tensorAt(input)?.dims ?? [];

@@ -105,6 +105,7 @@ export class Segments {
    */
   cutBefore(wanted: Iterable<string>, from: Cut, mostBytes: number): Cut {
     const latest = Math.min(...[...wanted].map((name) => this.positionOf(name)));
+    if (latest === Infinity) return from;
     let [best, least] = [from, this.weightsBetween(from.at, latest)];
     for (const cut of this.cuts.slice(from.at + 1, latest + 1)) {
       const cost = cut.bytes * keptCost + this.weightsBetween(cut.at, latest);

@@ -1,6 +1,6 @@
-import { closeSync, openSync, readSync } from 'node:fs';
+import { closeSync, openSync } from 'node:fs';
 import type { Tensor } from 'onnxruntime-node';
-import { SnugError } from '../contract/errors.js';
+import { readFully } from '../onnx/source.js';
 import { toTensors } from './session.js';
 import type { Feeds, FileValue } from './types.js';
 
@@ -21,11 +21,7 @@ export class HeldValues {
         const same = known?.type === dtype && known.dims.join() === dims.join();
         const data = same ? (known.data as Float32Array) : new Float32Array(dims.reduce((size, dim) => size * dim, 1));
         const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
-        for (let at = 0; at < bytes.length;) {
-          const read = readSync(handle, bytes, at, bytes.length - at, offset + at);
-          if (read === 0) throw new SnugError('E_BAD_REQUEST', `${file} ends before the values of "${name}" do.`);
-          at += read;
-        }
+        readFully(handle, file, bytes, offset);
         if (!same) await this.hold({ [name]: { dtype, dims, data } });
       }
     } finally {

@@ -83,7 +83,7 @@ export interface RuntimeSession {
   /**
    * {@link hold} for values that lie in a file (little-endian, no headers), which is read once: they cross no boundary
    * and stand in memory once.
-   * @throws SnugError E_NOT_FOUND, E_NO_PERMISSION…; E_BAD_REQUEST when the file ends too early
+   * @throws SnugError E_FILE_CHANGED when the file ends too early
    */
   holdFile(path: string, values: readonly FileValue[]): Promise<void>;
   /**

@@ -42,6 +42,7 @@ const cases: [string, Model][] = [
   ['without a mask', fused(null)],
   ['of a decoder', fused(null, 1)],
   ['with a mask of tokens', fused(int32('m', [batch, length], [1, 1, 1, 0, 0, 0, 1, 1, 1, 1, 1, 0]))],
+  ['of a decoder with a mask of tokens', fused(int32('m', [batch, length], [1, 1, 1, 1, 1, 0, 1, 1, 1, 1, 1, 1]), 1)],
   ['with a length for each sample', fused(int32('m', [batch], [3, 5]))],
 ];
 
@@ -72,5 +73,17 @@ describe('attention that was fused with its projection', () => {
     const model = fused(int32('m', [2 * batch], [6, 6, 0, 0]));
     hoistConstants(model);
     expect(operators(model)).toEqual(['Attention', 'Attention']);
+  });
+
+  it('stays as it is where a token may see nothing and a filter is as low as numbers go', () => {
+    const left = (): Model => fused(int32('m', [batch, length], [0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1]), 1);
+    const lowest = left();
+    for (const node of lowest.graph.nodes) {
+      node.attributes.set('mask_filter_value', { type: 'float', value: -3.4028234663852886e38 });
+    }
+    const usual = left();
+    for (const model of [lowest, usual]) hoistConstants(model);
+    expect(operators(lowest)).toEqual(['Attention', 'Attention']);
+    expect(operators(usual)).not.toContain('Attention');
   });
 });

@@ -238,6 +238,12 @@ describe('scaling of channels before 8 bits', () => {
         staticSites(model).map(({ site }) => site),
       ).length;
     expect(find()).toBe(1);
+    // A caller may set this vector: it would then not be what was scaled.
+    const norm = model.graph.nodes.find(({ opType }) => opType === 'LayerNormalization')!;
+    model.graph.inputs.push({ name: norm.inputs[1]!, dataType: 1, dims: null });
+    expect(find()).toBe(0);
+    model.graph.inputs.pop();
+    expect(find()).toBe(1);
     model.graph.nodes.push(node('Relu', ['h'], 'kept'));
     model.graph.outputs.push({ name: 'kept', dataType: 1, dims: null });
     expect(find()).toBe(0);

@@ -90,7 +90,7 @@ describe('a session in a process of its own', () => {
     expect((await session.run({})).y?.data).toEqual(Float32Array.of(0, 2));
     await session.holdFile(file, value(12));
     expect((await session.run({})).y?.data).toEqual(Float32Array.of(3, 0));
-    await expect(session.holdFile(file, value(16))).rejects.toEqual(code('E_BAD_REQUEST'));
+    await expect(session.holdFile(file, value(16))).rejects.toEqual(code('E_FILE_CHANGED'));
     await session.close();
   });
 
