@@ -46,6 +46,8 @@ export interface TensorData {
   readonly byteLength: number;
   /** Where the bytes live, for writers that can copy ranges and for memory-mapping decisions. */
   readonly origin: 'file' | 'external' | 'memory' | 'computed';
+  /** Of computed bytes: what they are a part of, element by element in the same type. */
+  readonly partOf?: TensorData;
   /** All bytes, read (or computed) anew. Throws SnugError when the file is gone, short or changed. */
   read(): Uint8Array;
   /** Part of the bytes; `offset + length <= byteLength`. */

@@ -93,8 +93,9 @@ export function memoryData(bytes: Uint8Array): TensorData {
  * Tensor data produced when asked for, and never kept: writers produce one tensor at a time, so that the
  * peak is one tensor whatever the number of layers.
  * @param byteLength exact size of what `produce` returns (checked).
+ * @param partOf see {@link TensorData.partOf}
  */
-export function computedData(byteLength: number, produce: () => Uint8Array): TensorData {
+export function computedData(byteLength: number, produce: () => Uint8Array, partOf?: TensorData): TensorData {
   const read = (): Uint8Array => {
     const bytes = produce();
     if (bytes.byteLength !== byteLength) {
@@ -105,6 +106,7 @@ export function computedData(byteLength: number, produce: () => Uint8Array): Ten
   return {
     byteLength,
     origin: 'computed',
+    ...(partOf === undefined ? {} : { partOf }),
     read,
     readRange: (offset, length) => {
       assertRange(byteLength, offset, length);

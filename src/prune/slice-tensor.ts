@@ -17,8 +17,8 @@ export function sliceTensor(tensor: Tensor, kept: readonly (readonly number[] | 
   }
   const dims = tensor.dims.map((dim, axis) => kept[axis]?.length ?? dim);
   const byteLength = dims.reduce((product, dim) => product * dim, bits / 8);
-  const data = computedData(byteLength, () => gather(tensor.data.read(), tensor.dims, kept, bits / 8, byteLength));
-  return { ...tensor, dims, data };
+  const produce = (): Uint8Array => gather(tensor.data.read(), tensor.dims, kept, bits / 8, byteLength);
+  return { ...tensor, dims, data: computedData(byteLength, produce, tensor.data) };
 }
 
 function gather(

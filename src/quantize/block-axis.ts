@@ -3,6 +3,7 @@ import type { Tensor } from '../onnx/model.js';
 import { Balancer } from './balance.js';
 import { BlockSearch } from './block-search.js';
 import { moveCode } from './channels.js';
+import { heldFinite } from './floats.js';
 
 /** int4 codes for DequantizeLinear with `axis` and `block_size` (opset 21). */
 export interface AxisBlockCodes {
@@ -29,7 +30,7 @@ export function quantizeAxisBlocks(
   const depth = tensor.dims[axis]!;
   const inner = elementCount(tensor.dims.slice(axis + 1));
   const blocks = Math.ceil(depth / blockSize);
-  const values = readFloat32(tensor);
+  const values = heldFinite(readFloat32(tensor));
   const scales = new Float32Array(outer * blocks * inner);
   const row = new Int8Array(depth * inner);
   const codes = new Uint8Array(Math.ceil(values.length / 2));

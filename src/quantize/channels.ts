@@ -1,7 +1,7 @@
 import { elementCount } from '../onnx/tensor.js';
 import type { Tensor } from '../onnx/model.js';
 import { Balancer } from './balance.js';
-import { readFloatRange } from './floats.js';
+import { heldFinite, readFloatRange } from './floats.js';
 import { readRows, type WeightMatrix } from './matrix.js';
 
 /** int8 codes of a whole tensor with one scale for each index of one axis (or one scale in all). */
@@ -137,7 +137,7 @@ function forEachChannelRun(
 ): void {
   for (let first = 0; first < total; first += panelValues) {
     const count = Math.min(panelValues, total - first);
-    const values = readFloatRange(tensor, first, count);
+    const values = heldFinite(readFloatRange(tensor, first, count));
     for (let start = 0; start < count;) {
       const position = first + start;
       const end = Math.min(count, start + inner - (position % inner));

@@ -40,3 +40,21 @@ export function readFloatRange(tensor: Tensor, start: number, count: number): Fl
       return bfloat16BitsToFloat32(new Uint16Array(whole.buffer, whole.byteOffset, count));
   }
 }
+
+/** Bits of a float32 that are all set in infinities and NaN alone. */
+const exponentBits = 0x7f800000;
+
+/** Whether all values are numbers and finite. */
+export function allFinite(values: Float32Array): boolean {
+  const bits = new Int32Array(values.buffer, values.byteOffset, values.length);
+  for (let i = 0; i < bits.length; i++) if ((bits[i]! & exponentBits) === exponentBits) return false;
+  return true;
+}
+
+/** The values as they are where all are finite; else a copy with infinities held at the largest finite magnitude, NaN at 0. */
+export function heldFinite(values: Float32Array): Float32Array {
+  if (allFinite(values)) return values;
+  let most = 0;
+  for (const value of values) if (Number.isFinite(value)) most = Math.max(most, Math.abs(value));
+  return values.map((value) => (Number.isNaN(value) ? 0 : Math.max(-most, Math.min(most, value))));
+}

@@ -1,5 +1,5 @@
 import type { Tensor } from '../onnx/model.js';
-import { readFloatRange } from './floats.js';
+import { heldFinite, readFloatRange } from './floats.js';
 
 /**
  * A 2-D float weight as the block quantizers see it: `rows` output features, each a sum over `columns` inputs.
@@ -33,7 +33,7 @@ export interface MatrixPanel {
 
 /**
  * Reads a matrix once in panels that end with a block of columns, so that memory stays near 2 · 16 MiB (or one row, or
- * one block of columns) whatever the size of the weight.
+ * one block of columns) whatever the size of the weight. Values are {@link heldFinite}.
  */
 export function forEachPanel(matrix: WeightMatrix, blockSize: number, visit: (panel: MatrixPanel) => void): void {
   const { tensor, rows, columns, order } = matrix;
@@ -41,7 +41,7 @@ export function forEachPanel(matrix: WeightMatrix, blockSize: number, visit: (pa
     const panelRows = Math.max(1, Math.floor(panelValues / columns));
     for (let firstRow = 0; firstRow < rows; firstRow += panelRows) {
       const count = Math.min(panelRows, rows - firstRow);
-      const values = readFloatRange(tensor, firstRow * columns, count * columns);
+      const values = heldFinite(readFloatRange(tensor, firstRow * columns, count * columns));
       visit({ values, firstRow, rows: count, firstColumn: 0, columns });
     }
     return;
@@ -49,7 +49,7 @@ export function forEachPanel(matrix: WeightMatrix, blockSize: number, visit: (pa
   const panelColumns = Math.max(1, Math.floor(panelValues / (rows * blockSize))) * blockSize;
   for (let firstColumn = 0; firstColumn < columns; firstColumn += panelColumns) {
     const count = Math.min(panelColumns, columns - firstColumn);
-    const values = readFloatRange(tensor, firstColumn * rows, count * rows);
+    const values = heldFinite(readFloatRange(tensor, firstColumn * rows, count * rows));
     visit({ values, firstRow: 0, rows, firstColumn, columns: count });
   }
 }
@@ -92,12 +92,12 @@ function visitColumns(
 
 /** Rows `[first, first + count)` as `[count, columns]` in a new array, read in bounded panels. */
 export function readRows({ tensor, rows, columns, order }: WeightMatrix, first: number, count: number): Float32Array {
-  if (order === 'row-major') return readFloatRange(tensor, first * columns, count * columns).slice();
+  if (order === 'row-major') return heldFinite(readFloatRange(tensor, first * columns, count * columns)).slice();
   const result = new Float32Array(count * columns);
   const panelColumns = Math.max(1, Math.floor(panelValues / rows));
   for (let start = 0; start < columns; start += panelColumns) {
     const width = Math.min(panelColumns, columns - start);
-    const values = readFloatRange(tensor, start * rows, width * rows);
+    const values = heldFinite(readFloatRange(tensor, start * rows, width * rows));
     for (let row = 0; row < count; row++) {
       for (let i = 0; i < width; i++) result[row * columns + start + i] = values[i * rows + first + row]!;
     }

@@ -4,6 +4,7 @@ import { elementCount } from '../onnx/tensor.js';
 import { channelAxis, summedAxis } from './axes.js';
 import { blockMatrixSize, blocksPerRow, type BlockFormat } from './block-matrix.js';
 import type { CodeBits } from './block-search.js';
+import { holdsInfinities } from './finite.js';
 import { floatBytes } from './floats.js';
 import type { WeightMatrix } from './matrix.js';
 import { normalFloatSize } from './normal-float.js';
@@ -61,6 +62,9 @@ export function planEncoding(model: Model, site: WeightSite, format: WeightForma
     encodings.push(row.encoding);
     const size = sizeOf(site, use, row.encoding, format, provider);
     sizes.set(size.shares, size);
+  }
+  if (dtype !== 'fp16' && holdsInfinities(site.tensor)) {
+    return notAllowed(before, 'it holds values that are infinite or no numbers (NaN)');
   }
   const total = { bytesAfter: 0, residentBytes: 0, transientBytes: 0 };
   for (const size of sizes.values()) {

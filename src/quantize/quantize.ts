@@ -7,7 +7,6 @@ import { weightSqnr } from './damage.js';
 import { encodeDequantize, encodeDequantizeBlocks } from './dequantize.js';
 import { encodeConvInteger, encodeMatMulInteger } from './dynamic.js';
 import { Editor } from './editor.js';
-import { holdsInfinities } from './finite.js';
 import { convertToFloat16 } from './float16.js';
 import { overflowingNodes, type Magnitudes } from './float16-islands.js';
 import { encodeGather } from './gather.js';
@@ -189,9 +188,6 @@ function settle(
   if (wanted === 'fp16' && reach > 0) {
     const reason = `values there reach ${reach.toExponential(0)}, too close to the end of float16 (65504)`;
     return { dtype: 'fp32', plan: stays, reason };
-  }
-  if (wanted !== 'fp16' && site.uses.length > 0 && holdsInfinities(site.tensor)) {
-    return { dtype: 'fp32', plan: stays, reason: 'it holds values that are infinite or no numbers (NaN)' };
   }
   const reasons: string[] = [];
   for (const dtype of fallbacks[wanted]) {

@@ -2,7 +2,7 @@ import { DataType, type Tensor, type TensorData } from '../onnx/model.js';
 import { elementCount } from '../onnx/tensor.js';
 import { blocksPerRow, type BlockFormat } from './block-matrix.js';
 import { BlockSearch } from './block-search.js';
-import { readFloatRange } from './floats.js';
+import { heldFinite, readFloatRange } from './floats.js';
 import type { WeightMatrix } from './matrix.js';
 
 /** A deterministic sample of a weight: some rows, each cut to runs of consecutive columns. */
@@ -65,7 +65,7 @@ export function sampleMatrix(matrix: WeightMatrix): WeightSample {
       for (let row = 0; row < rows; row++) values[row * columns + run * length + i] = read[row]!;
     }
   });
-  return { rows, columns, values };
+  return { rows, columns, values: heldFinite(values) };
 }
 
 /** Signal-to-noise ratio in dB of a sample quantized in blocks; `blockSize` null takes each sampled row as one block. */
