@@ -14,6 +14,19 @@ type Params = Record<string, string | number>;
 
 const text = (params: Params, key: string, fallback: string): string => String(params[key] ?? fallback);
 
+/** What is wrong with labels that right answers are counted with; null where the error is of something else. */
+function ofLabels({ labels, samples, label, classes, outputs }: Params): string | null {
+  if (typeof labels === 'number' && typeof samples === 'number') {
+    return `There are ${items(labels, 'label', 'labels')} for ${items(samples, 'sample', 'samples')}; each sample needs one.`;
+  }
+  if (typeof label === 'number' && typeof classes === 'number') {
+    return `${label} is none of the model’s ${items(classes, 'class', 'classes')}, which are numbered from 0 to ${classes - 1}.`;
+  }
+  if (typeof outputs === 'string')
+    return 'The model has no output with a number for each class, so nothing can be right.';
+  return null;
+}
+
 /** Words for every failure; the switch is exhaustive, so a new code does not compile until it has words. */
 export const errorsEn = ({ bytes }: Formats) => ({
   details: 'Details',
@@ -114,11 +127,18 @@ export const errorsEn = ({ bytes }: Formats) => ({
           meaning: 'The file system refused the new model. Nothing half-written was left.',
         };
       case 'E_DATA_FORMAT':
-        return {
-          title: 'The samples cannot be read',
-          meaning: 'Snug reads .npy and .npz arrays, and text for models with a tokenizer.',
-        };
-      case 'E_DATA_SHAPE':
+        return typeof params['label'] === 'string'
+          ? {
+              title: 'The labels cannot be read',
+              meaning: `${params['label']} is no class. Labels are whole numbers, counted from 0.`,
+            }
+          : {
+              title: 'The samples cannot be read',
+              meaning: 'Snug reads .npy and .npz arrays, and text for models with a tokenizer.',
+            };
+      case 'E_DATA_SHAPE': {
+        const labels = ofLabels(params);
+        if (labels !== null) return { title: 'The labels do not match', meaning: labels };
         return {
           title: 'The samples do not match the model',
           meaning:
@@ -126,6 +146,7 @@ export const errorsEn = ({ bytes }: Formats) => ({
               ? `There are ${items(params['rows'], 'label', 'labels')} for ${items(params['samples'], 'sample', 'samples')}; each sample needs one row, of the shape the loss compares with.`
               : 'Their shape is not the shape of the model’s inputs; the first axis must count samples.',
         };
+      }
       case 'E_DIMENSION':
         return {
           title: 'A size is missing or impossible',

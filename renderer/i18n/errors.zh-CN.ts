@@ -6,6 +6,18 @@ type Params = Record<string, string | number>;
 
 const text = (params: Params, key: string, fallback: string): string => String(params[key] ?? fallback);
 
+/** What is wrong with labels that right answers are counted with; null where the error is of something else. */
+function ofLabels({ labels, samples, label, classes, outputs }: Params): string | null {
+  if (typeof labels === 'number' && typeof samples === 'number') {
+    return `有 ${labels} 个标签，却有 ${samples} 个样本；每个样本需要一个标签。`;
+  }
+  if (typeof label === 'number' && typeof classes === 'number') {
+    return `${label} 不在模型的 ${classes} 个类别之内，类别编号为 0 到 ${classes - 1}。`;
+  }
+  if (typeof outputs === 'string') return '模型没有给出各类别数值的输出，无法判断对错。';
+  return null;
+}
+
 export const errorsZhCN = ({ bytes }: Formats): ReturnType<typeof errorsEn> => ({
   details: '详细信息',
   copy: '复制详细信息',
@@ -69,8 +81,12 @@ export const errorsZhCN = ({ bytes }: Formats): ReturnType<typeof errorsEn> => (
       case 'E_WRITE_FAILED':
         return { title: '写入失败', meaning: '文件系统拒绝了新模型。没有留下写了一半的文件。' };
       case 'E_DATA_FORMAT':
-        return { title: '无法读取样本', meaning: 'Snug 可读取 .npy 和 .npz 数组；带分词器的模型可用文本。' };
-      case 'E_DATA_SHAPE':
+        return typeof params['label'] === 'string'
+          ? { title: '无法读取标签', meaning: `${params['label']} 不是类别。标签应为整数，从 0 开始。` }
+          : { title: '无法读取样本', meaning: 'Snug 可读取 .npy 和 .npz 数组；带分词器的模型可用文本。' };
+      case 'E_DATA_SHAPE': {
+        const labels = ofLabels(params);
+        if (labels !== null) return { title: '标签不匹配', meaning: labels };
         return {
           title: '样本与模型不符',
           meaning:
@@ -78,6 +94,7 @@ export const errorsZhCN = ({ bytes }: Formats): ReturnType<typeof errorsEn> => (
               ? `有 ${params['rows']} 个标签，却有 ${params['samples']} 个样本；每个样本需要一行，形状与损失所比较的一致。`
               : '样本的形状与模型输入不同；第一个轴应为样本数。',
         };
+      }
       case 'E_DIMENSION':
         return {
           title: '缺少大小或大小不可行',

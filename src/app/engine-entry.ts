@@ -66,7 +66,7 @@ async function answer(request: EngineRequest, relayed: boolean): Promise<EngineA
       return { name: data.name, samples: data.samples };
     }
     case 'labels':
-      await readLabels(request.path, data?.samples ?? 0);
+      await readLabels(request.path, data?.samples ?? 0, theModel().summary);
       return null;
     case 'plan': {
       const key = `${request.provider}|${request.half}|${dataPath ?? ''}`;
@@ -92,7 +92,8 @@ async function answer(request: EngineRequest, relayed: boolean): Promise<EngineA
       const run = theRuntime(relayed);
       await requireProvider(run, request.provider);
       const dataset = request.dataPath ? await openData(request.dataPath, model, request.pins.dims ?? {}) : null;
-      const labels = dataset && request.labelsPath ? await readLabels(request.labelsPath, dataset.samples) : null;
+      const labels =
+        dataset && request.labelsPath ? await readLabels(request.labelsPath, dataset.samples, model.summary) : null;
       return fitModel({
         model: model.model,
         modelPath: model.path,

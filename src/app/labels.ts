@@ -1,15 +1,33 @@
 import { SnugError } from '../contract/errors.js';
+import type { ModelSummary } from '../contract/types.js';
+import { answerOutputs } from '../quality/compare.js';
+import { checkLabels, labelledOutput } from '../quality/labels.js';
 import { readRows } from './train.js';
 
 /**
  * Right classes of samples from a `.npy` file, one whole number for each sample.
- * @throws SnugError E_DATA_SHAPE unless there is one class for each sample, and of reading the file
+ * @param model what answers: as far as its file says which classes it has, labels are checked against them
+ * @throws SnugError E_DATA_SHAPE unless there is one class for each sample and the model has an output for them; of
+ *   reading the file
  */
-export async function readLabels(file: string, samples: number): Promise<ArrayLike<number | bigint>> {
-  const { dims, data } = await readRows(file, 'int64');
-  if (data.length === samples) return data;
-  throw new SnugError('E_DATA_SHAPE', `The labels have the shape [${dims.join(', ')}], wanted is [${samples}].`, {
-    action: 'Give one class for each sample.',
-    params: { rows: data.length, samples },
+export async function readLabels(
+  file: string,
+  samples: number,
+  { outputs }: ModelSummary,
+): Promise<ArrayLike<number | bigint>> {
+  const names = answerOutputs(outputs);
+  const answers = outputs.filter(({ name }) => names.includes(name));
+  // What the file leaves open is checked when the model has answered.
+  const output = answers.some(({ anyShape }) => anyShape) ? null : labelledOutput(answers);
+  const { data } = await readRows(file, 'int64', (dims) => {
+    const labels = dims.reduce((a, b) => a * b, 1);
+    if (labels === samples) return;
+    throw new SnugError('E_DATA_SHAPE', `The labels have the shape [${dims.join(', ')}], wanted is [${samples}].`, {
+      action: 'Give one class for each sample.',
+      params: { labels, samples },
+    });
   });
+  const classes = output?.dims[1];
+  if (typeof classes === 'number') checkLabels(data as ArrayLike<number | bigint>, classes);
+  return data;
 }

@@ -6,11 +6,11 @@ import { trainingMemory, type TrainingMemory } from '../fit/training-memory.js';
 import { checkOutput, checkpointFile, originalFiles, Workspace } from '../fit/workspace.js';
 import { DataType, type Model } from '../onnx/model.js';
 import { writeModelInSteps } from '../onnx/write.js';
-import { castArray } from '../runtime/arrays.js';
+import { castArray, isFloatType } from '../runtime/arrays.js';
 import type { Dataset } from '../runtime/dataset-types.js';
 import { NpyArray, openSource } from '../runtime/npy.js';
 import type { TrainingRuntime } from '../runtime/training-types.js';
-import type { RuntimeTensor } from '../runtime/types.js';
+import type { RuntimeArray, RuntimeDtype, RuntimeTensor } from '../runtime/types.js';
 import { prepareTraining, trainedModel, type PreparedTraining, type TrainSettings } from '../train/prepare.js';
 import { SampleSource } from '../train/samples.js';
 import type { InputDims } from '../train/forward.js';
@@ -181,7 +181,10 @@ async function openTargets({ labels, teacher, opened, settings, dataset }: Train
     const output = settings.output ?? model.summary.outputs[0]?.name ?? '';
     return { kind: 'teacher', modelPath: model.path, output };
   }
-  if (labels !== null) return { kind: 'rows', rows: await readRows(labels, loss.kind === 'mse' ? 'float32' : 'int64') };
+  if (labels !== null) {
+    const check = (dims: readonly number[]): void => checkRows(dims, [dataset.samples, ...dims.slice(1)]);
+    return { kind: 'rows', rows: await readRows(labels, loss.kind === 'mse' ? 'float32' : 'int64', check) };
+  }
   const input = loss.kind === 'cross-entropy' ? await nextTokenInput(opened, dataset) : null;
   if (input !== null) return { kind: 'next-token', input };
   throw new SnugError('E_USAGE', `The loss "${loss.kind}" needs an answer for every sample.`, {
@@ -189,28 +192,51 @@ async function openTargets({ labels, teacher, opened, settings, dataset }: Train
   });
 }
 
-/** A .npy file of labels or targets, one row for each sample. */
-export async function readRows(file: string, dtype: 'int64' | 'float32'): Promise<RuntimeTensor> {
-  const array = await NpyArray.open(await openSource(file), path.basename(file));
+/**
+ * A .npy file of labels (int64) or targets (float32), one row for each sample.
+ * @param check throws for a shape that is of no use, before any row is read
+ * @throws SnugError E_DATA_FORMAT, also for labels that are no whole numbers, and what `check` throws
+ */
+export async function readRows(
+  file: string,
+  dtype: 'int64' | 'float32',
+  check: (dims: readonly number[]) => void,
+): Promise<RuntimeTensor> {
+  const name = path.basename(file);
+  const array = await NpyArray.open(await openSource(file), name);
   try {
-    const data = castArray(await array.read(0, array.rows), array.dtype, dtype);
-    return { dtype, dims: [array.rows, ...array.rowDims], data };
+    check(array.dims);
+    const data = await array.read(0, array.rows);
+    if (dtype === 'int64' && isFloatType(array.dtype)) wholeNumbers(data, array.dtype, name);
+    return { dtype, dims: array.dims, data: castArray(data, array.dtype, dtype) };
   } finally {
     await array.close();
   }
 }
 
+/** @throws SnugError E_DATA_FORMAT when a number is not whole */
+function wholeNumbers(data: RuntimeArray, dtype: RuntimeDtype, name: string): void {
+  const wrong = (castArray(data, dtype, 'float64') as Float64Array).find((value) => !Number.isInteger(value));
+  if (wrong === undefined) return;
+  throw new SnugError('E_DATA_FORMAT', `${name} holds ${wrong}, which is no class.`, {
+    action: 'Give each sample its class as a whole number, counted from 0.',
+    params: { label: String(wrong) },
+  });
+}
+
+/** @throws SnugError E_DATA_SHAPE when targets have another shape than the loss compares with */
+function checkRows(dims: readonly number[], wanted: readonly number[]): void {
+  if (dims[0] === wanted[0] && elements(dims) === elements(wanted)) return;
+  throw new SnugError(
+    'E_DATA_SHAPE',
+    `The labels have the shape [${dims.join(', ')}], wanted is [${wanted.join(', ')}].`,
+    { action: 'Give one row of labels for each sample.', params: { rows: dims[0] ?? 0, samples: wanted[0] ?? 0 } },
+  );
+}
+
 /** @throws SnugError E_DATA_SHAPE when rows are missing or have another shape than the loss compares with */
 function fitTargets(targets: Targets, { graphs }: PreparedTraining, samples: number): Targets {
   if (targets.kind !== 'rows') return targets;
-  const [rows = 0, ...rest] = targets.rows.dims;
-  const wanted = (graphs.target.dims ?? []).slice(1).map(Number);
-  if (rows !== samples || elements(rest) !== elements(wanted)) {
-    throw new SnugError(
-      'E_DATA_SHAPE',
-      `The labels have the shape [${targets.rows.dims.join(', ')}], wanted is [${[samples, ...wanted].join(', ')}].`,
-      { action: 'Give one row of labels for each sample.', params: { rows, samples } },
-    );
-  }
+  checkRows(targets.rows.dims, [samples, ...(graphs.target.dims ?? []).slice(1).map(Number)]);
   return targets;
 }

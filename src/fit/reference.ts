@@ -1,5 +1,6 @@
 import type { Provider, Quality } from '../contract/types.js';
 import { answerOutputs, Comparison } from '../quality/compare.js';
+import { checkLabels, labelledOutput } from '../quality/labels.js';
 import type { Dataset } from '../runtime/dataset-types.js';
 import { syntheticFeeds } from '../runtime/synthetic.js';
 import type { Feeds, Runtime, RuntimeValue, SessionSpec } from '../runtime/types.js';
@@ -62,6 +63,12 @@ export async function feedsForBatch(
   return dataset.feeds(0, count);
 }
 
+/** @throws SnugError E_DATA_SHAPE when the labels say nothing of these outputs of so many samples */
+function checkAgainst(outputs: Feeds, samples: number, labels: readonly (number | bigint)[]): void {
+  const shapes = Object.entries(outputs).map(([name, { dims }]) => ({ name, dims: dims[0] === samples ? dims : [] }));
+  checkLabels(labels, labelledOutput(shapes).dims[1] ?? 0);
+}
+
 /** What the original answers on the held-out samples (or on random inputs), kept to compare candidates with. */
 export class Reference {
   private constructor(
@@ -73,6 +80,7 @@ export class Reference {
   /**
    * Runs the original once over the samples.
    * @param labels right classes of the held-out samples, in order, where they are known
+   * @throws SnugError E_DATA_SHAPE when no output can be held against the labels, or one is none of its classes
    */
   static async collect(
     runtime: Runtime,
@@ -99,6 +107,7 @@ export class Reference {
         if (fixed !== null && samples < step) break;
         const feeds = heldOut ? await heldOut.feeds(start, samples) : syntheticFeeds(inputs, dims, 11);
         const outputs = await session.run(feeds, fetches);
+        if (start === 0 && labels.length > 0) checkAgainst(outputs, samples, labels);
         for (const tensor of Object.values(outputs)) bytes += tensor.data.byteLength;
         const known = labels.slice(start, start + samples);
         batches.push({ feeds, outputs, samples, ...(known.length === samples ? { labels: known } : {}) });

@@ -1,6 +1,7 @@
 import type { OutputDamage, Quality, ValueDamage } from '../contract/types.js';
 import { castArray, isFloatType } from '../runtime/arrays.js';
 import type { Feeds, RuntimeTensor } from '../runtime/types.js';
+import { countsClasses } from './labels.js';
 import {
   addSignal,
   argMax,
@@ -29,15 +30,10 @@ const float32Of = ({ data, dtype }: RuntimeTensor): Float32Array => castArray(da
 
 type RowKind = 'logits' | 'probabilities' | 'none';
 
-/**
- * Whether the rows of an output (its last axis) are a distribution over classes or tokens. Feature maps
- * (rank > 3) and embeddings without a telling name are not.
- */
+/** Whether the rows of an output (its last axis) are a distribution over classes or tokens. */
 function rowKind(name: string, dims: readonly number[], data: Float32Array): RowKind {
   const classes = dims.at(-1) ?? 0;
-  if (dims.length < 2 || dims.length > 3 || classes < 2) return 'none';
-  if (/embed|hidden|feature/i.test(name)) return 'none';
-  if (dims.length === 3 && !/logit|score|prob/i.test(name)) return 'none';
+  if (!countsClasses({ name, dims })) return 'none';
   const rows = Math.min(data.length / classes, 16);
   for (let row = 0; row < rows; row++) {
     let sum = 0;
@@ -73,6 +69,8 @@ export class Comparison {
   private readonly outputs = new Map<string, RowSums>();
   private readonly next = { tokens: 0, before: 0, after: 0 };
   private readonly right = { samples: 0, before: 0, after: 0 };
+  /** The output that labels are held against: the first that can be. */
+  private labelled: string | null = null;
   private samples = 0;
   private readonly source: Quality['source'];
 
@@ -105,15 +103,24 @@ export class Comparison {
         if (argMax(expected, offset, classes) === argMax(actual, offset, classes)) output.agreeing++;
         output.klSum += divergence(expected, actual, offset, classes);
       }
-      this.judge(output.kind, a.dims, expected, actual, truth);
+      this.judge(name, output.kind, a.dims, expected, actual, truth);
     }
   }
 
   /** Counts right answers where labels say what is right, and the likelihood of the tokens that really follow. */
-  private judge(kind: RowKind, dims: number[], expected: Float32Array, actual: Float32Array, truth: Truth): void {
+  private judge(
+    name: string,
+    kind: RowKind,
+    dims: number[],
+    expected: Float32Array,
+    actual: Float32Array,
+    truth: Truth,
+  ): void {
     const [count = 0, second = 0] = dims;
     const { labels } = truth;
-    if (labels !== undefined && dims.length === 2 && labels.length === count && this.outputs.size === 1) {
+    const fits = labels !== undefined && dims.length === 2 && labels.length === count;
+    if (fits) this.labelled ??= name;
+    if (fits && this.labelled === name) {
       for (let row = 0; row < count; row++) {
         this.right.samples++;
         if (argMax(expected, row * second, second) === Number(labels[row])) this.right.before++;

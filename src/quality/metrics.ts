@@ -46,15 +46,27 @@ export function cosine(sums: SignalSums): number {
   return sums.dot / norm;
 }
 
+/** Place of the largest number of a row; −1 when the row holds NaN, which is no answer. */
 export function argMax(values: ArrayLike<number>, offset: number, length: number): number {
   let best = 0;
-  for (let i = 1; i < length; i++) if (values[offset + i] > values[offset + best]) best = i;
+  for (let i = 0; i < length; i++) {
+    if (Number.isNaN(values[offset + i])) return -1;
+    if (values[offset + i] > values[offset + best]) best = i;
+  }
   return best;
 }
 
 /**
+ * The most that one row counts, in nats: what has no finite divergence (NaN for an answer) counts as this much, so that
+ * means stay numbers, which JSON can hold, and so does e to their power.
+ */
+export const mostNats = 700;
+
+const boundedNats = (value: number): number => (value <= mostNats ? Math.max(0, value) : mostNats);
+
+/**
  * Kullback–Leibler divergence KL(softmax(p) ‖ softmax(q)) in nats between two rows of logits (or of
- * log-probabilities, which softmax leaves as they are), computed with the log-sum-exp shift.
+ * log-probabilities, which softmax leaves as they are), computed with the log-sum-exp shift; at most {@link mostNats}.
  */
 export function klFromLogits(p: ArrayLike<number>, q: ArrayLike<number>, offset: number, length: number): number {
   let maxP = -Infinity;
@@ -77,16 +89,16 @@ export function klFromLogits(p: ArrayLike<number>, q: ArrayLike<number>, offset:
     const lq = q[offset + i] - logQ;
     divergence += Math.exp(lp) * (lp - lq);
   }
-  return Number.isFinite(divergence) ? Math.max(0, divergence) : Infinity;
+  return boundedNats(divergence);
 }
 
-/** Negative log-likelihood of one class under a row of logits, in nats. */
+/** Negative log-likelihood of one class under a row of logits, in nats; at most {@link mostNats}. */
 export function nats(logits: ArrayLike<number>, offset: number, length: number, index: number): number {
   let most = -Infinity;
   for (let i = 0; i < length; i++) if (logits[offset + i] > most) most = logits[offset + i];
   let sum = 0;
   for (let i = 0; i < length; i++) sum += Math.exp(logits[offset + i] - most);
-  return Math.log(sum) + most - logits[offset + index];
+  return boundedNats(Math.log(sum) + most - logits[offset + index]);
 }
 
 /** As {@link klFromLogits} for rows that are probabilities already. */
@@ -101,7 +113,7 @@ export function klFromProbabilities(
     const a = p[offset + i];
     if (a > 0) divergence += a * Math.log(a / Math.max(q[offset + i], 1e-12));
   }
-  return Math.max(0, divergence);
+  return boundedNats(divergence);
 }
 
 const order: DamageBand[] = ['none', 'negligible', 'small', 'moderate', 'large', 'severe'];

@@ -48,8 +48,10 @@ function badFormat(name: string, what: string): SnugError {
 export async function openSource(path: string): Promise<ByteSource> {
   try {
     const file = await open(path, 'r');
-    const { size } = await file.stat();
-    return sourceOf(file, size, path);
+    const status = await file.stat();
+    if (!status.isDirectory()) return sourceOf(file, status.size, path);
+    await file.close();
+    throw new Error(`${path} is a folder`);
   } catch (cause) {
     throw readFailure(path, cause);
   }

@@ -36,7 +36,8 @@ export function addCompare(program: Command): void {
         }
         const dataset = data === undefined ? null : await openData(data, original, dims);
         try {
-          const labels = dataset && options.labels ? await readLabels(options.labels, dataset.samples) : null;
+          const labels =
+            dataset && options.labels ? await readLabels(options.labels, dataset.samples, original.summary) : null;
           progress({ phase: 'comparing', done: 0, total: null, unit: 'samples' });
           const quality = await compareModels({ original, result, dataset, labels, dims, provider, runtime, signal });
           const names = `${result.summary.name} against ${original.summary.name}`;

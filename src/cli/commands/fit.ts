@@ -78,7 +78,7 @@ export async function runFit(context: CommandContext, target: string, options: F
   const budgetBytes = options.budget ? parseBytes(options.budget) : await defaultBudget(runtime, provider);
   const dataset = options.calibrate ? await openData(options.calibrate, opened, dims) : null;
   try {
-    const labels = dataset && options.labels ? await readLabels(options.labels, dataset.samples) : null;
+    const labels = dataset && options.labels ? await readLabels(options.labels, dataset.samples, opened.summary) : null;
     const record = machineRecord();
     const known = await knownHere(record, runtime, provider);
     const report = await fitModel({

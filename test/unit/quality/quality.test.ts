@@ -2,6 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { float32ToFloat16Bits } from '../../../src/onnx/half.js';
 import { answerOutputs, Comparison } from '../../../src/quality/compare.js';
+import { checkLabels, labelledOutput } from '../../../src/quality/labels.js';
 import {
   addSignal,
   bandRank,
@@ -53,6 +54,29 @@ describe('metrics', () => {
     const sums = emptySignalSums();
     addSignal(sums, [1, 2, 3], [1, NaN, 3]);
     expect(sqnrDb(sums)).toBeLessThan(6);
+  });
+
+  it('keeps damage a number, which JSON can hold, where an answer is none', () => {
+    const text = { dtype: 'int64' as const, dims: [1, 2], data: BigInt64Array.of(0n, 0n) };
+    for (const expected of [
+      [3, -1, 3, -1],
+      [1, 0, 1, 0],
+    ]) {
+      for (const actual of [
+        [NaN, NaN, NaN, NaN],
+        [-Infinity, Infinity, -3e38, 3e38],
+      ]) {
+        const comparison = new Comparison('samples');
+        const feeds = { input_ids: text };
+        comparison.add({ logits: rows(expected, [1, 2, 2]) }, { logits: rows(actual, [1, 2, 2]) }, 1, { feeds });
+        const quality = comparison.quality();
+        expect(JSON.parse(JSON.stringify(quality))).toEqual(quality);
+        expect(quality).toMatchObject({ top1Agreement: 0, damage: { band: 'severe' } });
+        expect(quality.klNats).toBeGreaterThan(10);
+        // Probabilities say nothing of tokens that follow: only logits do.
+        if (expected[1] === -1) expect(quality.perplexity?.after).toBeGreaterThan(1e6);
+      }
+    }
   });
 
   it('orders the bands from harmless to severe', () => {
@@ -130,6 +154,35 @@ describe('what is known to be right', () => {
     const without = new Comparison('samples');
     without.add({ y: before }, { y: after }, 4);
     expect(without.quality().accuracy).toBeUndefined();
+  });
+
+  it('counts the labels of every batch, on the first output that has classes', () => {
+    const comparison = new Comparison('samples');
+    const classes = rows([0, 1, 1, 0], [2, 2]);
+    const changed = rows([1, 0, 1, 0], [2, 2]);
+    for (let batch = 0; batch < 2; batch++) {
+      const others = { features: rows([1, 2, 3, 4], [2, 2]), second: classes };
+      const labels = BigInt64Array.of(1n, 0n);
+      comparison.add({ ...others, y: classes }, { ...others, y: classes }, 2, { labels });
+      comparison.add({ ...others, second: changed }, { ...others, second: changed }, 2);
+    }
+    expect(comparison.quality().accuracy).toEqual({ before: 1, after: 1, samples: 4 });
+    const first = new Comparison('samples');
+    for (let batch = 0; batch < 2; batch++) {
+      first.add({ y: classes, z: changed }, { y: changed, z: classes }, 2, { labels: [1, 0] });
+    }
+    expect(first.quality().accuracy).toEqual({ before: 1, after: 0.5, samples: 4 });
+  });
+
+  it('refuses labels that are none of the classes, and says when no output has classes', () => {
+    const shapes = [
+      { name: 'features', dims: ['batch', 16] },
+      { name: 'y', dims: [null, 10] },
+    ];
+    expect(labelledOutput(shapes)).toBe(shapes[1]);
+    expect(() => labelledOutput(shapes.slice(0, 1))).toThrow(/can be held against labels \(it has: features\)/u);
+    expect(() => checkLabels(BigInt64Array.of(0n, 9n), 10)).not.toThrow();
+    for (const wrong of [-1, 10, 100]) expect(() => checkLabels([0, wrong], 10)).toThrow(/none of the model's 10/u);
   });
 
   it('tells the perplexity of tokens that follow, of given text only', () => {
