@@ -168,16 +168,37 @@ const sentences: [RegExp, Words][] = [
     () => '量化后训练没有让答案更接近原模型，因此没有采用。',
   ],
   [
+    /^(Training what pruning left|Training after quantization) brought one answer closer and another further away, so it was left out\.$/u,
+    (m) =>
+      `${m[1]?.endsWith('left') ? '训练剪枝后剩下的部分' : '量化后训练'}让一个答案更接近原模型，却让另一个更远，因此没有采用。`,
+  ],
+  [
+    /^Nothing was trained after (pruning|quantization): the answers are close to the original’s already\.$/u,
+    (m) => `${m[1] === 'pruning' ? '剪枝' : '量化'}后没有训练：答案已经很接近原模型。`,
+  ],
+  [
+    /^Nothing was trained after (pruning|quantization): no weight that can be trained acts on the answers\.$/u,
+    (m) => `${m[1] === 'pruning' ? '剪枝' : '量化'}后没有训练：没有可训练的权重影响答案。`,
+  ],
+  [
+    /^Nothing was trained after quantization: the time for training was used up before\.$/u,
+    () => '量化后没有训练：训练时间在此之前已经用完。',
+  ],
+  [
+    /^Training after quantization was stopped: the model is as it was quantized on four fifths of the samples\.$/u,
+    () => '量化后的训练已停止：模型保持用五分之四的样本量化后的样子。',
+  ],
+  [
     /^Nothing was trained after quantization: no gradient leads through some operator of the model\.$/u,
     () => '量化后没有训练：模型中有的算子无法传递梯度。',
   ],
   [
-    /^After (pruning|quantization), (?:(\d+) blocks|all weights together|scales, biases and other small weights) were trained on unlabelled samples for (\d+) s: (\S+) → (\S+) (dB|nats) (?:signal to noise|from the original) on samples kept out\.$/u,
+    /^After (pruning|quantization), (?:(\d+) blocks|all weights together|scales, biases and other small weights) were trained on unlabelled samples for (\d+) s: (\S+) → (\S+) (dB|nats) (?:signal to noise|from the original) on the samples that chose the best step\.$/u,
     ([, change, blocks, seconds, from, to, unit]) => {
       const small = change === 'pruning' ? '全部权重' : '缩放系数、偏置和其他小权重';
       const what = blocks ? `${blocks} 个块` : small;
       const measure = unit === 'dB' ? `信噪比 ${from} → ${to} 分贝` : `与原模型的差异 ${from} → ${to} 奈特`;
-      return `${change === 'pruning' ? '剪枝' : '量化'}后用无标签样本训练了${what}，用时 ${seconds} 秒：在留出的样本上，${measure}。`;
+      return `${change === 'pruning' ? '剪枝' : '量化'}后用无标签样本训练了${what}，用时 ${seconds} 秒：在用来挑选最佳步骤的样本上，${measure}。`;
     },
   ],
   [
@@ -222,6 +243,10 @@ export function engineZhCN(
         (m, inner) => `${m[1]}% 的权重保持其他格式（${inner}）`,
       ],
       [/^no (?<inner>[\w-]+) encoding for this operator$/u, (_m, inner) => `这个算子没有${inner}形式`],
+      [
+        /^Training after quantization failed, so it was left out: (?<inner>.*)$/u,
+        (_m, inner) => `量化后训练失败，因此没有采用：${inner}`,
+      ],
       [/^The original could not run here: (?<inner>.*)$/u, (_m, inner) => `原模型在这里无法运行：${inner}`],
       [/^(?<inner>.*) The best so far was kept\.$/u, (_m, inner) => `${inner}已保留目前最好的结果。`],
       [/^(?<operator>[A-Z]\w*): (?<inner>.*)$/u, (m, inner) => `${m[1]}：${inner}`],

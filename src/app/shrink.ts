@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { deflateRawSync } from 'node:zlib';
 import type { ClassPlan, Dtype, JobProgress, Provider, PruneMethod } from '../contract/types.js';
@@ -8,7 +8,8 @@ import { formatsNearFourBits } from '../fit/four-bits.js';
 import { holdsHalf, withholdHalf } from '../fit/half-device.js';
 import { assignDtypes, levelOf } from '../fit/levels.js';
 import { madeUpDataset } from '../fit/made-up.js';
-import { notShared, recoverQuantized, shareForRecovery, type TimedRecovery } from '../fit/recover-candidate.js';
+import { quantizeAndRecover, quantizeOnSamples, type QuantizedStep } from '../fit/quantize-step.js';
+import type { TimedRecovery } from '../fit/recover-candidate.js';
 import { smallAtEightBits } from '../fit/small-weights.js';
 import { checkOutput, originalFiles, Workspace } from '../fit/workspace.js';
 import { estimateMemory } from '../memory/estimate.js';
@@ -18,14 +19,6 @@ import { writeModelInSteps } from '../onnx/write.js';
 import type { PruneDamage, SparseWeight, SparsityPattern } from '../prune/index.js';
 import { pruneModel, sparsifyModel } from '../prune/index.js';
 import type { QuantizedWeight } from '../quantize/index.js';
-import {
-  collectMagnitudes,
-  collectRanges,
-  needsUnsignedWeights,
-  quantizeModel,
-  refineWeights,
-  roundsActivations,
-} from '../quantize/index.js';
 import type { Dataset } from '../runtime/dataset-types.js';
 import type { Runtime } from '../runtime/types.js';
 import type { OpenedModel } from './open.js';
@@ -49,14 +42,15 @@ interface Output {
 
 /** Writes an edited model whole or not at all, in a work folder that is always removed. */
 async function publish(model: Model, request: ShrinkRequest, workspace: Workspace): Promise<Output> {
-  const name = path.basename(request.outputPath);
-  const written = await writeModelInSteps(model, workspace.file(name), {
+  // Apart from temporary files: anyone may choose the name of the output.
+  const folder = mkdtempSync(workspace.file('result-'));
+  const written = await writeModelInSteps(model, path.join(folder, path.basename(request.outputPath)), {
     onProgress: (done, total, item) => {
       request.signal.throwIfAborted();
       request.onProgress({ phase: 'writing', done, total, unit: 'bytes', ...(item === undefined ? {} : { item }) });
     },
   });
-  workspace.publish(written.files, workspace.directory, request.outputPath, request.overwrite);
+  workspace.publish(written.files, folder, request.outputPath, request.overwrite);
   return { path: request.outputPath, fileBytes: written.bytes };
 }
 
@@ -174,23 +168,21 @@ export async function quantizeFile(
     recovery?: TimedRecovery;
   },
 ): Promise<QuantizeFileResult> {
-  const { opened, outputPath, overwrite, runtime, dtype, provider, dims, recovery, onProgress } = request;
+  const { opened, outputPath, overwrite, dataset, runtime, dtype, provider, dims, recovery, onProgress, signal } =
+    request;
   checkOutput(outputPath, originalFiles(opened.model), overwrite);
   const workspace = new Workspace(outputPath);
   try {
-    const parts = recovery ? await shareForRecovery(request.dataset) : null;
-    const dataset = parts?.calibration ?? request.dataset;
     const analysis = new Analysis(opened.model, provider, dataset !== null);
     if (dtype === 'fp16' || holdsHalf(opened.model)) await withholdHalf(analysis, runtime, workspace.directory);
     const plain = assignDtypes(analysis, analysis.weights, levelOf(dtype), {});
-    const { dtypes, reasons } = plain;
     if (analysis.weights.length === 0) {
       throw new SnugError('E_NOT_SUPPORTED', 'The model holds no floating point weights that could be quantized.', {
         action: 'A model that is quantized already stays as it is: start from the original. Nothing was written.',
         params: { dtype, provider },
       });
     }
-    if ([...dtypes.values()].every((d) => d === 'fp32')) {
+    if ([...plain.dtypes.values()].every((d) => d === 'fp32')) {
       const why = analysis.whyNot(dtype) ?? 'no weight of this model can have it here';
       throw new SnugError('E_NOT_SUPPORTED', `No weight can be ${dtype} on ${provider}: ${why}.`, {
         action: 'Choose another --dtype or --provider. Nothing was written.',
@@ -199,70 +191,42 @@ export async function quantizeFile(
     }
     const progress = (done: number, total: number, item?: string): void =>
       onProgress({ phase: 'quantizing', done, total, unit: 'weights', ...(item === undefined ? {} : { item }) });
-    const varied =
-      dtype !== 'int4' || request.uniform === true || request.blockSize !== undefined
-        ? null
-        : dataset
-          ? await formatsNearFourBits(plain, {
-              ...{ model: opened.model, provider, dataset, runtime, folder: workspace.directory },
-              ...{ seconds: formatSeconds, onProgress: progress, signal: request.signal },
-            })
-          : smallAtEightBits(plain, analysis.weights, opened.model, provider);
-    varied?.reasons.forEach((reason, weight) => reasons.set(weight, reason));
+    const folder = workspace.directory;
     const blocks = request.blockSize === undefined ? {} : { blockSize: request.blockSize };
-    const formats = varied?.formats ?? new Map([...dtypes].map(([name, one]) => [name, { dtype: one, ...blocks }]));
-    const calibrated = new Set(
-      [...formats].flatMap(([name, { dtype: one }]) => (roundsActivations(one) ? [name] : [])),
-    );
-    const ranges =
-      dataset && calibrated.size > 0
-        ? await collectRanges(runtime, opened.model, dataset, {
-            workDirectory: workspace.directory,
-            weights: calibrated,
-            dims,
-            provider: 'cpu',
-            signal: request.signal,
-          })
-        : undefined;
-    const magnitudes = [...dtypes.values()].includes('fp16')
-      ? await collectMagnitudes(runtime, opened.model, dataset ?? madeUpDataset(opened.model, opened.inputs, dims), {
-          workDirectory: workspace.directory,
-          signal: request.signal,
-        })
-      : null;
-    const refined = dataset
-      ? await refineWeights(runtime, opened.model, dataset, formats, {
-          provider,
-          workDirectory: workspace.directory,
-          signal: request.signal,
-          onProgress: progress,
-          onTooLarge: (weight, reason) => reasons.set(weight, reasons.get(weight) ?? reason),
-        })
-      : undefined;
-    const quantized = quantizeModel(opened.model, formats, {
-      provider,
-      unsignedWeights: await needsUnsignedWeights(
-        runtime,
-        [...formats.values()].map((format) => format.dtype),
-        workspace.directory,
-      ),
-      ...(ranges ? { ranges } : {}),
-      ...(magnitudes ? { magnitudes } : {}),
-      ...(refined ? { refined } : {}),
-      ...(request.rounding ? { rounding: request.rounding } : {}),
-      onProgress: progress,
-    });
-    let recovered = recovery ? { model: quantized.model, note: notShared } : null;
-    if (recovery && parts) {
-      recovered = await recoverQuantized(quantized, {
-        ...{ ...recovery, original: opened.model, parts, folder: workspace.directory, onProgress },
-        signal: request.signal,
+    const quantizeOn = async (samples: Dataset | null): Promise<QuantizedStep> => {
+      const varied =
+        dtype !== 'int4' || request.uniform === true || request.blockSize !== undefined
+          ? null
+          : samples
+            ? await formatsNearFourBits(plain, {
+                ...{ model: opened.model, provider, dataset: samples, runtime, folder },
+                ...{ seconds: formatSeconds, onProgress: progress, signal },
+              })
+            : smallAtEightBits(plain, analysis.weights, opened.model, provider);
+      const same = new Map([...plain.dtypes].map(([name, one]) => [name, { dtype: one, ...blocks }]));
+      return quantizeOnSamples({
+        ...{ model: opened.model, provider, formats: varied?.formats ?? same, samples, inputs: opened.inputs },
+        ...{
+          reasons: new Map([...plain.reasons, ...(varied?.reasons ?? [])]),
+          dims,
+          runtime,
+          folder,
+          onProgress,
+          signal,
+        },
+        ...(request.rounding ? { rounding: request.rounding } : {}),
       });
-    }
+    };
+    const recovered = recovery
+      ? await quantizeAndRecover(quantizeOn, { dataset, recovery, original: opened.model, folder, onProgress, signal })
+      : null;
+    const quantized = recovered?.quantized ?? (await quantizeOn(dataset));
     const result = recovered?.model ?? quantized.model;
-    const output = await publish(result, request, workspace);
+    // Whoever stops the training wants what there is.
+    const finishing = recovered && signal.aborted ? { ...request, signal: new AbortController().signal } : request;
+    const output = await publish(result, finishing, workspace);
     const weights = quantized.weights.map((w) => {
-      const reason = w.reason ?? reasons.get(w.name);
+      const reason = quantized.reasons.get(w.name);
       return { ...w, sqnrDb: w.sqnrDb, ...(reason === undefined ? {} : { reason }) };
     });
     return {

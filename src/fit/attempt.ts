@@ -1,24 +1,17 @@
+import { mkdtempSync } from 'node:fs';
+import path from 'node:path';
 import type { Candidate, JobProgress, Measurement, Plan, Quality } from '../contract/types.js';
 import type { Model } from '../onnx/model.js';
 import { listConstantNodesFirst } from '../onnx/topology.js';
 import { writeModelInSteps } from '../onnx/write.js';
-import {
-  collectMagnitudes,
-  collectRanges,
-  needsUnsignedWeights,
-  quantizableWeights,
-  quantizeModel,
-  refineWeights,
-  roundsActivations,
-  type Quantized,
-} from '../quantize/index.js';
+import { quantizableWeights, type Quantized } from '../quantize/index.js';
 import type { Feeds } from '../runtime/types.js';
 import type { Analysis } from './analysis.js';
 import { blocksOf, layoutBatch, noiseOf, type Structure } from './candidate.js';
 import { assignDtypes, formatsOf } from './levels.js';
-import { madeUpDataset } from './made-up.js';
 import { withFewestLiveBytes } from './node-order.js';
 import { type Allocation, pruneCandidate, type PruneContext } from './prune-candidate.js';
+import { quantizeOnSamples } from './quantize-step.js';
 import {
   isQuantized,
   recoverCandidate,
@@ -84,6 +77,8 @@ export async function buildCandidate(
   const { analysis, runtime, workspace, recovery, onProgress, signal } = context;
   const { plan } = candidate;
   const folder = workspace.folder(candidate.id.replace(/[^\w-]/g, '_'));
+  // Apart from the result, whose name anyone may choose.
+  const work = mkdtempSync(path.join(folder, 'work-'));
   let model: Model = analysis.model;
   let { classes, pruneMethod } = plan;
   const notes: string[] = [];
@@ -99,7 +94,7 @@ export async function buildCandidate(
       model,
       plan,
       context.allocation ?? 'uniform',
-      folder,
+      work,
     );
     pruneSeconds = (performance.now() - started) / 1000;
     pruneMethod = pruned.method;
@@ -108,7 +103,7 @@ export async function buildCandidate(
     if (recovery && parts) {
       const recovered = await recoverCandidate({
         ...{ ...recovery, after: 'pruning', seconds: secondsAfterPruning(recovery, isQuantized(structure.weights)) },
-        ...{ original: analysis.model, changed: model, parts, folder, onProgress, signal },
+        ...{ original: analysis.model, changed: model, parts, folder: work, onProgress, signal },
       });
       notes.push(recovered.note);
       ({ model } = recovered);
@@ -121,49 +116,16 @@ export async function buildCandidate(
     weights: Object.fromEntries(structure.weights.map((w) => [w.name, w.dtype])),
   });
   const formats = formatsOf(structure.level, dtypes);
-  const calibrated = new Set([...dtypes].flatMap(([name, dtype]) => (roundsActivations(dtype) ? [name] : [])));
-  const ranges =
-    calibrated.size > 0 && calibration
-      ? await collectRanges(runtime, model, calibration, {
-          workDirectory: folder,
-          weights: calibrated,
-          dims: plan.dims,
-          provider: 'cpu',
-          ...(signal ? { signal } : {}),
-        })
-      : undefined;
-  signal?.throwIfAborted();
-  const quantizing = (done: number, total: number, item?: string): void =>
-    onProgress({ phase: 'quantizing', done, total, unit: 'weights', ...(item === undefined ? {} : { item }) });
-  const magnitudes = [...dtypes.values()].includes('fp16')
-    ? await collectMagnitudes(runtime, model, calibration ?? madeUpDataset(model, context.inputs, plan.dims), {
-        workDirectory: folder,
-        ...(signal ? { signal } : {}),
-      })
-    : null;
-  const refined = calibration
-    ? await refineWeights(runtime, model, calibration, formats, {
-        provider: analysis.provider,
-        workDirectory: folder,
-        ...(signal ? { signal } : {}),
-        onProgress: quantizing,
-        onTooLarge: (weight, reason) => reasons.set(weight, reasons.get(weight) ?? reason),
-      })
-    : undefined;
-  const quantized = quantizeModel(model, formats, {
-    provider: analysis.provider,
-    unsignedWeights: await needsUnsignedWeights(runtime, dtypes.values(), folder),
-    ...(ranges ? { ranges } : {}),
-    ...(magnitudes ? { magnitudes } : {}),
-    ...(refined ? { refined } : {}),
-    onProgress: quantizing,
+  const quantized = await quantizeOnSamples({
+    ...{ model, provider: analysis.provider, formats, reasons, samples: calibration, inputs: context.inputs },
+    ...{ dims: plan.dims, runtime, folder: work, onProgress, signal },
   });
   notes.push(...quantized.notes);
   let result = quantized.model;
   if (recovery && parts && isQuantized(quantized.weights)) {
     const recovered = await recoverQuantized(quantized, {
       ...{ ...recovery, seconds: secondsLeft },
-      ...{ original: analysis.model, parts, folder, onProgress, signal },
+      ...{ original: analysis.model, parts, folder: work, onProgress, signal },
     });
     notes.push(recovered.note);
     result = recovered.model;
@@ -194,7 +156,7 @@ export async function buildCandidate(
       pruneMethod,
       classes,
       weights: quantized.weights.map((w) => {
-        const reason = w.reason ?? reasons.get(w.name);
+        const reason = quantized.reasons.get(w.name);
         return {
           name: w.name,
           operator: w.operator,

@@ -1,3 +1,4 @@
+import { mkdtempSync } from 'node:fs';
 import path from 'node:path';
 import { SnugError } from '../contract/errors.js';
 import type { Dtype, JobProgress, Plan } from '../contract/types.js';
@@ -12,7 +13,7 @@ import type { Dataset } from '../runtime/dataset-types.js';
 import type { TrainingRuntime } from '../runtime/training-types.js';
 import type { Runtime } from '../runtime/types.js';
 import type { Attempt } from './attempt.js';
-import { recoverModel } from './recover.js';
+import { recoverModel, type RecoverOutcome, type RecoverRequest } from './recover.js';
 import { pickSamples } from './recover-data.js';
 
 /** Training what pruning and quantization left, as a step of a plan. */
@@ -101,13 +102,14 @@ const pruningShare = 2 / 3;
 export const secondsAfterPruning = ({ seconds }: TimedRecovery, follows: boolean): number =>
   follows ? seconds * pruningShare : seconds;
 
-export interface CandidateRecovery extends TimedRecovery {
+/** What is told where training after pruning took all the time there was. */
+export const timeUsedUp = 'Nothing was trained after quantization: the time for training was used up before.';
+
+export interface CandidateRecovery extends TimedRecovery, Pick<RecoverRequest, 'unlike' | 'spareHarmless'> {
   /** What the candidate lost its answers to. */
   after: 'pruning' | 'quantization';
   original: Model;
   changed: Model;
-  /** See {@link RecoverRequest}. */
-  unlike?: ReadonlySet<string>;
   parts: { calibration: Dataset; heldOut: Dataset };
   /** For temporary files. */
   folder: string;
@@ -115,20 +117,39 @@ export interface CandidateRecovery extends TimedRecovery {
   signal?: AbortSignal | undefined;
 }
 
+/** A candidate after recovery, and what to tell about it. */
+export interface RecoveredCandidate {
+  /** The one given where nothing was trained. */
+  model: Model;
+  trained: boolean;
+  note: string;
+  seconds: number;
+}
+
+/** Why nothing is trained in a candidate. */
+function whyLeft(after: CandidateRecovery['after'], left: RecoverOutcome['left']): string {
+  const what = after === 'pruning' ? 'Training what pruning left' : 'Training after quantization';
+  if (left === 'harmless')
+    return `Nothing was trained after ${after}: the answers are close to the original’s already.`;
+  if (left === 'nothing to train')
+    return `Nothing was trained after ${after}: no weight that can be trained acts on the answers.`;
+  if (left === 'no time') return timeUsedUp;
+  if (left === 'others further') {
+    return `${what} brought one answer closer and another further away, so it was left out.`;
+  }
+  return `${what} did not bring the answers closer, so it was left out.`;
+}
+
 /**
  * A pruned model after training, or a quantized one after that of its small weights, and what to tell about it.
  * @throws SnugError as {@link recoverModel}; a quantized model that cannot be trained stays as it is
  */
-export async function recoverCandidate(request: CandidateRecovery): Promise<{
-  model: Model;
-  note: string;
-  seconds: number;
-}> {
+export async function recoverCandidate(request: CandidateRecovery): Promise<RecoveredCandidate> {
   const { mode, after, original, changed, parts, signal, ...rest } = request;
   const outputs = original.graph.outputs.map(({ name, dataType }) => ({ name, dtype: dataTypeName(dataType) }));
+  const [output = outputs[0]?.name ?? '', ...others] = answerOutputs(outputs);
   const outcome = await recoverModel({
-    ...{ ...rest, original, changed, dataset: parts.calibration, heldOut: parts.heldOut },
-    output: answerOutputs(outputs)[0] ?? outputs[0]?.name ?? '',
+    ...{ ...rest, original, changed, dataset: parts.calibration, heldOut: parts.heldOut, output, others },
     updates: mostUpdates[mode],
     ...(signal ? { signal } : {}),
   }).catch((error: unknown) => {
@@ -136,14 +157,9 @@ export async function recoverCandidate(request: CandidateRecovery): Promise<{
     if (after === 'quantization' && error instanceof SnugError && error.code === 'E_NOT_SUPPORTED') return error;
     throw error;
   });
-  if (outcome instanceof SnugError) {
-    return { model: changed, note: noGradient, seconds: 0 };
-  }
-  const { model, blocks, whole, seconds } = outcome;
-  if (blocks === 0 && !whole) {
-    const what = after === 'pruning' ? 'Training what pruning left' : 'Training after quantization';
-    return { model, note: `${what} did not bring the answers closer, so it was left out.`, seconds };
-  }
+  if (outcome instanceof SnugError) return { model: changed, trained: false, note: noGradient, seconds: 0 };
+  const { model, blocks, whole, left, seconds } = outcome;
+  if (left !== null) return { model, trained: false, note: whyLeft(after, left), seconds };
   const all = after === 'pruning' ? 'all weights together' : 'scales, biases and other small weights';
   const what = whole ? all : `${blocks} blocks`;
   const [from, to, unit] =
@@ -152,21 +168,23 @@ export async function recoverCandidate(request: CandidateRecovery): Promise<{
       : [outcome.before.klNats.toPrecision(2), outcome.after.klNats.toPrecision(2), 'nats from the original'];
   return {
     model,
-    note: `After ${after}, ${what} were trained on unlabelled samples for ${Math.ceil(seconds)} s: ${from} → ${to} ${unit} on samples kept out.`,
+    trained: true,
+    note: `After ${after}, ${what} were trained on unlabelled samples for ${Math.ceil(seconds)} s: ${from} → ${to} ${unit} on the samples that chose the best step.`,
     seconds,
   };
 }
 
 /**
  * {@link recoverCandidate} after quantization. The model is written first: its weights are quantized whenever they are
- * read, and training would do that again and again.
+ * read, and training would do that again and again. What comes out reads from that file.
  */
 export async function recoverQuantized(
   { model, scaled }: Pick<Quantized, 'model' | 'scaled'>,
   request: Omit<CandidateRecovery, 'after' | 'changed' | 'unlike'>,
-): ReturnType<typeof recoverCandidate> {
-  const file = path.join(request.folder, 'quantized.onnx');
-  await writeModelInSteps(model, file, { overwrite: true });
+): Promise<RecoveredCandidate> {
+  if (request.seconds <= 0) return { model, trained: false, note: timeUsedUp, seconds: 0 };
+  const file = path.join(mkdtempSync(path.join(request.folder, 'quantized-')), 'model.onnx');
+  await writeModelInSteps(model, file);
   return recoverCandidate({
     ...{ ...request, after: 'quantization', changed: readModel(file), unlike: new Set(scaled.keys()) },
   });

@@ -10,6 +10,7 @@ import type { Allocation } from './prune-candidate.js';
 import { recoveredLabel, type TimedRecovery } from './recover-candidate.js';
 import type { Sensitivity } from './sensitivity.js';
 import { anyMix, type Planner } from './solve.js';
+import { survivable } from './survivable.js';
 import { correctMixes } from './weigh.js';
 
 /** How many candidates are really built before the best so far is taken. */
@@ -20,15 +21,6 @@ const maxAfterFirstFit = 2;
 
 /** An attempt this harmless ends the search: nothing a further try could win is worth the wait. */
 const goodEnough = bandRank('negligible');
-
-/** Outcomes of one candidate that end it but not the search. */
-const survivable = new Set([
-  'E_OUT_OF_MEMORY',
-  'E_ENGINE_CRASHED',
-  'E_MODEL_REJECTED',
-  'E_RUN_FAILED',
-  'E_UNKNOWN_OPERATOR',
-]);
 
 export interface SearchOptions {
   planner: Planner;
@@ -104,7 +96,10 @@ export class Search {
   async run(candidate: Candidate, allocation: Allocation = 'uniform', recovery?: TimedRecovery): Promise<void> {
     const { planner, budgetBytes, context, feedsAt, freeBytes, sensitivity, reasons } = this.#options;
     this.#excluded.add(candidate.id);
-    const how = [...(allocation === 'measured' ? [measuredWidths] : []), ...(recovery ? [recoveredLabel(candidate.plan)] : [])];
+    const how = [
+      ...(allocation === 'measured' ? [measuredWidths] : []),
+      ...(recovery ? [recoveredLabel(candidate.plan)] : []),
+    ];
     const label = [planner.labelOf(candidate), ...how].join(', ');
     const structure = planner.structureOf(candidate, context.pins);
     const record: FitReport['tried'][number] = {

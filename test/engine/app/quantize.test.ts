@@ -1,13 +1,17 @@
-import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import { openModel } from '../../../src/app/open.js';
 import { quantizeFile } from '../../../src/app/shrink.js';
+import { SnugError } from '../../../src/contract/errors.js';
+import { trainingStopped } from '../../../src/fit/quantize-step.js';
+import { timeUsedUp, type TimedRecovery } from '../../../src/fit/recover-candidate.js';
 import { getInt } from '../../../src/onnx/graph.js';
 import { readModel } from '../../../src/onnx/read.js';
 import { writeModel } from '../../../src/onnx/write.js';
 import { createRuntime } from '../../../src/runtime/client.js';
+import type { Runtime } from '../../../src/runtime/types.js';
 import { buildModel, listDataset, node, operators, weight } from '../quantize/build.js';
 import { residualModel, sampler } from '../fit/recover-models.js';
 import { gaussian } from '../quantize/numbers.js';
@@ -40,24 +44,62 @@ const network = buildModel({
 });
 
 describe('quantizeFile with samples', () => {
-  it('int2: trains what lies around the codes where that is asked for, at the same size', async () => {
+  describe('and training after it', () => {
     const file = path.join(folder, 'product.onnx');
     writeModel(residualModel({ stream: 32, bias: 0.1 }), file);
+    const recovery: TimedRecovery = { mode: 'auto', runtime, memoryBytes: 1e9, seconds: 20 };
     const request = {
-      ...{ opened: openModel(file), dataset: sampler(9, 32)(150), dims: {}, runtime, overwrite: false },
+      ...{ opened: openModel(file), dataset: sampler(9, 32)(150), dims: {}, runtime, overwrite: true },
       dtype: 'int2' as const,
       provider: 'cpu' as const,
       onProgress: () => undefined,
       signal: new AbortController().signal,
     };
-    const plain = await quantizeFile({ ...request, outputPath: path.join(folder, 'plain.onnx') });
-    const recovery = { mode: 'auto', runtime, memoryBytes: 1e9, seconds: 20 } as const;
-    const trained = await quantizeFile({ ...request, recovery, outputPath: path.join(folder, 'trained.onnx') });
-    expect(plain.notes).toEqual([]);
-    expect(trained.notes).toContainEqual(
-      expect.stringMatching(/^After quantization, scales, biases and .* kept out\.$/u),
-    );
-    expect(trained.after.weightBytes).toBe(plain.after.weightBytes);
+    const plainPath = path.join(folder, 'plain.onnx');
+    // Named as a temporary file might be.
+    const outputPath = path.join(folder, 'quantized.onnx');
+
+    it('trains what lies around the codes, at the same size, whatever the output is called', async () => {
+      const plain = await quantizeFile({ ...request, outputPath: plainPath });
+      expect(plain.notes).toEqual([]);
+      const trained = await quantizeFile({ ...request, recovery, outputPath });
+      expect(trained.notes).toContainEqual(
+        expect.stringMatching(/^After quantization, scales, biases and .* chose the best step\.$/u),
+      );
+      expect(trained.after.weightBytes).toBe(plain.after.weightBytes);
+    });
+
+    it('quantizes on all samples where nothing was trained: no time, no harm, no memory', async () => {
+      const full = () =>
+        Promise.reject(
+          new SnugError('E_OUT_OF_MEMORY', 'Memory ran out while the model ran.', { action: 'Free some.' }),
+        );
+      const cases = [
+        ['int2', { ...recovery, seconds: 0 }, timeUsedUp],
+        ['int8', recovery, 'Nothing was trained after quantization: the answers are close to the original’s already.'],
+        [
+          'int2',
+          { ...recovery, runtime: { open: full } as Partial<Runtime> as typeof recovery.runtime },
+          'Training after quantization failed, so it was left out: Memory ran out while the model ran.',
+        ],
+      ] as const;
+      for (const [dtype, given, note] of cases) {
+        await quantizeFile({ ...request, dtype, outputPath: plainPath });
+        const { notes } = await quantizeFile({ ...request, dtype, recovery: given, outputPath });
+        expect(notes).toContain(note);
+        expect(readFileSync(outputPath).equals(readFileSync(plainPath))).toBe(true);
+      }
+    });
+
+    it('writes what was quantized when the training is stopped', async () => {
+      const stop = new AbortController();
+      const { notes } = await quantizeFile({
+        ...{ ...request, recovery, outputPath, signal: stop.signal },
+        onProgress: ({ phase }) => phase === 'recovering' && stop.abort(),
+      });
+      expect(notes).toContain(trainingStopped);
+      expect(operators(readModel(outputPath))).toContain('MatMulNBits');
+    });
   });
 
   it('int4: a weight without a form in 4 bits has 8 bits, and activations stay float', async () => {

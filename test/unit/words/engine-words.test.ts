@@ -6,7 +6,8 @@ import { levelOf } from '../../../src/fit/levels.js';
 import { notWeighed } from '../../../src/fit/weigh.js';
 import { mixLabel } from '../../../src/fit/mix-ladder.js';
 import { measuredWidths } from '../../../src/fit/measured-widths.js';
-import { inVain, noGradient, notShared, recoveredLabel } from '../../../src/fit/recover-candidate.js';
+import { trainingStopped } from '../../../src/fit/quantize-step.js';
+import { inVain, noGradient, notShared, recoveredLabel, timeUsedUp } from '../../../src/fit/recover-candidate.js';
 import { truth } from '../../../src/quantize/truth.js';
 import { en } from '../../../renderer/i18n/en.js';
 import { zhCN } from '../../../renderer/i18n/zh-CN.js';
@@ -72,12 +73,19 @@ describe('what the engine says has words in Chinese', () => {
     inVain(planOf(1)),
     noGradient,
     notShared,
+    timeUsedUp,
+    trainingStopped,
+    'Training after quantization failed, so it was left out: Memory ran out while the model ran.',
+    'Training after quantization brought one answer closer and another further away, so it was left out.',
+    'Training what pruning left brought one answer closer and another further away, so it was left out.',
+    'Nothing was trained after pruning: the answers are close to the original’s already.',
+    'Nothing was trained after quantization: no weight that can be trained acts on the answers.',
     'Training after quantization did not bring the answers closer, so it was left out.',
-    'After quantization, scales, biases and other small weights were trained on unlabelled samples for 9 s: 0.31 → 0.012 nats from the original on samples kept out.',
-    'After quantization, 4 blocks were trained on unlabelled samples for 9 s: 8.1 → 13.4 dB signal to noise on samples kept out.',
+    'After quantization, scales, biases and other small weights were trained on unlabelled samples for 9 s: 0.31 → 0.012 nats from the original on the samples that chose the best step.',
+    'After quantization, 4 blocks were trained on unlabelled samples for 9 s: 8.1 → 13.4 dB signal to noise on the samples that chose the best step.',
     'Training what pruning left did not bring the answers closer, so it was left out.',
-    'After pruning, all weights together were trained on unlabelled samples for 9 s: 8.1 → 13.4 dB signal to noise on samples kept out.',
-    'After pruning, all weights together were trained on unlabelled samples for 9 s: 0.31 → 0.012 nats from the original on samples kept out.',
+    'After pruning, all weights together were trained on unlabelled samples for 9 s: 8.1 → 13.4 dB signal to noise on the samples that chose the best step.',
+    'After pruning, all weights together were trained on unlabelled samples for 9 s: 0.31 → 0.012 nats from the original on the samples that chose the best step.',
     'The file fixes the batch at 1; 8 is not possible.',
     '3 % of the weights keep another format (values there reach 7e+4, too close to the end of float16 (65504))',
     'it is not float32; it needs the range of float32',
