@@ -10,11 +10,14 @@ import { deviceKey } from './accuracy/device.js';
 import type { DeviceKey } from './accuracy/store.js';
 import { defaultProvider, deviceFor } from './open.js';
 
+/** How long what could not be found out counts as answered: every move of the budget asks, and each try starts processes. */
+const retryMs = 5 * 60_000;
+
 /** The devices of this computer, and what this installation can run on them. */
 export class Devices {
   #installed: Promise<Provider[]> | null = null;
   #reading: HardwareReading | null = null;
-  readonly #half = new Map<Provider, Promise<boolean>>();
+  readonly #half = new Map<Provider, { answer: Promise<boolean>; until: number }>();
 
   constructor(private readonly spawnRuntime: SpawnRuntime | undefined) {}
 
@@ -33,18 +36,19 @@ export class Devices {
 
   /**
    * Whether the device behind a provider computes in float16, tried once in a runtime process; true where that cannot be
-   * found out, as the check of a fit does.
+   * found out, as the check of a fit does, and asked again only after a while.
    */
   async computesHalf(provider: Provider): Promise<boolean> {
     if (provider === 'cpu') return true;
     const known = this.#half.get(provider);
-    if (known !== undefined) return known;
-    const asked = this.#tryHalf(provider);
-    this.#half.set(provider, asked);
-    return asked.catch(() => {
-      this.#half.delete(provider);
+    if (known !== undefined && Date.now() < known.until) return known.answer;
+    const asked = { answer: this.#tryHalf(provider), until: Infinity };
+    asked.answer = asked.answer.catch(() => {
+      asked.until = Date.now() + retryMs;
       return true;
     });
+    this.#half.set(provider, asked);
+    return asked.answer;
   }
 
   /** Finds out what plans for the device that is chosen by itself will ask. */

@@ -169,6 +169,27 @@ test('samples are attached, and the plan is asked again with them', async ({ snu
   expect((await snug.calls('attachData'))[0]?.args).toEqual(['m1', ['mine.npy']]);
 });
 
+test('labels are added and replaced from the keyboard, which keeps its place', async ({ snug }) => {
+  const { page } = snug;
+  await snug.load();
+  await snug.openSample();
+  await page.locator('#attach-data').setInputFiles({ name: 'mine.npy', mimeType: '', buffer: Buffer.from('x') });
+  let chosen = '';
+  page.on('filechooser', (chooser) => {
+    void chooser.setFiles({ name: chosen, mimeType: '', buffer: Buffer.from('x') });
+  });
+  const choose = async (button: string, name: string): Promise<void> => {
+    await page.getByRole('button', { name: button }).focus();
+    chosen = name;
+    await page.keyboard.press('Enter');
+    await expect(page.getByText(`Right answers will be counted with ${name}.`).first()).toBeVisible();
+    await expect(page.getByRole('button', { name: 'Replace labels' })).toBeFocused();
+  };
+  await choose('Add labels', 'first.npy');
+  await choose('Replace labels', 'second.npy');
+  expect((await snug.calls('attachLabels')).map(({ args }) => args[1])).toEqual([['first.npy'], ['second.npy']]);
+});
+
 test('a file is dropped anywhere; two models at once are refused', async ({ snug }) => {
   const { page } = snug;
   await snug.load();
