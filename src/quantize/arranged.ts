@@ -1,7 +1,8 @@
 import { constantValue, getInt, getInts, indexGraph, removeDeadNodesAndInitializers } from '../onnx/graph.js';
 import type { GraphIndex } from '../onnx/graph.js';
-import { DataType, type Graph, type Node, type Tensor } from '../onnx/model.js';
-import { computedData, elementCount, readNumbers } from '../onnx/tensor.js';
+import { DataType, type Graph, type Node, type Tensor, type TensorData } from '../onnx/model.js';
+import { elementCount, readFloat32, readNumbers } from '../onnx/tensor.js';
+import { cutData, joinedData, keptData } from './arranged-data.js';
 import { combine, isArithmetic, norm, permuted, type Computed } from './constant-arithmetic.js';
 import { floatBytes } from './floats.js';
 
@@ -9,8 +10,12 @@ import { floatBytes } from './floats.js';
 interface Arranged {
   dataType: number;
   dims: number[];
-  read: () => Uint8Array;
-  /** Nodes that do it, and the weights at its start. */
+  data: TensorData;
+  /** Whether its bytes are computed all together. */
+  together: boolean;
+  /** Says what is computed, of which data: the same for the same. */
+  key: string;
+  /** Nodes that do it, and the constants at its start. */
   nodes: Node[];
   weights: Tensor[];
 }
@@ -56,20 +61,42 @@ export function foldArrangedWeights(graph: Graph, known: KnownNumbers = () => nu
       const name = inputs[input] ?? '';
       if (folded.has(name) || graph.initializers.has(name)) continue;
       const made = arrange({ graph, index, known }, name);
-      if (made === null || isPlainTranspose(made) || grows(made)) continue;
+      if (made === null || made.nodes.length === 0 || isPlainTranspose(made) || grows(made)) continue;
       folded.set(name, made);
     }
   }
   keepPrivate(index, folded);
   if (folded.size === 0) return;
   const gone = new Set<Node>();
-  for (const [name, { dataType, dims, read, nodes }] of folded) {
-    const data = computedData(elementCount(dims) * floatBytes(dataType)!, read);
-    graph.initializers.set(name, { name, dataType, dims, data });
-    for (const node of nodes) gone.add(node);
+  for (const [name, made] of folded) {
+    graph.initializers.set(name, { name, dataType: made.dataType, dims: made.dims, data: knownData(made) });
+    for (const node of made.nodes) gone.add(node);
   }
   graph.nodes = graph.nodes.filter((node) => !gone.has(node));
   removeDeadNodesAndInitializers(graph);
+}
+
+/** Data that were made, by the largest they are made of. */
+const madeData = new WeakMap<TensorData, Map<string, TensorData>>();
+
+/** The data that were made in the same way before, so that what is remembered of them serves every copy of a model. */
+function knownData({ key, data, weights }: Arranged): TensorData {
+  const source = weights.map((tensor) => tensor.data).reduce((a, b) => (b.byteLength > a.byteLength ? b : a));
+  let known = madeData.get(source);
+  if (known === undefined) madeData.set(source, (known = new Map()));
+  const before = known.get(key);
+  if (before === undefined) known.set(key, data);
+  return before ?? data;
+}
+
+const numbersOfData = new WeakMap<TensorData, number>();
+let lastNumber = 0;
+
+/** A name for data that no others have. */
+function keyOf(data: TensorData): string {
+  let number = numbersOfData.get(data);
+  if (number === undefined) numbersOfData.set(data, (number = ++lastNumber));
+  return `#${number}`;
 }
 
 const isPlainTranspose = ({ nodes, dims }: Arranged): boolean =>
@@ -96,11 +123,15 @@ function keepPrivate(index: GraphIndex, folded: Map<string, Arranged>): void {
 
 function arrange(scope: Scope, name: string): Arranged | null {
   const { graph, index } = scope;
-  const tensor = graph.initializers.get(name);
-  if (tensor !== undefined) {
+  const tensor = constantValue(graph, index, name);
+  if (tensor !== null) {
     if (floatBytes(tensor.dataType) === null || graph.inputs.some((input) => input.name === name)) return null;
     const { dataType, dims, data } = tensor;
-    return { dataType, dims: [...dims], read: () => data.read(), nodes: [], weights: [tensor] };
+    const stored = graph.initializers.has(name);
+    // A number that an attribute holds gets other data each time it is asked for.
+    const key = stored ? keyOf(data) : `[${dims.join()}]: ${readNumbers(tensor).join()}`;
+    const weights = [stored ? tensor : { ...tensor, name }];
+    return { dataType, dims: [...dims], data, together: false, key, nodes: [], weights };
   }
   const node = index.producer.get(name);
   if (node === undefined || node.domain !== '' || index.outputs.has(name)) return null;
@@ -135,12 +166,12 @@ function arrange(scope: Scope, name: string): Arranged | null {
         'perm',
         whole.dims.map((_, axis) => whole.dims.length - 1 - axis),
       );
-      return computed(node, [whole], ([part]) => permuted(part!, perm));
+      return computed(node, [whole], ([part]) => permuted(part!, perm), perm);
     }
     case 'ReduceL2': {
       const over = axes(1);
       if (over === null || over.length === 0) return null;
-      return computed(node, [whole], ([part]) => norm(part!, over, getInt(node, 'keepdims', 1) === 1));
+      return computed(node, [whole], ([part]) => norm(part!, over, getInt(node, 'keepdims', 1) === 1), over);
     }
     case 'Unsqueeze': {
       const added = axes(1);
@@ -166,25 +197,50 @@ function computed(
   node: Node,
   parts: readonly Arranged[],
   compute: (parts: Computed[]) => Computed | null,
+  how: readonly number[] = [],
 ): Arranged | null {
   if (parts.some(({ dataType }) => dataType !== DataType.FLOAT)) return null;
-  const made = compute(parts.map(({ dims, read }) => ({ dims, read: () => new Float32Array(read().slice().buffer) })));
+  const made = compute(
+    parts.map(({ dims, data }) => ({
+      dims,
+      read: () => readFloat32({ name: '', dataType: DataType.FLOAT, dims, data }),
+    })),
+  );
   if (made === null) return null;
+  const sources = parts.map(({ data }) => data);
+  const inputs = parts.map(({ key, dims }) => `${key} [${dims.join()}]`);
   return {
     dataType: DataType.FLOAT,
     dims: made.dims,
-    read: () => new Uint8Array(made.read().buffer),
-    nodes: [...parts.flatMap((part) => part.nodes), node],
-    weights: parts.flatMap((part) => part.weights),
+    data: keptData(elementCount(made.dims) * 4, sources, () => new Uint8Array(made.read().buffer)),
+    together: true,
+    key: `${node.opType} ${how.join()} (${inputs.join(', ')})`,
+    ...origins(node, parts),
   };
 }
 
+/** Nodes and weights of what a node makes of parts. */
+const origins = (node: Node, parts: readonly Arranged[]): Pick<Arranged, 'nodes' | 'weights'> => ({
+  nodes: [...parts.flatMap((part) => part.nodes), node],
+  weights: parts.flatMap((part) => part.weights),
+});
+
 /** The part of a Split that has this name. */
-function split(node: Node, whole: Arranged, name: string, sizes: readonly number[] | null): Arranged | null {
+function split(node: Node, whole: Arranged, name: string, asked: readonly number[] | null): Arranged | null {
+  const { dims } = whole;
+  const axis = getInt(node, 'axis', 0);
+  const equal = !node.attributes.has('split') && (node.inputs[1] ?? '') === '';
+  const sizes = equal ? equalSizes(dims[axis < 0 ? axis + dims.length : axis] ?? 0, node.outputs.length) : asked;
   if (sizes?.length !== node.outputs.length) return null;
   const at = node.outputs.indexOf(name);
   const start = sizes.slice(0, at).reduce((sum, size) => sum + size, 0);
-  return slice(node, whole, getInt(node, 'axis', 0), start, start + sizes[at]!);
+  return slice(node, whole, axis, start, start + sizes[at]!);
+}
+
+/** Sizes of a Split that says none: all alike, the last one what is left (ONNX Split, opset 18). */
+function equalSizes(depth: number, parts: number): number[] {
+  const size = Math.ceil(depth / parts);
+  return Array.from({ length: parts }, (_, at) => Math.max(0, Math.min(size, depth - at * size)));
 }
 
 function unsqueeze(node: Node, whole: Arranged, added: readonly number[]): Arranged {
@@ -196,7 +252,7 @@ function unsqueeze(node: Node, whole: Arranged, added: readonly number[]): Arran
 }
 
 function slice(node: Node, whole: Arranged, along: number, start: number, end: number): Arranged | null {
-  const { dims, dataType } = whole;
+  const { dims, dataType, data } = whole;
   const axis = along < 0 ? along + dims.length : along;
   const depth = dims[axis] ?? 0;
   const [first, last] = [start, end].map((at) => Math.min(Math.max(at < 0 ? at + depth : at, 0), depth)) as [
@@ -205,21 +261,11 @@ function slice(node: Node, whole: Arranged, along: number, start: number, end: n
   ];
   if (last <= first) return null;
   const inner = elementCount(dims.slice(axis + 1)) * floatBytes(dataType)!;
-  const outer = elementCount(dims.slice(0, axis));
-  const read = (): Uint8Array => {
-    const bytes = whole.read();
-    const length = (last - first) * inner;
-    const result = new Uint8Array(outer * length);
-    for (let row = 0; row < outer; row++) {
-      const from = (row * depth + first) * inner;
-      result.set(bytes.subarray(from, from + length), row * length);
-    }
-    return result;
-  };
   return {
     ...whole,
+    key: `Slice ${axis} ${first} ${last} (${whole.key})`,
     dims: dims.map((dim, at) => (at === axis ? last - first : dim)),
-    read,
+    data: cutData(data, depth * inner, first * inner, (last - first) * inner),
     nodes: [...whole.nodes, node],
   };
 }
@@ -235,27 +281,19 @@ function join(node: Node, parts: readonly Arranged[]): Arranged | null {
       part.dims.every((dim, at) => at === axis || dim === dims[at]),
   );
   if (!alike || axis >= dims.length) return null;
-  const depth = parts.reduce((sum, part) => sum + part.dims[axis]!, 0);
   const inner = elementCount(dims.slice(axis + 1)) * floatBytes(dataType)!;
-  const outer = elementCount(dims.slice(0, axis));
-  const read = (): Uint8Array => {
-    const result = new Uint8Array(outer * depth * inner);
-    let offset = 0;
-    for (const part of parts) {
-      const bytes = part.read();
-      const length = part.dims[axis]! * inner;
-      for (let row = 0; row < outer; row++) {
-        result.set(bytes.subarray(row * length, (row + 1) * length), row * depth * inner + offset);
-      }
-      offset += length;
-    }
-    return result;
-  };
+  const sources = parts.map(({ data }) => data);
+  const joined = joinedData(
+    sources,
+    parts.map((part) => part.dims[axis]! * inner),
+  );
+  const together = parts.some((part) => part.together);
   return {
     dataType,
-    dims: dims.map((dim, at) => (at === axis ? depth : dim)),
-    read,
-    nodes: [...parts.flatMap((part) => part.nodes), node],
-    weights: parts.flatMap((part) => part.weights),
+    key: `Concat ${axis} (${parts.map(({ key }) => key).join(', ')})`,
+    dims: dims.map((dim, at) => (at === axis ? parts.reduce((sum, part) => sum + part.dims[axis]!, 0) : dim)),
+    data: together ? keptData(joined.byteLength, sources, () => joined.read()) : joined,
+    together,
+    ...origins(node, parts),
   };
 }

@@ -28,9 +28,14 @@ export function combine(opType: string, left: Computed, right: Computed): Comput
   const operation = operations[opType]!;
   const read = (): Float32Array => {
     const [x, y] = [left.read(), right.read()];
-    const [atX, atY] = [walk(dims, stridesOf(a, dims)), walk(dims, stridesOf(b, dims))];
+    const [rowsX, rowsY] = [rowsOf(dims, stridesOf(a, dims)), rowsOf(dims, stridesOf(b, dims))];
     const result = new Float32Array(elementCount(dims));
-    for (let i = 0; i < result.length; i++) result[i] = operation(x[atX()]!, y[atY()]!);
+    for (let first = 0; first < result.length; first += rowsX.length) {
+      let [atX, atY] = [rowsX.next(), rowsY.next()];
+      for (let i = first; i < first + rowsX.length; i++, atX += rowsX.step, atY += rowsY.step) {
+        result[i] = operation(x[atX]!, y[atY]!);
+      }
+    }
     return result;
   };
   return { dims, read };
@@ -44,8 +49,11 @@ export function norm(whole: Computed, axes: readonly number[], keep: boolean): C
   const read = (): Float32Array => {
     const values = whole.read();
     const sums = new Float64Array(elementCount(kept));
-    const at = walk(dims, stridesOf(kept, dims));
-    for (const value of values) sums[at()]! += value * value;
+    const rows = rowsOf(dims, stridesOf(kept, dims));
+    for (let first = 0; first < values.length; first += rows.length) {
+      let at = rows.next();
+      for (let i = first; i < first + rows.length; i++, at += rows.step) sums[at]! += values[i]! * values[i]!;
+    }
     return Float32Array.from(sums, Math.sqrt);
   };
   return { dims: keep ? kept : dims.filter((_, axis) => !summed.has(axis)), read };
@@ -57,11 +65,16 @@ export function permuted(whole: Computed, perm: readonly number[]): Computed {
   const dims = perm.map((axis) => whole.dims[axis]!);
   const read = (): Float32Array => {
     const values = whole.read();
-    const at = walk(
+    const rows = rowsOf(
       dims,
       perm.map((axis) => strides[axis]!),
     );
-    return Float32Array.from(values, () => values[at()]!);
+    const result = new Float32Array(values.length);
+    for (let first = 0; first < result.length; first += rows.length) {
+      let at = rows.next();
+      for (let i = first; i < first + rows.length; i++, at += rows.step) result[i] = values[at]!;
+    }
+    return result;
   };
   return { dims, read };
 }
@@ -69,6 +82,15 @@ export function permuted(whole: Computed, perm: readonly number[]): Computed {
 /** Elements from one index to the next along each axis of `dims`, 0 where it is broadcast to `full`. */
 function stridesOf(dims: readonly number[], full: readonly number[]): number[] {
   return dims.map((dim, axis) => (dim === 1 && full[axis] !== 1 ? 0 : elementCount(dims.slice(axis + 1))));
+}
+
+/** Rows of `dims` along the last axis: their length, how far their elements are apart, and where the next one starts. */
+function rowsOf(
+  dims: readonly number[],
+  strides: readonly number[],
+): { length: number; step: number; next: () => number } {
+  const [length, step] = [dims[dims.length - 1] ?? 1, strides[dims.length - 1] ?? 0];
+  return { length, step, next: walk(dims.slice(0, -1), strides) };
 }
 
 /** Gives, call by call, where each element of `dims` in row-major order lies. */

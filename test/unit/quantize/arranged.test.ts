@@ -1,10 +1,14 @@
+import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { intAttribute } from '../../../src/onnx/graph.js';
-import type { Model, Node } from '../../../src/onnx/model.js';
-import { int64Tensor, readFloat32 } from '../../../src/onnx/tensor.js';
+import { cloneModel, intAttribute, makeNode } from '../../../src/onnx/graph.js';
+import type { Model, Node, Tensor, TensorData } from '../../../src/onnx/model.js';
+import { int64Tensor, memoryData, readFloat32 } from '../../../src/onnx/tensor.js';
 import { foldArrangedWeights } from '../../../src/quantize/arranged.js';
-import { quantizableWeights } from '../../../src/quantize/index.js';
+import { cutData, joinedData, keptData } from '../../../src/quantize/arranged-data.js';
+import { estimateSqnr, quantizableWeights, quantizeModel } from '../../../src/quantize/index.js';
 import { buildModel, node, weight } from '../../engine/quantize/build.js';
+import { gaussian } from '../../engine/quantize/numbers.js';
+import { counted } from './counted.js';
 
 const values = (count: number, from: number): Float32Array => Float32Array.from({ length: count }, (_, i) => from + i);
 
@@ -56,5 +60,100 @@ describe('foldArrangedWeights', () => {
     foldArrangedWeights(model.graph);
     expect(model.graph.nodes).toHaveLength(7);
     expect(model.graph.initializers.has('r')).toBe(false);
+  });
+});
+
+/** A Gemm whose weight is one tensor scaled by the norm of its rows, and one that has the same weight as it is. */
+function normalized(v: Tensor): { folded: Model; plain: Model } {
+  const [rows, columns] = v.dims as [number, number];
+  const gemm = node('Gemm', ['x', 'w'], 'y', { transB: intAttribute(1) });
+  const folded = buildModel({
+    inputs: { x: ['n', columns] },
+    outputs: ['y'],
+    opset: 18,
+    nodes: [
+      node('ReduceL2', ['v', 'axes'], 'norm', { keepdims: intAttribute(1) }),
+      node('Div', ['g', 'norm'], 'factor'),
+      node('Mul', ['v', 'factor'], 'w'),
+      gemm,
+    ],
+    weights: [v, weight('g', [rows, 1], values(rows, 1)), int64Tensor('axes', [1], [1])],
+  });
+  const clone = cloneModel(folded);
+  foldArrangedWeights(clone.graph);
+  const w = readFloat32(clone.graph.initializers.get('w')!);
+  const spec = { inputs: { x: ['n', columns] }, outputs: ['y'], opset: 18 };
+  return { folded, plain: buildModel({ ...spec, nodes: [gemm], weights: [weight('w', [rows, columns], w)] }) };
+}
+
+/** Rows off their centre, for which zero points pay. */
+const offCentre = (count: number): Float32Array => gaussian(count, 3).map((value) => Math.abs(value));
+
+describe('weights made of others', () => {
+  it('are computed once for what is asked of them one after the other', () => {
+    const source = counted(weight('v', [256, 512], offCentre(256 * 512)));
+    const { folded } = normalized(source.tensor);
+    const [once, before] = [2 * 256 * 512 * 4, source.read()];
+    estimateSqnr(folded, 'w', 'int4');
+    quantizableWeights(folded, 'cpu');
+    expect(source.read() - before).toBe(once);
+    // Another copy of the model is planned from what is known.
+    quantizeModel(folded, new Map([['w', 'int4' as const]]), { provider: 'cpu' });
+    expect(source.read() - before).toBe(once);
+  });
+
+  it('take as few bytes as the same weight that is stored', () => {
+    const { folded, plain } = normalized(weight('v', [64, 256], offCentre(64 * 256)));
+    const options = (model: Model) => quantizableWeights(model, 'cpu').find(({ name }) => name === 'w')!.options;
+    expect(options(folded)).toEqual(options(plain));
+  });
+
+  it('are made of numbers inside Constant nodes, and of equal parts', () => {
+    const model = buildModel({
+      inputs: { x: ['n', 32] },
+      outputs: ['y', 'z'],
+      nodes: [
+        node('Constant', [], 'two', { value_float: { type: 'float', value: 2 } }),
+        node('Mul', ['w', 'two'], 'scaled'),
+        makeNode('Split', ['scaled'], ['a', 'b'], { axis: intAttribute(-1), num_outputs: intAttribute(2) }),
+        node('MatMul', ['x', 'a'], 'y'),
+        node('MatMul', ['x', 'b'], 'z'),
+      ],
+      weights: [weight('w', [32, 50], values(32 * 50, 0))],
+      opset: 18,
+    });
+    foldArrangedWeights(model.graph);
+    expect(model.graph.nodes.map(({ opType }) => opType)).toEqual(['MatMul', 'MatMul']);
+    const b = model.graph.initializers.get('b')!;
+    expect(b.dims).toEqual([32, 25]);
+    expect([...readFloat32(b)].slice(24, 26)).toEqual([98, 150]);
+  });
+
+  it('give any range of their bytes', () => {
+    const bytes = (count: number, from: number): TensorData =>
+      memoryData(Uint8Array.from({ length: count }, (_, i) => from + i));
+    const size = fc.integer({ min: 1, max: 9 });
+    fc.assert(
+      fc.property(size, size, size, size, fc.nat(), fc.nat(), (rows, a, b, c, start, count) => {
+        const joined = joinedData([bytes(rows * (a + b), 0), bytes(rows * c, 100)], [a + b, c]);
+        for (const data of [
+          joined,
+          cutData(joined, a + b + c, a, b),
+          keptData(rows, [joined], () => joined.read().slice(0, rows)),
+        ]) {
+          const whole = data.read();
+          expect(whole).toHaveLength(data.byteLength);
+          const from = start % whole.length;
+          const length = count % (whole.length - from + 1);
+          expect(data.readRange(from, length)).toEqual(whole.subarray(from, from + length));
+        }
+        const row = (at: number): number[] => [...joined.read().subarray(at * (a + b + c), (at + 1) * (a + b + c))];
+        for (let at = 0; at < rows; at++) {
+          const left = Array.from({ length: a + b }, (_, i) => at * (a + b) + i);
+          expect(row(at)).toEqual([...left, ...Array.from({ length: c }, (_, i) => 100 + at * c + i)]);
+          expect([...cutData(joined, a + b + c, a, b).readRange(at * b, b)]).toEqual(left.slice(a));
+        }
+      }),
+    );
   });
 });

@@ -1,11 +1,12 @@
 import { describe, expect, it } from 'vitest';
-import type { Model, Tensor, TensorData } from '../../../src/onnx/model.js';
+import type { Model, Tensor } from '../../../src/onnx/model.js';
 import { readFloat32 } from '../../../src/onnx/tensor.js';
 import { sliceTensor } from '../../../src/prune/slice-tensor.js';
 import { holdsInfinities } from '../../../src/quantize/finite.js';
 import { estimateSqnr, quantizableWeights, quantizeModel } from '../../../src/quantize/index.js';
 import { buildModel, node, weight } from '../../engine/quantize/build.js';
 import { gaussian } from '../../engine/quantize/numbers.js';
+import { counted } from './counted.js';
 
 const product = (tensor: Tensor): Model =>
   buildModel({
@@ -20,18 +21,6 @@ function spoiled(dims: [number, number], changed: Record<number, number>): Tenso
   const values = gaussian(dims[0] * dims[1], 1);
   for (const [at, value] of Object.entries(changed)) values[Number(at)] = value;
   return weight('w', dims, values);
-}
-
-/** The same tensor, whose bytes are counted as they are read. */
-function counted(tensor: Tensor): { tensor: Tensor; read: () => number } {
-  let bytes = 0;
-  const { data } = tensor;
-  const counting: TensorData = {
-    ...data,
-    read: () => ((bytes += data.byteLength), data.read()),
-    readRange: (offset, length) => ((bytes += length), data.readRange(offset, length)),
-  };
-  return { tensor: { ...tensor, data: counting }, read: () => bytes };
 }
 
 describe('holdsInfinities', () => {
