@@ -33,6 +33,8 @@ export interface GradientFactors {
   /** Noise-to-signal power at the answers for each noise-to-signal power of the weight, to first order. */
   factors: Map<string, number>;
   samples: number;
+  /** That its runs took. */
+  seconds: number;
 }
 
 /** Samples in one run, at most: their gradients add up, and with signs of their own so do the squares of these. */
@@ -111,7 +113,7 @@ async function runs(
   const known = graph.weights
     .map((weight, at) => [weight, energies[at]! / power] as const)
     .filter(([, factor]) => Number.isFinite(factor));
-  return { factors: new Map(known), samples: done };
+  return { factors: new Map(known), samples: done, seconds: (performance.now() - started) / 1000 };
 }
 
 async function energyGraph({ model, weights, dataset }: GradientRequest): Promise<EnergyGraph | null> {

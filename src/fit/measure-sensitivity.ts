@@ -16,7 +16,10 @@ export interface MeasureRequest {
   runtime: Runtime;
   /** For a temporary model. */
   folder: string;
-  /** After this, the session once open, no further weight is tried; what was not reached follows from what was. */
+  /**
+   * For all runs, sessions once open: after this no further one is begun but the few that tell anything at all; what was
+   * not reached follows from what was.
+   */
   seconds: number;
   /** Most samples to compare answers on; default 64. */
   samples?: number;
@@ -30,7 +33,7 @@ const timedSamples = 4;
 /** Samples run at once while answers are compared. */
 const atOnce = 32;
 
-/** Parts of the time: for runs forward and back; for running every weight three times where that is not possible. */
+/** Parts of the time: of all for runs forward and back; of what is left for running every weight three times where that is not possible. */
 const shares = { gradients: 0.4, weights: 0.3 };
 
 /** How far gradients may be from a real run before they are not believed (a ratio of noises). */
@@ -57,19 +60,21 @@ export async function measureSensitivity(request: MeasureRequest): Promise<Sensi
     ...(signal ? { signal } : {}),
   });
   if (probe === null) return new Sensitivity(options);
+  const until = performance.now() + (request.seconds - (gradients?.seconds ?? 0)) * 1000;
   try {
     // The first run also settles buffers; the second tells the time.
     await probe.takeSamples(0, 1, 1);
     const milliseconds = await probe.takeSamples(0, timedSamples, timedSamples);
-    const factors = gradients === null ? null : await corrected(probe, gradients.factors, request);
+    const factors = gradients === null ? null : await corrected(probe, gradients.factors, until, request);
     const others = names.filter((name) => factors?.has(name) !== true);
     if (factors !== null && others.length === 0) {
       return new Sensitivity(options, new Map(), factors, gradients!.samples);
     }
     await probe.restoreAll();
-    const affordable = (request.seconds * 1000 * shares.weights) / (3 * others.length * milliseconds);
+    const left = Math.max(0, until - performance.now());
+    const affordable = (left * shares.weights) / (3 * others.length * milliseconds);
     await probe.takeSamples(0, Math.max(1, Math.min(samples, Math.floor(affordable))), atOnce);
-    const { measured, rounded } = await oneByOne(probe, others, request);
+    const { measured, rounded } = await oneByOne(probe, others, until, request);
     return new Sensitivity(options, measured, new Map([...(factors ?? []), ...rounded]), probe.samples);
   } finally {
     await probe.close();
@@ -77,18 +82,21 @@ export async function measureSensitivity(request: MeasureRequest): Promise<Sensi
 }
 
 /**
- * Rounds all weights to 4 bits at once and compares what that does with what their gradients say together.
+ * Rounds all weights, or those there is time for, to 4 bits at once and compares what that does with what their gradients
+ * say together.
  * @returns the factors multiplied so that both agree; null where they are too far apart to tell of the same
  */
 async function corrected(
   probe: WeightProbe,
   factors: ReadonlyMap<string, number>,
+  until: number,
   { onProgress, signal }: MeasureRequest,
 ): Promise<Map<string, number> | null> {
   let expected = 0;
   let done = 0;
   for (const [weight, factor] of factors) {
     signal?.throwIfAborted();
+    if (expected > 0 && performance.now() > until) break;
     onProgress?.(done++, factors.size, weight);
     const values = probe.values(weight);
     if (values === null) continue;
@@ -109,13 +117,13 @@ async function corrected(
 async function oneByOne(
   probe: WeightProbe,
   names: readonly string[],
+  until: number,
   request: MeasureRequest,
 ): Promise<{ measured: Map<string, Map<string, number>>; rounded: Map<string, number> }> {
   const { model, provider, options, signal } = request;
   const measured = new Map<string, Map<string, number>>();
   const rounded = new Map<string, number>();
-  const started = performance.now();
-  const late = (): boolean => performance.now() - started > request.seconds * 1000;
+  const late = (): boolean => performance.now() > until;
   for (const [at, weight] of bySize(options, names).entries()) {
     signal?.throwIfAborted();
     if (late()) break;

@@ -1,7 +1,7 @@
 import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { openData, openModel } from '../../../src/app/open.js';
 import { bundledSamples } from '../../../src/app/samples.js';
 import { Analysis } from '../../../src/fit/analysis.js';
@@ -178,6 +178,43 @@ describe('a model that cannot be differentiated', () => {
         ),
       ],
     });
+
+  it.each([40, 9])('takes no longer than it may, all runs together: %d s', async (seconds) => {
+    let now = 0;
+    const clock = vi.spyOn(performance, 'now').mockImplementation(() => now);
+    // A second for each sample that runs, and for each weight that is given.
+    const slow: Pick<Runtime, 'open'> = {
+      open: async (spec) => {
+        const session = await runtime.open(spec);
+        return {
+          ...{ outputs: session.outputs, inputs: session.inputs, close: () => session.close() },
+          run: (feeds, fetches) => {
+            now += 1000 * (feeds['x']?.dims[0] ?? 1);
+            return session.run(feeds, fetches);
+          },
+          holdFile: (file, tensors) => {
+            now += 1000;
+            return session.holdFile(file, tensors);
+          },
+        } as RuntimeSession;
+      },
+    };
+    try {
+      const graph = network('Shrink');
+      const found = await measureSensitivity({
+        ...{ model: graph, provider: 'cpu', options: formatOptions(graph, 'cpu'), folder, seconds },
+        runtime: slow as Runtime,
+        dataset: listDataset(
+          Array.from({ length: 30 }, (_, at) => ({ x: { dims: [1, width], data: gaussian(width, at) } })),
+        ),
+      });
+      expect(found.basis).toBe('measured');
+      // Opening gives three weights, and what is under way when time ends is finished.
+      expect(now / 1000).toBeLessThan(seconds + 8);
+    } finally {
+      clock.mockRestore();
+    }
+  });
 
   it('runs with one weight changed at a time, which comes to the same', async () => {
     const inputs = Array.from({ length: 4 }, (_, at) => ({
