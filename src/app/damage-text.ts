@@ -11,14 +11,16 @@ export const cosineText = (value: number): string => (value < 1 && value > 0.999
 export function comparedOn({
   source,
   samples,
+  samplesGiven,
   fitted,
 }: {
   source: 'samples' | 'random';
   samples: number;
+  samplesGiven?: number;
   fitted?: boolean;
 }): string {
   if (source === 'random') return 'random inputs, which are no measure of accuracy';
   return fitted === true
     ? `the same ${samples} samples it was fitted to, too few to keep some out: other inputs may lose more`
-    : `${samples} samples`;
+    : `${samples}${samplesGiven === undefined ? '' : ` of ${samplesGiven}`} samples`;
 }

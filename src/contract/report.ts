@@ -55,6 +55,8 @@ export interface Quality {
   /** Where the compared inputs came from. */
   source: 'samples' | 'random';
   samples: number;
+  /** How many were given, where fewer were compared: those lie at equal distances among them. */
+  samplesGiven?: number;
   /**
    * Whether the result was fitted to these same samples, as it is where they are too few to keep some out: then other
    * inputs may lose more. Absent where that is not known, as in a comparison of two files.

@@ -8,7 +8,7 @@ import { NpyWriter } from '../runtime/npy-writer.js';
 import type { Feeds, Runtime } from '../runtime/types.js';
 import { joinSamples, SampleSource } from '../train/samples.js';
 import { trainingLevers } from '../train/train.js';
-import { maxSamples } from './reference.js';
+import { evenPlaces, maxSamples } from './reference.js';
 
 /** Values of one place in a network for every sample, kept on disk. */
 export interface KeptValues {
@@ -39,12 +39,7 @@ export async function windowForTraining({
 
 /** At most so many samples, at equal distances. */
 const spread = async (dataset: Dataset, most: number): Promise<Dataset> =>
-  dataset.samples <= most
-    ? dataset
-    : pickSamples(
-        dataset,
-        Array.from({ length: most }, (_, i) => Math.floor(((i + 0.5) * dataset.samples) / most)),
-      );
+  dataset.samples <= most ? dataset : pickSamples(dataset, evenPlaces(dataset.samples, most));
 
 /** Some samples of a data set in the order given, read when asked for. */
 export async function pickSamples(dataset: Dataset, samples: readonly number[]): Promise<Dataset> {

@@ -4,6 +4,7 @@ import { checkLabels, labelledOutput } from '../quality/labels.js';
 import type { Dataset } from '../runtime/dataset-types.js';
 import { syntheticFeeds } from '../runtime/synthetic.js';
 import type { Feeds, Runtime, RuntimeValue, SessionSpec } from '../runtime/types.js';
+import { SampleSource } from '../train/samples.js';
 
 /** Reference outputs kept in memory are bounded: comparing needs no more than this. */
 const maxReferenceBytes = 128e6;
@@ -63,6 +64,31 @@ export async function feedsForBatch(
   return dataset.feeds(0, count);
 }
 
+/** `most` places at equal distances among `count`; all of them where there are no more. */
+export const evenPlaces = (count: number, most: number): number[] =>
+  Array.from({ length: Math.min(count, most) }, (_, i) => (count <= most ? i : Math.floor(((i + 0.5) * count) / most)));
+
+/**
+ * Samples that stand for a data set, at most so many, at equal distances: data sets are often sorted by class. Whole
+ * batches, at least one, where the model takes exactly so many samples at a time.
+ */
+function evenSamples({ samples, fixedBatch }: Dataset, most: number): number[] {
+  const whole = fixedBatch ?? 1;
+  const places = evenPlaces(Math.floor(samples / whole), Math.max(1, Math.floor(most / whole)));
+  return places.flatMap((place) => Array.from({ length: whole }, (_, i) => place * whole + i));
+}
+
+/** Reads samples, given in ascending order; those side by side at once. */
+function readerOf(dataset: Dataset): (chosen: readonly number[]) => Promise<Feeds> {
+  let source: SampleSource | null = null;
+  return async (chosen) => {
+    const [first = 0, last = 0] = [chosen[0], chosen.at(-1)];
+    if (last - first === chosen.length - 1) return dataset.feeds(first, chosen.length);
+    source ??= await SampleSource.open(dataset, 0);
+    return source.take(chosen);
+  };
+}
+
 /** @throws SnugError E_DATA_SHAPE when the labels say nothing of these outputs of so many samples */
 function checkAgainst(outputs: Feeds, samples: number, labels: readonly (number | bigint)[]): void {
   const shapes = Object.entries(outputs).map(([name, { dims }]) => ({ name, dims: dims[0] === samples ? dims : [] }));
@@ -78,7 +104,8 @@ export class Reference {
   ) {}
 
   /**
-   * Runs the original once over the samples.
+   * Runs the original once over the samples: at most {@link maxSamples}, and fewer where their answers are large,
+   * at equal distances.
    * @param labels right classes of the held-out samples, in order, where they are known
    * @throws SnugError E_DATA_SHAPE when no output can be held against the labels, or one is none of its classes
    */
@@ -95,24 +122,32 @@ export class Reference {
     const session = await runtime.open(spec);
     try {
       const fetches = answerOutputs(session.outputs);
-      const batches: ReferenceBatch[] = [];
-      let bytes = 0;
-      const total = heldOut ? Math.min(heldOut.samples, maxSamples) : batch;
-      const fixed = heldOut?.fixedBatch ?? null;
-      const step = fixed ?? (heldOut ? Math.min(batch, total) : batch);
-      for (let start = 0; start < total && bytes < maxReferenceBytes; start += step) {
+      const answer = async (feeds: Feeds, samples: number): Promise<ReferenceBatch> => {
         signal?.throwIfAborted();
-        const samples = Math.min(step, total - start);
-        // A model with a fixed batch cannot take a shorter last one.
-        if (fixed !== null && samples < step) break;
-        const feeds = heldOut ? await heldOut.feeds(start, samples) : syntheticFeeds(inputs, dims, 11);
-        const outputs = await session.run(feeds, fetches);
-        if (start === 0 && labels.length > 0) checkAgainst(outputs, samples, labels);
-        for (const tensor of Object.values(outputs)) bytes += tensor.data.byteLength;
-        const known = labels.slice(start, start + samples);
-        batches.push({ feeds, outputs, samples, ...(known.length === samples ? { labels: known } : {}) });
+        return { feeds, outputs: await session.run(feeds, fetches), samples };
+      };
+      if (!heldOut) return new Reference([await answer(syntheticFeeds(inputs, dims, 11), batch)], 'random', fetches);
+
+      const read = readerOf(heldOut);
+      let picked = evenSamples(heldOut, maxSamples);
+      const step = heldOut.fixedBatch ?? Math.min(batch, picked.length);
+      const answerAt = async (at: number): Promise<ReferenceBatch> => {
+        const chosen = picked.slice(at, at + step);
+        const known = chosen.map((sample) => labels[sample]).filter((label) => label !== undefined);
+        const answered = await answer(await read(chosen), chosen.length);
+        return { ...answered, ...(known.length === chosen.length ? { labels: known } : {}) };
+      };
+      const batches: ReferenceBatch[] = [];
+      if (picked.length > 0) {
+        const first = await answerAt(0);
+        if (labels.length > 0) checkAgainst(first.outputs, first.samples, labels);
+        const bytes = Object.values(first.outputs).reduce((sum, { data }) => sum + data.byteLength, 0);
+        const room = Math.max(1, Math.floor(maxReferenceBytes / bytes)) * step;
+        if (room >= picked.length) batches.push(first);
+        else picked = evenSamples(heldOut, room);
       }
-      return new Reference(batches, heldOut ? 'samples' : 'random', fetches);
+      for (let at = batches.length * step; at < picked.length; at += step) batches.push(await answerAt(at));
+      return new Reference(batches, 'samples', fetches);
     } finally {
       await session.close();
     }

@@ -38,6 +38,10 @@ describe('snug compare', () => {
     expect(stdout).toContain('Damage none, on random inputs, which are no measure of accuracy.');
     expect(stdout).toContain('Give it samples to learn what it costs on real inputs.');
     expect(stdout).toMatch(/SQNR\) +no error/u);
+    const three = JSON.parse(
+      (await snug(['compare', model, model, '--dim', 'batch=3', '--json', '-q'])).stdout,
+    ) as Quality;
+    expect(three).toMatchObject({ source: 'random', samples: 3 });
   });
 
   it('refuses labels without samples, labels of another length, and a model of another kind', async () => {

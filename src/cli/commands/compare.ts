@@ -4,8 +4,11 @@ import { readLabels } from '../../app/labels.js';
 import { openData, openModel, requireProvider } from '../../app/open.js';
 import { SnugError } from '../../contract/errors.js';
 import type { ShapeOptions } from '../context.js';
-import { collect, parseProvider, parseShape, withContext } from '../context.js';
+import { batchOf, collect, parseProvider, parseShape, withContext } from '../context.js';
 import { damageLines } from '../damage.js';
+
+/** Samples run at a time where nobody says otherwise. */
+const usualBatch = 8;
 
 interface CompareOptions extends ShapeOptions {
   labels?: string;
@@ -28,7 +31,9 @@ export function addCompare(program: Command): void {
         const result = openModel(second);
         const provider = parseProvider(options.provider);
         await requireProvider(runtime, provider);
-        const { dims } = parseShape(options, original);
+        const { batch: asked, dims } = parseShape(options, original);
+        const open = original.summary.batchDimension !== null;
+        const batch = batchOf(original, asked ?? (open ? usualBatch : undefined));
         if (options.labels && data === undefined) {
           throw new SnugError('E_USAGE', '--labels says what is right for samples, and there are none.', {
             action: 'Give the samples after the two models.',
@@ -39,7 +44,9 @@ export function addCompare(program: Command): void {
           const labels =
             dataset && options.labels ? await readLabels(options.labels, dataset.samples, original.summary) : null;
           progress({ phase: 'comparing', done: 0, total: null, unit: 'samples' });
-          const quality = await compareModels({ original, result, dataset, labels, dims, provider, runtime, signal });
+          const quality = await compareModels({
+            ...{ original, result, dataset, labels, batch, dims, provider, runtime, signal },
+          });
           const names = `${result.summary.name} against ${original.summary.name}`;
           print(quality, [names, ...damageLines(quality)].join('\n'));
         } finally {
