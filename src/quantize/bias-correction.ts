@@ -2,7 +2,7 @@ import { getInt } from '../onnx/graph.js';
 import { elementCount } from '../onnx/tensor.js';
 import type { Tensor } from '../onnx/model.js';
 import type { ChannelCodes } from './channels.js';
-import { readFloatRange } from './floats.js';
+import { heldFinite, readFloatRange } from './floats.js';
 import { channelAxis } from './axes.js';
 import type { WeightUse } from './sites.js';
 
@@ -30,7 +30,7 @@ export function meanRounding(
   const groups = use.role === 'conv' ? getInt(use.node, 'group', 1) : 1;
   for (let first = 0; first < total; first += panelValues) {
     const count = Math.min(panelValues, total - first);
-    const values = readFloatRange(tensor, first, count);
+    const values = heldFinite(readFloatRange(tensor, first, count));
     for (let i = 0; i < count; i++) {
       const at = first + i;
       const output = axis === 0 ? Math.floor(at / perOutput) : at % outputs;

@@ -1,7 +1,7 @@
 import { getInt } from '../onnx/graph.js';
 import type { Tensor } from '../onnx/model.js';
 import { elementCount } from '../onnx/tensor.js';
-import { readFloatRange } from './floats.js';
+import { heldFinite, readFloatRange } from './floats.js';
 import { channelAxis } from './axes.js';
 import type { WeightUse } from './sites.js';
 
@@ -43,7 +43,9 @@ export function weightRows(use: WeightUse, tensor: Tensor): WeightRows {
   const length = elementCount(tensor.dims) / total;
   const rows =
     axis === 0
-      ? Array.from({ length: picked }, (_, row) => readFloatRange(tensor, row * step * length, length).slice())
+      ? Array.from({ length: picked }, (_, row) =>
+          heldFinite(readFloatRange(tensor, row * step * length, length)).slice(),
+        )
       : columns(tensor, length, total, step, picked);
   const kernel = use.role === 'conv' ? elementCount(tensor.dims.slice(2)) : 1;
   const perGroup = total / groups;
@@ -63,7 +65,7 @@ function columns(tensor: Tensor, length: number, total: number, step: number, pi
   const panel = Math.max(1, Math.floor(panelValues / total));
   for (let first = 0; first < length; first += panel) {
     const count = Math.min(panel, length - first);
-    const values = readFloatRange(tensor, first * total, count * total);
+    const values = heldFinite(readFloatRange(tensor, first * total, count * total));
     for (let k = 0; k < count; k++) {
       for (let row = 0; row < picked; row++) result[row]![first + k] = values[k * total + row * step]!;
     }

@@ -52,14 +52,16 @@ describe('holdsInfinities', () => {
 
   it('keeps what samples of a large weight miss from spoiling the values around', () => {
     const columns = 1024;
+    const ranges = { get: () => ({ low: -1, high: 1 }) };
     const tensor = spoiled([columns, columns], { 5000: -Infinity, 80_001: NaN, 400_004: Infinity });
     expect(holdsInfinities(tensor)).toBe(false);
     for (const [dtype, rounding] of [
       ['int4', 'search'],
       ['int4', 'nearest'],
       ['int8-dynamic', 'search'],
+      ['int8-static', 'search'],
     ] as const) {
-      const { model } = quantizeModel(product(tensor), new Map([['w', dtype]]), { provider: 'cpu', rounding });
+      const { model } = quantizeModel(product(tensor), new Map([['w', dtype]]), { provider: 'cpu', rounding, ranges });
       const scales = [...model.graph.initializers.values()].filter(({ name }) => name.includes('scale'));
       expect(scales.length).toBeGreaterThan(0);
       for (const each of scales) {
