@@ -88,6 +88,8 @@ export const planEn = ({ bytes, bytesPair, compact, count, decimal, ms: duration
         replaceLabels: 'Replace labels',
         labelsWhy: 'With the right class of each sample (.npy) Snug counts right answers before and after.',
         labelled: (labels: string): string => `Right answers will be counted with ${labels}.`,
+        notCountable:
+          'Right answers cannot be counted: the model has no output with a number for each class of a sample.',
         attaching: 'Reading the samples…',
       },
       worked: {

@@ -88,6 +88,7 @@ export const planZhCN = ({
         replaceLabels: '更换标签',
         labelsWhy: '有了每个样本的正确类别（.npy），Snug 会统计压缩前后的正确答案。',
         labelled: (labels) => `将用 ${labels} 统计正确答案。`,
+        notCountable: '无法统计正确答案：这个模型没有为每个样本逐类给出数值的输出。',
         attaching: '正在读取样本…',
       },
       worked: {

@@ -15,7 +15,7 @@ import { createRuntime } from '../runtime/client.js';
 import type { Dataset } from '../runtime/dataset-types.js';
 import { ownChannel } from '../runtime/own-channel.js';
 import type { EngineAnswers, EngineRequest, FromEngine, ToEngine } from './engine-protocol.js';
-import { readLabels } from './labels.js';
+import { countsLabels, readLabels } from './labels.js';
 import type { OpenedModel } from './open.js';
 import { calibrate } from './accuracy/calibrate.js';
 import { defaultBudget, freeNow, openData, openModel, requireProvider } from './open.js';
@@ -63,7 +63,7 @@ async function answer(request: EngineRequest, relayed: boolean): Promise<EngineA
       data = await openData(request.path, theModel(), {});
       dataPath = request.path;
       planners.clear();
-      return { name: data.name, samples: data.samples };
+      return { name: data.name, samples: data.samples, countable: countsLabels(theModel().summary) };
     }
     case 'labels':
       await readLabels(request.path, data?.samples ?? 0, theModel().summary);

@@ -55,7 +55,7 @@ export type EngineRequest =
 
 export interface EngineAnswers {
   open: ModelSummary;
-  data: { name: string; samples: number };
+  data: { name: string; samples: number; countable: boolean };
   labels: null;
   plan: PlanView;
   fit: FitReport;

@@ -5,6 +5,27 @@ import { checkLabels, labelledOutput } from '../quality/labels.js';
 import { readRows } from './train.js';
 
 /**
+ * The output that labels are held against; null where the file leaves shapes open: then it is known when the model has
+ * answered.
+ */
+function labelled(outputs: ModelSummary['outputs']): ModelSummary['outputs'][number] | null {
+  const names = answerOutputs(outputs);
+  const answers = outputs.filter(({ name }) => names.includes(name));
+  return answers.some(({ anyShape }) => anyShape) ? null : labelledOutput(answers);
+}
+
+/** Whether right answers of a model can be counted, as far as its file says what it answers. */
+export function countsLabels({ outputs }: ModelSummary): boolean {
+  try {
+    labelled(outputs);
+    return true;
+  } catch (error) {
+    if (SnugError.from(error).code !== 'E_DATA_SHAPE') throw error;
+    return false;
+  }
+}
+
+/**
  * Right classes of samples from a `.npy` file, one whole number for each sample.
  * @param model what answers: as far as its file says which classes it has, labels are checked against them
  * @throws SnugError E_DATA_SHAPE unless there is one class for each sample and the model has an output for them; of
@@ -15,10 +36,7 @@ export async function readLabels(
   samples: number,
   { outputs }: ModelSummary,
 ): Promise<ArrayLike<number | bigint>> {
-  const names = answerOutputs(outputs);
-  const answers = outputs.filter(({ name }) => names.includes(name));
-  // What the file leaves open is checked when the model has answered.
-  const output = answers.some(({ anyShape }) => anyShape) ? null : labelledOutput(answers);
+  const output = labelled(outputs);
   const { data } = await readRows(file, 'int64', (dims) => {
     const labels = dims.reduce((a, b) => a * b, 1);
     if (labels === samples) return;

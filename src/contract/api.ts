@@ -15,8 +15,11 @@ import type {
 export interface OpenModel {
   modelId: string;
   summary: ModelSummary;
-  /** Set when calibration data is attached; `labels` is the file with the right class of each sample, where there is one. */
-  data: { name: string; samples: number; labels?: string } | null;
+  /**
+   * Set when calibration data is attached; `labels` is the file with the right class of each sample, where there is one,
+   * and `countable` whether the model has an output that labels can be held against.
+   */
+  data: { name: string; samples: number; countable: boolean; labels?: string } | null;
 }
 
 /** What a job was asked for. */

@@ -171,7 +171,10 @@ export function installFakeBridge(scenario: Scenario): void {
     openRecent: (id) => answer('openRecent', [id], () => engine.model),
     attachData: (id, files) =>
       answer('attachData', [id, files.map((file) => file.name)], () => {
-        engine.model = { ...engine.model, data: { name: files[0]?.name ?? '', samples: 200 } };
+        engine.model = {
+          ...engine.model,
+          data: { name: files[0]?.name ?? '', samples: 200, countable: scenario.countable },
+        };
         return engine.model;
       }),
     attachLabels: (id, files) =>

@@ -190,6 +190,15 @@ test('labels are added and replaced from the keyboard, which keeps its place', a
   expect((await snug.calls('attachLabels')).map(({ args }) => args[1])).toEqual([['first.npy'], ['second.npy']]);
 });
 
+test('says when labels cannot be counted, instead of asking for them', async ({ snug }) => {
+  const { page } = snug;
+  await snug.load({ countable: false });
+  await snug.openSample();
+  await page.locator('#attach-data').setInputFiles({ name: 'mine.npy', mimeType: '', buffer: Buffer.from('x') });
+  await expect(page.getByText(/Right answers cannot be counted/)).toBeVisible();
+  await expect(page.getByRole('button', { name: 'Add labels' })).toHaveCount(0);
+});
+
 test('a file is dropped anywhere; two models at once are refused', async ({ snug }) => {
   const { page } = snug;
   await snug.load();

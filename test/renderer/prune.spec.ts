@@ -1,7 +1,7 @@
 import { expect, test, type Screen } from './fixtures.js';
 import { vit } from './scenario.js';
 
-const withSamples = { ...vit.model, data: { name: 'images.npy', samples: 100 } };
+const withSamples = { ...vit.model, data: { name: 'images.npy', samples: 100, countable: true } };
 
 test.describe('the damage of pruning', () => {
   const drawn = (snug: Screen) => snug.page.getByRole('img', { name: /error of the answers/ });

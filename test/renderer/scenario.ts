@@ -65,6 +65,8 @@ export interface Scenario {
   calibrated: AccuracyView['calibrations'];
   /** A training that can go on. */
   interrupted: InterruptedTraining | null;
+  /** Whether the model has an output that labels can be held against. */
+  countable: boolean;
   /** Milliseconds per batch size while throughput is measured; nothing comes by itself while this is negative. */
   sweepMs: number;
 }
@@ -244,6 +246,7 @@ export const vit: Scenario = {
   calibrationMs: 20,
   calibrated: experienced.calibrations,
   interrupted: null,
+  countable: true,
   sweepMs: 15,
 };
 
@@ -261,7 +264,7 @@ export const digits: Scenario = {
       parameters: 167_178,
       weightBytes: 668_712,
     },
-    data: { name: 'digits-calibration.npy', samples: 100 },
+    data: { name: 'digits-calibration.npy', samples: 100, countable: true },
   },
   weights: [
     { name: 'fc1.weight', operator: 'Gemm', dims: [512, 64] },

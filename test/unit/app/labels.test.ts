@@ -4,7 +4,7 @@ import path from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import { en } from '../../../renderer/i18n/en.js';
 import { zhCN } from '../../../renderer/i18n/zh-CN.js';
-import { readLabels } from '../../../src/app/labels.js';
+import { countsLabels, readLabels } from '../../../src/app/labels.js';
 import { SnugError } from '../../../src/contract/errors.js';
 import type { ModelSummary, ValueSummary } from '../../../src/contract/types.js';
 import { writeNpy } from '../runtime/helpers.js';
@@ -57,11 +57,17 @@ describe('labels of samples', () => {
     expect(await readLabels(file, 2, withOutputs(output('y', ['batch', 'classes'])))).toHaveLength(2);
   });
 
+  it('can be counted for a classifier, and may be where the file leaves shapes open', () => {
+    expect(countsLabels(classifier)).toBe(true);
+    expect(countsLabels(withOutputs({ ...output('y', []), anyShape: true }))).toBe(true);
+  });
+
   it('are refused for a model that has no classes, and where the file is a folder', async () => {
     await writeNpy(file, 'int64', [2], BigInt64Array.of(0n, 1n));
     for (const none of [output('features', ['batch', 4]), output('y', ['batch', 1]), output('y', [1, 3, 8, 8])]) {
       const { message } = await failure(readLabels(file, 2, withOutputs(none)));
       expect(message).toContain('can be held against labels');
+      expect(countsLabels(withOutputs(none))).toBe(false);
     }
     expect((await failure(readLabels(folder, 2, classifier))).code).toBe('E_DATA_FORMAT');
   });

@@ -72,11 +72,14 @@ export function fakeService(files: Record<string, string> = { 'net.snug.onnx': '
     openSample: (id) => Promise.resolve(openModel(`/bundled/${id}.onnx`)),
     attachData: (modelId, file) => {
       calls.push(`attach ${modelId} ${file}`);
-      return Promise.resolve({ ...openModel('/x/net.onnx'), data: { name: path.basename(file), samples: 7 } });
+      return Promise.resolve({
+        ...openModel('/x/net.onnx'),
+        data: { name: path.basename(file), samples: 7, countable: true },
+      });
     },
     attachLabels: (modelId, file) => {
       calls.push(`labels ${modelId} ${file}`);
-      const data = { name: 'samples.npy', samples: 7, labels: path.basename(file) };
+      const data = { name: 'samples.npy', samples: 7, countable: true, labels: path.basename(file) };
       return Promise.resolve({ ...openModel('/x/net.onnx'), data });
     },
     accuracy: () => Promise.resolve(noAccuracy),
