@@ -105,7 +105,8 @@ export class Planner {
     const { model } = this;
     if (model === null) return;
     const reply = await this.#api.measurePruning(model.modelId);
-    if (!reply.ok && this.model === model) this.curve = { points: [], samples: 0, state: 'failed', total: 0 };
+    if (!reply.ok && this.model === model)
+      this.curve = { points: [], samples: 0, fitted: false, state: 'failed', total: 0 };
   }
 
   async stopMeasuringPruning(): Promise<void> {
