@@ -107,7 +107,6 @@ function energyOf(
   const length = sizes[axis] ?? 1;
   const shared = length % block === 0 ? block : length;
   const blocks = [...sizes.slice(0, axis), length / shared, shared, ...sizes.slice(axis + 1)];
-  // What depends on the weight alone is computed once, when the session is made.
   const largest = builder.reduceMax(builder.emit('Abs', [builder.reshape(weight, blocks)]), axis + 1);
   const errors = builder.scale(sumOfSquares(builder, largest), shared, weight);
   const share = builder.div(sumOfSquares(builder, weight), errors);
